@@ -1,0 +1,173 @@
+"""The store: one folder per finished piece of work, found again by its fingerprint.
+
+A folder without ``manifest.json`` is unfinished work that its stage may resume; the manifest is written last, atomically, so its
+presence means done (invariants 1 and 2). A lock file keeps two runs that want the same piece from computing it twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from teddy.artifacts.fingerprint import canonical, file_digest, fingerprint
+from teddy.config.errors import BadInput, StageFailed
+
+MANIFEST = "manifest.json"
+_LOCK = ".lock"
+
+
+def atomic_write(path: Path, write: bytes | str | Callable[[Path], object]) -> Path:
+    """Writes a file so that a reader sees the old content or the new, never a half.
+
+    Args:
+        path: where the file shall lie; its folder must exist.
+        write: the content, or a function that writes it to the temporary path it is given.
+    """
+    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    partial = Path(name)
+    try:
+        if callable(write):
+            write(partial)
+        else:
+            partial.write_bytes(write.encode() if isinstance(write, str) else write)
+        with partial.open("rb+") as stream:
+            os.fsync(stream.fileno())
+        partial.chmod(0o644)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def write_json(path: Path, content: Any) -> Path:
+    """Writes canonical content as indented JSON, atomically."""
+    return atomic_write(path, json.dumps(canonical(content), indent=1, sort_keys=True) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file that this project wrote.
+
+    Raises:
+        BadInput: the file is missing or is not whole JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise BadInput(
+            f"{path} cannot be read ({error}); delete the folder {path.parent} and run the command again."
+        ) from error
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished piece of work: its folder, its kind and fingerprint, and the facts its maker noted."""
+
+    folder: Path
+    kind: str
+    fingerprint: str
+    facts: dict[str, Any]
+
+
+class ArtifactStore:
+    """Finished and unfinished work under one root, as ``<root>/<kind>/<fingerprint>/``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+        self.made: list[Artifact] = []
+        """What this process computed itself, as opposed to found."""
+        self.only: set[str] | None = None
+        """Kinds that may be computed; None means all."""
+
+    def folder(self, kind: str, content: Any) -> Path:
+        """Where the work described by ``content`` lies or will lie."""
+        return self.root / kind / fingerprint(content)
+
+    def find(self, kind: str, content: Any) -> Artifact | None:
+        """The finished work described by ``content``, or None.
+
+        Raises:
+            BadInput: the work was finished but a file has since gone missing or changed its size.
+        """
+        folder = self.folder(kind, content)
+        if not (folder / MANIFEST).is_file():
+            return None
+        manifest = read_json(folder / MANIFEST)
+        for name, entry in manifest["files"].items():
+            path = folder / name
+            if not path.is_file() or path.stat().st_size != entry["size"]:
+                raise BadInput(
+                    f"{path} is missing or damaged; delete the folder {folder} and run the command again to rebuild it."
+                )
+        return Artifact(folder, kind, manifest["fingerprint"], manifest["facts"])
+
+    def produce(self, kind: str, content: Any, build: Callable[[Path], dict[str, Any]]) -> Artifact:
+        """Finds the work described by ``content`` or has it built, once, whoever asks.
+
+        Args:
+            build: computes into the folder it is given (which may hold what a killed run left) and returns facts to note.
+
+        Raises:
+            BadInput: the store cannot be written, or finished work is damaged.
+            StageFailed: the disk filled up while building; what was finished before stays.
+        """
+        found = self.find(kind, content)
+        if found is not None:
+            return found
+        if self.only is not None and kind not in self.only:
+            raise BadInput(
+                f"the {kind} this run needs are not in the store {self.root} yet; add the stage that makes them to stages=[...]."
+            )
+        folder = self.folder(kind, content)
+        with self._locked(folder):
+            found = self.find(kind, content)  # another run may have finished while this one waited
+            if found is not None:
+                return found
+            started = time.monotonic()
+            try:
+                facts = build(folder)
+                facts = {"seconds": round(time.monotonic() - started, 2), **facts}
+                return self._finish(folder, kind, content, facts)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise StageFailed(
+                        f"the disk of {self.root} is full; free some space and run the command again: it goes on where it was."
+                    ) from error
+                raise
+
+    @contextlib.contextmanager
+    def _locked(self, folder: Path) -> Iterator[None]:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stream = (folder / _LOCK).open("w")
+        except OSError as error:
+            raise BadInput(
+                f"the artifact store {self.root} cannot be written ({error.strerror}); set store=FOLDER to one that can."
+            ) from error
+        with stream:
+            # The kernel frees the lock when the holder dies, so a killed run never blocks the next one.
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    def _finish(self, folder: Path, kind: str, content: Any, facts: dict[str, Any]) -> Artifact:
+        files = {}
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and not path.name.startswith("."):
+                files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": file_digest(path)}
+        name = fingerprint(content)
+        write_json(
+            folder / MANIFEST,
+            {"kind": kind, "fingerprint": name, "content": content, "facts": facts, "files": files},
+        )
+        artifact = Artifact(folder, kind, name, canonical(facts))
+        self.made.append(artifact)
+        return artifact

@@ -1,0 +1,164 @@
+"""From the typed configuration to the plain objects of the stages: the only file that knows both."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+from teddy.artifacts.store import ArtifactStore
+from teddy.config.build import build
+from teddy.config.checks import protocols, seeds
+from teddy.config.schema import BaselineConfig, PoolConfig, TeddyConfig
+from teddy.data.augment import Augmentation
+from teddy.data.dataset import RealDataset, open_dataset
+from teddy.evaluation.protocol import Protocol
+from teddy.evaluation.stage import Student
+from teddy.labels.stage import LabelRecipe, Labels, hard_labels
+from teddy.labels.views import ViewRecipe
+from teddy.models.networks import check_network
+from teddy.pool.members import ModelPool
+from teddy.pool.prior import PoolStrategy
+from teddy.pool.schedule import Recipe
+from teddy.pool.trajectory import BaseTraining
+from teddy.runtime.loggers import RunLog
+from teddy.runtime.precision import Compute, resolve_compute
+from teddy.synthesis.job import SynthesisJob
+from teddy.synthesis.objective import Weights
+from teddy.synthesis.perturb import BlockView
+from teddy.synthesis.stage import ImageFolderArtifact
+
+
+def compute_of(config: TeddyConfig) -> Compute:
+    """The machine that the run uses."""
+    trainer = config.trainer
+    return resolve_compute(trainer.accelerator, trainer.precision, trainer.devices, trainer.workers)
+
+
+def dataset_of(config: TeddyConfig) -> RealDataset:
+    """The real dataset; its files are looked for now, its images are read when needed."""
+    node = config.dataset
+    return open_dataset(
+        node.name,
+        build(node.source),
+        num_classes=node.num_classes,
+        channels=node.channels,
+        size=node.size,
+        resize=node.resize,
+        mean=node.mean,
+        std=node.std,
+        class_names=node.class_names,
+    )
+
+
+def check_networks(config: TeddyConfig) -> None:
+    """Raises BadInput if a network of the pool or a student does not exist."""
+    for name in (config.model.name, *config.evaluation.students):
+        check_network(name)
+
+
+def base_training(
+    config: TeddyConfig, pool: PoolConfig, store: ArtifactStore, dataset: RealDataset, compute: Compute, log: RunLog
+) -> BaseTraining:
+    """What a pool strategy works with."""
+    recipe = asdict(pool.training)
+    save_every = recipe.pop("save_every")
+    return BaseTraining(
+        store=store,
+        dataset=dataset,
+        network=config.model.name,
+        recipe=Recipe(**recipe),
+        augment=Augmentation(**asdict(config.dataset.augment)),
+        holdout=config.dataset.holdout,
+        save_every=save_every,
+        seed=config.seed,
+        compute=compute,
+        log=log,
+    )
+
+
+def make_pool(
+    config: TeddyConfig, pool: PoolConfig, store: ArtifactStore, dataset: RealDataset, compute: Compute, log: RunLog
+) -> ModelPool:
+    """The pool that a configuration describes, made now or found."""
+    strategy: PoolStrategy = build(pool.strategy)
+    return strategy.make(base_training(config, pool, store, dataset, compute, log), pool.label)
+
+
+def synthesis_job(config: TeddyConfig, pool: ModelPool, dataset: RealDataset) -> SynthesisJob:
+    """The optimisation that the configuration describes."""
+    node = config.synthesis
+    return SynthesisJob(
+        pool=pool,
+        train=dataset.train,
+        ipc=node.ipc,
+        iterations=node.iterations,
+        lr=node.lr,
+        betas=(node.betas[0], node.betas[1]),
+        weights=Weights(ce=node.ce_weight, bn=node.bn_weight, first_bn=node.first_bn_weight),
+        batch_size=node.batch_size,
+        class_order=node.class_order,
+        teachers_per_block=node.teachers_per_block,
+        teacher_policy=node.teacher_policy,
+        initial=node.initial,
+        view=BlockView(**asdict(node.view)),
+        seed=config.seed,
+        checkpoint_every=node.checkpoint_every,
+        sheet_every=node.sheet_every,
+    )
+
+
+def baseline_job(job: SynthesisJob, baseline: BaselineConfig, pool: ModelPool) -> SynthesisJob:
+    """The same optimisation against a baseline's pool."""
+    return replace(job, pool=pool, teachers_per_block=baseline.teachers_per_block or job.teachers_per_block)
+
+
+def label_recipe(config: TeddyConfig, pool: ModelPool) -> LabelRecipe:
+    """How images are labelled; a baseline with a smaller pool uses all of it."""
+    node = config.labels
+    members = None if node.members == "all" else min(int(node.members), len(pool))
+    soft = [protocol.epochs for protocol in protocol_list(config).values() if protocol.labels == "soft"]
+    return LabelRecipe(
+        kind=node.kind,
+        members=members,
+        temperature=node.temperature,
+        average=node.average,
+        batch_size=node.batch_size,
+        epochs=node.epochs or max(soft, default=1),
+        view=view_recipe(config),
+        seed=config.seed,
+    )
+
+
+def view_recipe(config: TeddyConfig) -> ViewRecipe:
+    """The views that are labelled and learned from."""
+    node = config.labels
+    return ViewRecipe(min_scale=node.min_scale, flip=node.flip, mix=node.mix, alpha=node.alpha)
+
+
+def protocol_list(config: TeddyConfig) -> dict[str, Protocol]:
+    """The chosen protocols by name, with the run's own number of epochs and batch size where given."""
+    node = config.evaluation
+    own = {key: value for key, value in (("epochs", node.epochs), ("batch_size", node.batch_size)) if value is not None}
+    return {name: Protocol(**{**asdict(node.protocols[name]), **own}) for name in protocols(config)}
+
+
+def students(config: TeddyConfig, images: ImageFolderArtifact, soft: Labels | None) -> list[Student]:
+    """Every student of one method: protocols × architectures × seeds."""
+    return [
+        Student(
+            network=network,
+            protocol_name=name,
+            protocol=protocol,
+            labels=soft if protocol.labels == "soft" and soft is not None else hard_labels(images),
+            view=view_recipe(config),
+            view_seed=config.seed,
+            seed=seed,
+        )
+        for name, protocol in protocol_list(config).items()
+        for network in config.evaluation.students
+        for seed in seeds(config)
+    ]
+
+
+def needs_soft_labels(config: TeddyConfig) -> bool:
+    """Whether any chosen protocol trains on soft labels."""
+    return any(protocol.labels == "soft" for protocol in protocol_list(config).values())

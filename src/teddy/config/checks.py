@@ -1,0 +1,215 @@
+"""Rules that no single type can say: ranges, known words, and keys that must agree. Checked before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from teddy.config.epochs import member_epochs, saved_epochs
+from teddy.config.errors import BadInput
+from teddy.config.schema import STAGES, PoolConfig, SelectionConfig, TeddyConfig
+
+WORDS = {
+    "dataset.augment.crop": ("padded", "resized", "none"),
+    "pool.training.schedule": ("step", "cosine", "constant"),
+    "synthesis.class_order": ("consecutive", "permuted", "all"),
+    "synthesis.teacher_policy": ("block", "iteration", "round_robin"),
+    "synthesis.initial": ("noise", "real"),
+    "labels.kind": ("online", "stored", "hard"),
+    "labels.average": ("logits", "probabilities"),
+    "labels.mix": ("cutmix", "mixup", "none"),
+    "logger.mode": ("auto", "online", "offline", "disabled"),
+    "trainer.accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
+    "trainer.precision": ("auto", "float32", "bfloat16"),
+}
+AT_LEAST_ONE = (
+    "pool.training.epochs",
+    "pool.training.batch_size",
+    "pool.training.save_every",
+    "pool.training.step_size",
+    "synthesis.ipc",
+    "synthesis.iterations",
+    "synthesis.batch_size",
+    "synthesis.teachers_per_block",
+    "labels.batch_size",
+    "labels.epochs",
+    "evaluation.epochs",
+    "evaluation.batch_size",
+    "trainer.devices",
+    "trainer.threads",
+)
+ABOVE_ZERO = ("pool.training.lr", "synthesis.lr", "labels.temperature", "labels.alpha")
+NOT_NEGATIVE = (
+    "pool.training.momentum",
+    "pool.training.weight_decay",
+    "pool.training.warmup_epochs",
+    "dataset.augment.padding",
+    "synthesis.bn_weight",
+    "synthesis.ce_weight",
+    "synthesis.first_bn_weight",
+    "synthesis.sheet_every",
+    "synthesis.checkpoint_every",
+    "synthesis.view.shift",
+    "trainer.workers",
+    "seed",
+)
+SHARES = ("dataset.augment.min_scale", "synthesis.view.min_scale", "labels.min_scale")
+PROTOCOL_WORDS = {
+    "labels": ("soft", "hard"),
+    "augment": ("views", "dsa"),
+    "optimizer": ("adamw", "sgd"),
+    "schedule": ("cosine", "step"),
+}
+
+
+def check(config: TeddyConfig) -> None:
+    """Checks one composed configuration.
+
+    Raises:
+        BadInput: the first rule that is broken, with its key and what to do.
+    """
+    _check_values(config)
+    _check_stages(config.stages)
+    if not 0 < config.dataset.holdout < 1:
+        raise BadInput(f"dataset.holdout={config.dataset.holdout} must lie between 0 and 1, for example 0.05.")
+    if not 0 <= config.labels.flip <= 1:
+        raise BadInput(f"labels.flip={config.labels.flip} is a probability and must lie between 0 and 1.")
+    members = _check_pool("pool", config.pool)
+    _check_teachers(config, members)
+    _check_blocks(config)
+    _check_evaluation(config)
+    for name, baseline in config.baselines.items():
+        if baseline.images not in ("distilled", "random"):
+            raise BadInput(f"baselines.{name}.images={baseline.images!r} must be 'distilled' or 'random'.")
+        if baseline.pool is not None:
+            _check_pool(f"baselines.{name}.pool", pool_of(config, baseline.pool))
+
+
+def pool_of(config: TeddyConfig, selection: SelectionConfig) -> PoolConfig:
+    """A baseline's pool in full: its own selection from the run's training."""
+    return PoolConfig(**vars(selection), training=config.pool.training)
+
+
+def protocols(config: TeddyConfig) -> list[str]:
+    """The names in ``evaluation.protocol``, which may be one word or a list."""
+    value = config.evaluation.protocol
+    return [value] if isinstance(value, str) else list(value)
+
+
+def seeds(config: TeddyConfig) -> list[int]:
+    """The student seeds in ``evaluation.seeds``: a count n stands for 0 … n-1, a list for itself."""
+    value = config.evaluation.seeds
+    return list(range(value)) if isinstance(value, int) else list(value)
+
+
+def _value(config: TeddyConfig, key: str) -> Any:
+    node: Any = config
+    for part in key.split("."):
+        node = getattr(node, part)
+    return node
+
+
+def _one_of(key: str, value: Any, allowed: Iterable[str]) -> None:
+    if value not in tuple(allowed):
+        raise BadInput(f"{key}={value!r} is not known; choose one of {', '.join(allowed)}.")
+
+
+def _check_values(config: TeddyConfig) -> None:
+    for key, allowed in WORDS.items():
+        _one_of(key, _value(config, key), allowed)
+    for key in AT_LEAST_ONE:
+        value = _value(config, key)
+        if value is not None and value < 1:
+            raise BadInput(f"{key}={value} must be at least 1.")
+    for key in ABOVE_ZERO:
+        if not _value(config, key) > 0:
+            raise BadInput(f"{key}={_value(config, key)} must be greater than 0.")
+    for key in NOT_NEGATIVE:
+        if not _value(config, key) >= 0:
+            raise BadInput(f"{key}={_value(config, key)} must not be negative.")
+    for key in SHARES:
+        if not 0 < _value(config, key) <= 1:
+            raise BadInput(f"{key}={_value(config, key)} is a share of the image's area: above 0 and at most 1.")
+    betas = config.synthesis.betas
+    if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+        raise BadInput(f"synthesis.betas={betas} must be two numbers in [0, 1), such as [0.5,0.9].")
+
+
+def _check_stages(stages: list[str]) -> None:
+    for stage in stages:
+        _one_of("stages", stage, STAGES)
+    if not stages:
+        raise BadInput(f"stages=[] leaves nothing to do; name some of {', '.join(STAGES)}.")
+
+
+def _check_pool(key: str, pool: PoolConfig) -> int:
+    """Checks one pool and returns its number of members."""
+    if not 1 <= pool.first <= pool.last:
+        raise BadInput(f"{key}.first={pool.first} must be at least 1 and at most {key}.last={pool.last}.")
+    if pool.every < 1:
+        raise BadInput(f"{key}.every={pool.every} must be at least 1.")
+    if pool.size is not None and pool.size < 1:
+        raise BadInput(f"{key}.size={pool.size} must be at least 1.")
+    if pool.last > pool.training.epochs:
+        raise BadInput(
+            f"{key}.last={pool.last} lies beyond the training; lower it or raise pool.training.epochs={pool.training.epochs}."
+        )
+    if pool.training.warmup_epochs >= pool.training.epochs:
+        raise BadInput(f"pool.training.warmup_epochs must be smaller than pool.training.epochs={pool.training.epochs}.")
+    saved = saved_epochs(pool.training.epochs, pool.training.save_every)
+    return len(member_epochs(pool.first, pool.last, pool.every, pool.size, saved))
+
+
+def _check_teachers(config: TeddyConfig, members: int) -> None:
+    if config.synthesis.teachers_per_block > members:
+        raise BadInput(
+            f"synthesis.teachers_per_block={config.synthesis.teachers_per_block} asks for more teachers than the pool's "
+            f"{members}; lower it or widen pool.first, pool.last, pool.every."
+        )
+    wanted = config.labels.members
+    if wanted == "all":
+        return
+    if not isinstance(wanted, int) or wanted < 1:
+        raise BadInput(f"labels.members={wanted!r} must be 'all' or a number of teachers.")
+    if wanted > members:
+        raise BadInput(
+            f"labels.members={wanted} asks for more teachers than the pool's {members}; lower it or enlarge the pool."
+        )
+
+
+def _check_blocks(config: TeddyConfig) -> None:
+    classes = config.dataset.num_classes
+    synthesis = config.synthesis
+    if synthesis.class_order == "all" and classes is not None and synthesis.batch_size < classes:
+        raise BadInput(
+            f"synthesis.class_order=all puts every class in each block, so synthesis.batch_size={synthesis.batch_size} "
+            f"must be at least the {classes} classes of {config.dataset.name}; raise it or choose class_order=consecutive."
+        )
+
+
+def _check_evaluation(config: TeddyConfig) -> None:
+    evaluation = config.evaluation
+    names = protocols(config)
+    if not names:
+        raise BadInput(f"evaluation.protocol is empty; name some of {', '.join(evaluation.protocols)}.")
+    for name in names:
+        _one_of("evaluation.protocol", name, evaluation.protocols)
+    for name, protocol in evaluation.protocols.items():
+        for key, allowed in PROTOCOL_WORDS.items():
+            _one_of(f"evaluation.protocols.{name}.{key}", getattr(protocol, key), allowed)
+        if protocol.epochs < 1 or protocol.batch_size < 2:
+            raise BadInput(f"evaluation.protocols.{name} needs epochs of at least 1 and a batch_size of at least 2.")
+        if protocol.labels == "soft" and protocol.augment != "views":
+            raise BadInput(
+                f"evaluation.protocols.{name}: soft labels belong to views; set augment=views or labels=hard."
+            )
+    if not evaluation.students:
+        raise BadInput("evaluation.students is empty; name at least one network, such as [convnet3].")
+    chosen = evaluation.seeds
+    whole = isinstance(chosen, int) and not isinstance(chosen, bool)
+    if (whole and chosen < 1) or (not whole and (not isinstance(chosen, list) or not chosen)):
+        raise BadInput(
+            f"evaluation.seeds={chosen!r} must be a number of seeds or a list of them, such as 3 or [0,1,2]."
+        )
+    if not whole and len(set(chosen)) != len(chosen):
+        raise BadInput(f"evaluation.seeds={chosen} names a seed twice.")

@@ -1,0 +1,49 @@
+"""Which epochs of a trajectory are kept and which of them make a pool (Table 6, "stage of teachers").
+
+Epochs are counted from 1: epoch k is the network after k full passes over the training data.
+"""
+
+from __future__ import annotations
+
+from teddy.config.errors import BadInput
+
+
+def saved_epochs(epochs: int, save_every: int) -> list[int]:
+    """The epochs whose weights a training run of ``epochs`` keeps: 1, 1 + save_every, … and always the last."""
+    return sorted({*range(1, epochs + 1, save_every), epochs})
+
+
+def member_epochs(first: int, last: int, every: int, size: int | None, saved: list[int]) -> list[int]:
+    """The epochs of the pool's members, early to late.
+
+    ``first`` to ``last`` in steps of ``every``; the last epoch always belongs to the pool, as the eight teachers of the paper's
+    "16-50, with step 5" need. With ``size`` the step follows instead: that many epochs, evenly spread over the saved ones
+    between the same ends (Fig. 3c).
+
+    Raises:
+        BadInput: an epoch was not saved, or fewer epochs were saved than ``size`` asks for.
+    """
+    if size is None:
+        wanted = sorted({*range(first, last + 1, every), last})
+    else:
+        between = [epoch for epoch in saved if first <= epoch <= last]
+        if size > len(between):
+            raise BadInput(
+                f"pool.size={size} asks for more members than the {len(between)} saved epochs from {first} to {last}; "
+                "lower pool.size or pool.training.save_every."
+            )
+        steps = max(size - 1, 1)
+        wanted = [between[round(i * (len(between) - 1) / steps)] for i in range(size)]
+    missing = [epoch for epoch in wanted if epoch not in saved]
+    if missing:
+        raise BadInput(
+            f"pool epochs {', '.join(map(str, missing))} are not among the saved ones ({_brief(saved)}); change pool.first, "
+            "pool.last or pool.every, or lower pool.training.save_every."
+        )
+    return wanted
+
+
+def _brief(epochs: list[int]) -> str:
+    return (
+        ", ".join(map(str, epochs)) if len(epochs) <= 8 else f"{epochs[0]}, {epochs[1]}, {epochs[2]}, …, {epochs[-1]}"
+    )

@@ -1,0 +1,14 @@
+"""The two ways a run can end badly, and the sentence a person reads then."""
+
+from __future__ import annotations
+
+
+class BadInput(Exception):
+    """What the user gave (config, data, checkpoint, folder) cannot be used; exit code 2.
+
+    The message is one sentence that names the key or the file and the remedy.
+    """
+
+
+class StageFailed(Exception):
+    """A stage could not be finished for a reason outside the input (disk full, device lost); exit code 1."""

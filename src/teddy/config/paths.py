@@ -1,0 +1,20 @@
+"""Where ``conf/`` lies: inside the package when installed from a wheel, beside ``src/`` in a checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def config_dir() -> Path:
+    """The folder that holds ``config.yaml``.
+
+    Never the working directory: any folder called ``conf`` there would take over the program.
+
+    Raises:
+        FileNotFoundError: the installation is broken.
+    """
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "conf", package.parent.parent / "conf"):
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise FileNotFoundError(f"conf/config.yaml belongs beside {package}; install teddy-distill again")

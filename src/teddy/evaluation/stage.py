@@ -1,0 +1,152 @@
+"""Trains one student and measures it once on the real test set."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from teddy.artifacts.store import Artifact, ArtifactStore
+from teddy.data.batches import test_batches
+from teddy.data.dataset import RealDataset
+from teddy.evaluation.protocol import Protocol
+from teddy.evaluation.student import DsaViews, StudentTraining, ViewSource, batches_per_epoch
+from teddy.labels.stage import Labels
+from teddy.labels.views import ViewMaker, ViewRecipe
+from teddy.models.accuracy import top1
+from teddy.models.networks import build_network
+from teddy.runtime.loggers import RunLog
+from teddy.runtime.precision import Compute
+from teddy.runtime.progress import ProgressCallback
+from teddy.runtime.resume import ResumePoint
+from teddy.runtime.trainer import make_trainer
+from teddy.synthesis.stage import ImageFolderArtifact
+
+VERSION = 1
+RESUME_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Student:
+    """One student to train.
+
+    Attributes:
+        network: its name.
+        protocol_name: the protocol's name, for people.
+        labels: the run's soft labels or hard ones, as the protocol says.
+        view: how soft views are made.
+        view_seed: of the views, the same as the labels'.
+        seed: of the initial weights and of the order of images.
+    """
+
+    network: str
+    protocol_name: str
+    protocol: Protocol
+    labels: Labels
+    view: ViewRecipe
+    view_seed: int
+    seed: int
+
+
+def evaluate(
+    store: ArtifactStore,
+    dataset: RealDataset,
+    images: ImageFolderArtifact,
+    student: Student,
+    compute: Compute,
+    log: RunLog,
+    title: str,
+) -> Artifact:
+    """The trained student's test accuracy (percent, ``facts["top1"]``), from the store if it is there.
+
+    The test set is used once, after the last epoch (invariant 7).
+
+    Raises:
+        StageFailed: the student diverged.
+    """
+    content = {
+        "version": VERSION,
+        "images": images.fingerprint,
+        "test": dataset.fingerprint,
+        "network": student.network,
+        "protocol": asdict(student.protocol),
+        "labels": student.labels.identity,
+        "view": asdict(student.view) if student.protocol.augment == "views" else None,
+        "view_seed": student.view_seed,
+        "seed": student.seed,
+        "precision": compute.precision,
+    }
+    return store.produce(
+        "students", content, lambda folder: _train(folder, dataset, images, student, compute, log, title)
+    )
+
+
+def _views(images: ImageFolderArtifact, student: Student, compute: Compute) -> ViewSource:
+    pixels = images.images.images.to(compute.device)
+    makers: dict[str, Callable[[], ViewSource]] = {
+        "views": lambda: ViewMaker(pixels, images.spec, student.view, student.view_seed),
+        "dsa": lambda: DsaViews(pixels, images.spec, student.seed),
+    }
+    return makers[student.protocol.augment]()
+
+
+def _train(
+    folder: Path,
+    dataset: RealDataset,
+    images: ImageFolderArtifact,
+    student: Student,
+    compute: Compute,
+    log: RunLog,
+    title: str,
+) -> dict[str, Any]:
+    spec, protocol = images.spec, student.protocol
+    network = build_network(student.network, spec.num_classes, spec.channels, spec.size, seed=student.seed)
+    resume = ResumePoint(folder / ".resume.safetensors", seconds=RESUME_SECONDS)
+    started = time.monotonic()
+    resume.notes = lambda: {"seconds": before + time.monotonic() - started}
+    done, notes = resume.restore(network)
+    before = notes["seconds"] if notes else 0.0
+    if compute.accelerator == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    module = StudentTraining(
+        network,
+        _views(images, student, compute),
+        student.labels.source(),
+        protocol,
+        num_images=len(images.images),
+        seed=student.seed,
+        first_epoch=done,
+    )
+    steps = batches_per_epoch(len(images.images), protocol.batch_size)
+    trainer = make_trainer(
+        compute,
+        max_epochs=protocol.epochs - done,
+        folder=folder,
+        logger=log.stage(f"evaluation/{title.replace(' ', '/')}"),
+        callbacks=[ProgressCallback(f"student {title}", total=protocol.epochs * steps, done=done * steps), resume],
+        log_every=max(1, protocol.epochs * steps // 100),
+    )
+    if done < protocol.epochs:
+        trainer.fit(module)
+    network.to(compute.device)
+    accuracy = top1(network, test_batches(dataset.test, compute.workers), spec.normalise, spec.num_classes, compute)
+    (folder / ".resume.safetensors").unlink(missing_ok=True)
+    return {
+        "top1": round(accuracy, 4),
+        "seconds": round(before + time.monotonic() - started, 2),
+        "peak_memory_mb": peak_memory_mb(compute),
+    }
+
+
+def peak_memory_mb(compute: Compute) -> float:
+    """Peak memory in MB: of the GPU's tensors, or of this process where there is no GPU."""
+    if compute.accelerator == "cuda":
+        return round(torch.cuda.max_memory_allocated() / 1e6, 1)
+    unit = 1e6 if sys.platform == "darwin" else 1e3
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)

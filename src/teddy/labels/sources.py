@@ -1,0 +1,129 @@
+"""Where a student's targets come from: the pool asked now, a file of its answers, or the class indices.
+
+A source knows which loss belongs to its targets, so a student never asks which kind it has.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from teddy.config.errors import BadInput
+from teddy.labels.losses import hard_label_ce, soft_label_kl
+from teddy.labels.views import Views
+
+
+class LabelSource(ABC):
+    """Targets for views, and the loss that compares a student with them.
+
+    A student's step is the same for every source::
+
+        epoch = source.view_epoch(trainer_epoch)
+        views = view_maker(epoch, indices)
+        loss = source.loss(student(views.images), source.targets(epoch, indices, views))
+    """
+
+    def view_epoch(self, epoch: int) -> int:
+        """The epoch whose views a student shall see in its ``epoch``."""
+        return epoch
+
+    @abstractmethod
+    def targets(self, epoch: int, indices: torch.Tensor, views: Views) -> torch.Tensor:
+        """Targets, float32 (B, classes) on the views' device, for the ``views`` of the images ``indices``."""
+
+    @abstractmethod
+    def loss(self, student_logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The scalar that the student minimises, float32."""
+
+
+class SoftLabels(LabelSource):
+    """Teachers' logits as targets, compared by KL divergence at ``temperature``."""
+
+    def __init__(self, temperature: float) -> None:
+        self.temperature = temperature
+
+    def loss(self, student_logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return soft_label_kl(student_logits, targets, self.temperature)
+
+
+class OnlineLabels(SoftLabels):
+    """Asks the teachers while the student trains: no disk, at the price of their forward passes.
+
+    Args:
+        labeller: maps normalised images (B, C, H, W) to logits (B, classes).
+    """
+
+    def __init__(self, labeller: Callable[[torch.Tensor], torch.Tensor], temperature: float) -> None:
+        super().__init__(temperature)
+        self.labeller = labeller
+
+    def targets(self, epoch: int, indices: torch.Tensor, views: Views) -> torch.Tensor:
+        return self.labeller(views.images)
+
+
+class StoredLabels(SoftLabels):
+    """Reads logits that ``teddy.labels.store`` wrote; a student that trains longer starts over.
+
+    Args:
+        path: ``logits.npy``, float16 (epochs, N, classes); mapped, not read into memory.
+        num_samples: N, the number of distilled images.
+
+    Raises:
+        BadInput: the file is missing, cut off, or is not about this distilled set.
+    """
+
+    def __init__(self, path: Path, num_samples: int, num_classes: int, temperature: float) -> None:
+        super().__init__(temperature)
+        try:
+            # Stricter than np.load: nothing but a plain array is ever read, and objects are refused.
+            self.logits = np.lib.format.open_memmap(path, mode="r")
+        except (OSError, ValueError) as error:
+            raise BadInput(
+                f"{path} is not a whole file of labels ({error}); delete the folder {path.parent} and run again."
+            ) from error
+        shape, kind = self.logits.shape, self.logits.dtype
+        if len(shape) != 3 or shape[0] < 1 or shape[1:] != (num_samples, num_classes) or kind != np.float16:
+            raise BadInput(
+                f"{path} holds {kind} labels of shape {shape}, but this distilled set needs float16 of shape"
+                f" (epochs, {num_samples}, {num_classes}); delete the folder {path.parent} and run again."
+            )
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs of views are labelled."""
+        return int(self.logits.shape[0])
+
+    def view_epoch(self, epoch: int) -> int:
+        return epoch % self.epochs
+
+    def targets(self, epoch: int, indices: torch.Tensor, views: Views) -> torch.Tensor:
+        rows = np.asarray(self.logits[self.view_epoch(epoch)][indices.cpu().numpy()])
+        return torch.from_numpy(rows).to(views.images.device).float()
+
+
+class HardLabels(LabelSource):
+    """The class indices of the images, mixed as their views were: ``keep * own + (1 - keep) * partner``.
+
+    Args:
+        labels: class of each distilled image, int64 (N,).
+    """
+
+    def __init__(self, labels: torch.Tensor, num_classes: int) -> None:
+        self.labels = labels
+        self.num_classes = num_classes
+
+    def targets(self, epoch: int, indices: torch.Tensor, views: Views) -> torch.Tensor:
+        own, partner = (
+            F.one_hot(self.labels[which.to(self.labels.device)], self.num_classes).to(views.keep)
+            for which in (indices, views.partner)
+        )
+        keep = views.keep[:, None]
+        return keep * own + (1 - keep) * partner
+
+    def loss(self, student_logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return hard_label_ce(student_logits, targets)

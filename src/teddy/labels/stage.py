@@ -1,0 +1,150 @@
+"""Who labels the views: asked while students train, stored beforehand for all of them, or the class indices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from teddy.artifacts.store import ArtifactStore
+from teddy.labels.ensemble import PoolLabeller
+from teddy.labels.sources import HardLabels, LabelSource, OnlineLabels, StoredLabels
+from teddy.labels.store import LOGITS, write_stored_labels
+from teddy.labels.views import ViewMaker, ViewRecipe
+from teddy.pool.members import ModelPool
+from teddy.runtime.precision import Compute
+from teddy.runtime.progress import StageProgress
+from teddy.synthesis.stage import ImageFolderArtifact
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class LabelRecipe:
+    """How the distilled images are labelled (Algorithm 1, last line; Sec. D.3).
+
+    Attributes:
+        kind: "online", "stored" or "hard".
+        members: how many of the pool's teachers answer, evenly spread over it; None means all.
+        epochs: epochs of views that stored labels cover.
+        seed: of the views; shared by all students, so that stored labels serve every one of them.
+    """
+
+    kind: str
+    members: int | None
+    temperature: float
+    average: str
+    batch_size: int
+    epochs: int
+    view: ViewRecipe
+    seed: int
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels that students can be trained with.
+
+    Attributes:
+        identity: what the labels depend on, for the students' fingerprints.
+        source: makes the label source for students on the run's device.
+        megabytes: size on disk; 0 where nothing is stored.
+        seconds: how long storing took.
+    """
+
+    kind: str
+    identity: dict[str, Any]
+    source: Callable[[], LabelSource]
+    megabytes: float = 0.0
+    seconds: float = 0.0
+
+
+def prepare_labels(
+    store: ArtifactStore, pool: ModelPool, images: ImageFolderArtifact, recipe: LabelRecipe, compute: Compute
+) -> Labels:
+    """Gets the labels of a distilled set ready; only stored labels are computed here."""
+    return KINDS[recipe.kind](store, pool, images, recipe, compute)
+
+
+def _teachers_identity(pool: ModelPool, recipe: LabelRecipe, compute: Compute) -> dict[str, Any]:
+    chosen = _chosen(pool, recipe)
+    return {
+        "version": VERSION,
+        "kind": recipe.kind,
+        "teachers": [pool.members[index].identity for index in chosen],
+        "temperature": recipe.temperature,
+        "average": recipe.average,
+        "view": asdict(recipe.view),
+        "seed": recipe.seed,
+        "precision": compute.precision,
+    }
+
+
+def _chosen(pool: ModelPool, recipe: LabelRecipe) -> list[int]:
+    return list(range(len(pool))) if recipe.members is None else pool.spread(recipe.members)
+
+
+def _labeller(pool: ModelPool, recipe: LabelRecipe, compute: Compute) -> PoolLabeller:
+    teachers = [pool.load(index, compute.device) for index in _chosen(pool, recipe)]
+    precision = torch.bfloat16 if compute.precision == "bfloat16" else None
+    return PoolLabeller(teachers, recipe.average, recipe.temperature, recipe.batch_size, precision)
+
+
+def _online(
+    store: ArtifactStore, pool: ModelPool, images: ImageFolderArtifact, recipe: LabelRecipe, compute: Compute
+) -> Labels:
+    identity = _teachers_identity(pool, recipe, compute)
+    return Labels("online", identity, lambda: OnlineLabels(_labeller(pool, recipe, compute), recipe.temperature))
+
+
+def _stored(
+    store: ArtifactStore, pool: ModelPool, images: ImageFolderArtifact, recipe: LabelRecipe, compute: Compute
+) -> Labels:
+    spec = pool.spec
+    identity = _teachers_identity(pool, recipe, compute) | {"epochs": recipe.epochs}
+    # The student applies the temperature; logits only depend on it when probabilities are averaged.
+    # The batch size changes no view, but may change the last bit of a matrix product.
+    content = {**identity, "images": images.fingerprint, "batch_size": recipe.batch_size}
+    if recipe.average == "logits":
+        del content["temperature"]
+
+    def build(folder: Path) -> dict[str, Any]:
+        views = ViewMaker(images.images.images, spec, recipe.view, recipe.seed).to(compute.device)
+        count = len(images.images)
+        with StageProgress("labels", total=recipe.epochs * count, unit="views") as progress:
+            return write_stored_labels(
+                folder,
+                views,
+                _labeller(pool, recipe, compute),
+                epochs=recipe.epochs,
+                num_samples=count,
+                num_classes=spec.num_classes,
+                batch_size=recipe.batch_size,
+                on_progress=lambda done, total: progress.advance(done - progress.done),
+            )
+
+    artifact = store.produce("labels", content, build)
+    path = artifact.folder / LOGITS
+    return Labels(
+        "stored",
+        identity,
+        lambda: StoredLabels(path, len(images.images), spec.num_classes, recipe.temperature),
+        megabytes=float(artifact.facts["megabytes"]),
+        seconds=float(artifact.facts["seconds"]),
+    )
+
+
+def _hard(
+    store: ArtifactStore, pool: ModelPool, images: ImageFolderArtifact, recipe: LabelRecipe, compute: Compute
+) -> Labels:
+    return hard_labels(images)
+
+
+def hard_labels(images: ImageFolderArtifact) -> Labels:
+    """The class indices of the images, mixed as their views are."""
+    return Labels("hard", {"kind": "hard"}, lambda: HardLabels(images.images.labels, images.spec.num_classes))
+
+
+KINDS = {"online": _online, "stored": _stored, "hard": _hard}

@@ -1,0 +1,250 @@
+"""The stages in order. Each finds its work in the store or does it; methods (Teddy and its baselines) go side by side."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import platform
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from teddy import assembly
+from teddy.artifacts.store import ArtifactStore
+from teddy.config.checks import check, pool_of
+from teddy.config.schema import STAGES, PoolConfig, TeddyConfig
+from teddy.data.dataset import RealDataset
+from teddy.evaluation.stage import evaluate
+from teddy.labels.stage import Labels, prepare_labels
+from teddy.pool.members import ModelPool
+from teddy.report import tables
+from teddy.report.ledger import Ledger, Result
+from teddy.report.page import write_report
+from teddy.runtime import metrics
+from teddy.runtime.loggers import RunLog, open_log
+from teddy.synthesis.stage import ImageFolderArtifact, distil, random_real
+
+OURS = "teddy"
+KIND_OF_STAGE = {"pool": "trajectory", "synthesis": "images", "labels": "labels", "evaluation": "students"}
+_log = logging.getLogger("teddy")
+
+
+def run(config: TeddyConfig, folder: Path, command: list[str]) -> None:
+    """Runs one invocation and writes its records to ``folder``.
+
+    Raises:
+        BadInput: something the user gave cannot be used.
+        StageFailed: a stage could not be finished.
+    """
+    check(config)
+    assembly.check_networks(config)
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    store = ArtifactStore(Path(config.store))
+    store.only = {KIND_OF_STAGE[stage] for stage in config.stages if stage in KIND_OF_STAGE}
+    dataset = assembly.dataset_of(config)
+    words = " ".join(command)
+    log = open_log(
+        folder,
+        config.logger.mode,
+        project=config.logger.project,
+        entity=config.logger.entity,
+        name=f"{config.name}-s{config.seed}",
+        group=config.name,
+        job_type="+".join(config.stages),
+        tags=[config.dataset.name, f"ipc{config.synthesis.ipc}", config.pool.label],
+        config={**asdict(config), "dataset_fingerprint": dataset.fingerprint, "command": words},
+    )
+    code = 1
+    try:
+        Invocation(config, folder, words, store, dataset, log).run()
+        code = 0
+    finally:
+        log.finish(code)
+
+
+class Invocation:
+    """One run of the pipeline: what its stages have made so far, by method."""
+
+    def __init__(
+        self, config: TeddyConfig, folder: Path, command: str, store: ArtifactStore, dataset: RealDataset, log: RunLog
+    ) -> None:
+        self.config, self.folder, self.command = config, folder, command
+        self.store, self.dataset, self.log = store, dataset, log
+        self.compute = assembly.compute_of(config)
+        self.pools: dict[str, ModelPool] = {}
+        self.images: dict[str, ImageFolderArtifact] = {}
+        self.labels: dict[str, Labels] = {}
+        self.rows: list[Result] = []
+
+    def run(self) -> None:
+        """Runs the stages up to the last one that was asked for."""
+        last = max(STAGES.index(stage) for stage in self.config.stages)
+        for stage in STAGES[: last + 1]:
+            getattr(self, f"_{stage}")()
+
+    def _pool(self) -> None:
+        self.pools[OURS] = self._make_pool(self.config.pool)
+        for name, baseline in self.config.baselines.items():
+            self.pools[name] = (
+                self.pools[OURS] if baseline.pool is None else self._make_pool(pool_of(self.config, baseline.pool))
+            )
+        for member in self.pools[OURS].members:
+            _log.info(
+                "pool: epoch %d, held-out accuracy %.1f %%, test accuracy %.1f %%",
+                member.epoch,
+                member.top1_holdout,
+                member.top1_test,
+            )
+
+    def _make_pool(self, pool: PoolConfig) -> ModelPool:
+        return assembly.make_pool(self.config, pool, self.store, self.dataset, self.compute, self.log)
+
+    def _synthesis(self) -> None:
+        job = assembly.synthesis_job(self.config, self.pools[OURS], self.dataset)
+        self.images[OURS] = distil(self.store, job, self.compute, self.log.stage("synthesis"))
+        for name, baseline in self.config.baselines.items():
+            if baseline.images == "random":
+                self.images[name] = random_real(self.store, self.dataset, self.config.synthesis.ipc, self.config.seed)
+            else:
+                other = assembly.baseline_job(job, baseline, self.pools[name])
+                self.images[name] = distil(self.store, other, self.compute, self.log.stage(f"synthesis/{name}"))
+        for name, images in self.images.items():
+            _log.info("images: %s in %s", name, images.folder)
+
+    def _labels(self) -> None:
+        if not assembly.needs_soft_labels(self.config):
+            return
+        for name, images in self.images.items():
+            recipe = assembly.label_recipe(self.config, self.pools[name])
+            self.labels[name] = prepare_labels(self.store, self.pools[name], images, recipe, self.compute)
+            if self.labels[name].megabytes:
+                _log.info("labels: %s, %.1f MB stored", name, self.labels[name].megabytes)
+        self.log.summary({metrics.LABELS_STORAGE_MB: max(labels.megabytes for labels in self.labels.values())})
+
+    def _evaluation(self) -> None:
+        ledger = Ledger(self.folder / "results.jsonl")
+        for name, images in self.images.items():
+            for student in assembly.students(self.config, images, self.labels.get(name)):
+                title = f"{name} {student.protocol_name} {student.network} {student.seed}"
+                artifact = evaluate(self.store, self.dataset, images, student, self.compute, self.log, title)
+                row = Result(
+                    dataset=self.config.dataset.name,
+                    ipc=self.config.synthesis.ipc,
+                    method=name,
+                    # Random real images under hard labels have seen no pool at all.
+                    pool=self.pools[name].description,
+                    labels=student.labels.kind,
+                    protocol=student.protocol_name,
+                    student=student.network,
+                    seed=student.seed,
+                    top1=artifact.facts["top1"],
+                    seconds=artifact.facts["seconds"],
+                    peak_memory_mb=artifact.facts["peak_memory_mb"],
+                    fingerprints={
+                        "pool": self.pools[name].fingerprint,
+                        "images": images.fingerprint,
+                        "student": artifact.fingerprint,
+                    },
+                )
+                ledger.append(row)
+                self.rows.append(row)
+
+    def _report(self) -> None:
+        frames = self.images[OURS].frames()
+        page = write_report(
+            self.folder,
+            self.rows,
+            title=self.config.name,
+            command=self.command,
+            config_yaml=self._config_yaml(),
+            pool_members=self._pool_members(),
+            images={name: (one.images.images.numpy(), one.images.labels.numpy()) for name, one in self.images.items()},
+            class_names=self.dataset.spec.class_names,
+            curves=[self._write_losses(name, one) for name, one in self.images.items() if one.history],
+            paper=self.config.paper,
+            facts=self._facts(),
+            snapshots=[(frame.iteration, frame.images.numpy()) for frame in frames],
+            snapshot_names=[self.dataset.spec.class_names[label] for label in frames[0].classes] if frames else [],
+        )
+        self._publish()
+        groups = tables.group(self.rows)
+        from rich.console import Console
+
+        console = Console()
+        console.print(tables.rich_table(groups, self.config.paper, title=self.config.name))
+        for line in tables.sentences(groups):
+            console.print(line)
+        console.print(f"Report: {page}\nImages: {self.images[OURS].folder}\nRun:    {self.folder}", soft_wrap=True)
+
+    def _publish(self) -> None:
+        """Hands tables, pictures and the distilled set to W&B."""
+        for group in tables.group(self.rows):
+            name = f"{group.method}/{group.protocol}/{group.labels}/{group.student}"
+            self.log.summary({metrics.student(name): group.mean, metrics.student(name, "top1_std"): group.std})
+        columns = ["method", "protocol", "labels", "student", "seed", "top1"]
+        self.log.table("results", columns, [[getattr(row, column) for column in columns] for row in self.rows])
+        for picture in sorted(self.folder.glob("figures/*.png")):
+            self.log.image(f"report/{picture.stem}", picture)
+        spent = {images.fingerprint: images.seconds for images in self.images.values()}
+        self.log.summary({"cost/synthesis_seconds": sum(spent.values())})
+        ours = self.images[OURS]
+        self.log.artifact(
+            f"{self.config.name}-images",
+            "synset",
+            ours.folder,
+            {"fingerprint": ours.fingerprint, "ipc": self.config.synthesis.ipc},
+        )
+
+    def _pool_members(self) -> list[dict[str, Any]]:
+        chosen = {member.identity for member in self.pools[OURS].members}
+        known = {member.identity: member for pool in self.pools.values() for member in pool.members}
+        return [
+            {
+                "epoch": member.epoch,
+                "top1_holdout": member.top1_holdout,
+                "top1_test": member.top1_test,
+                "chosen": member.identity in chosen,
+            }
+            for member in sorted(known.values(), key=lambda member: member.epoch)
+        ]
+
+    def _write_losses(self, name: str, images: ImageFolderArtifact) -> Path:
+        path = self.folder / f"losses_{name}.csv"
+        head = (
+            metrics.SYNTHESIS_BLOCK,
+            metrics.SYNTHESIS_ITERATION,
+            metrics.SYNTHESIS_LOSS,
+            metrics.SYNTHESIS_LOSS_CE,
+            metrics.SYNTHESIS_LOSS_BN,
+        )
+        with path.open("w", newline="") as stream:
+            writer = csv.writer(stream)
+            writer.writerow(head)
+            for block, rows in enumerate(images.history):
+                writer.writerows([block, *row] for row in rows)
+        return path
+
+    def _facts(self) -> dict[str, Any]:
+        device = (
+            torch.cuda.get_device_name()
+            if self.compute.accelerator == "cuda"
+            else platform.processor() or platform.machine()
+        )
+        return {
+            "hardware": f"{self.compute.accelerator} ({device}, {torch.get_num_threads()} threads), {self.compute.precision}",
+            "versions": {"python": platform.python_version(), "torch": torch.__version__},
+            "seconds": {f"images of {name}": images.seconds for name, images in self.images.items() if images.history},
+            "label_storage_mb": max((labels.megabytes for labels in self.labels.values()), default=0.0),
+            "pool": self.pools[OURS].description,
+            "images": str(self.images[OURS].folder),
+            "store": str(self.store.root),
+            "fingerprints": {name: images.fingerprint for name, images in self.images.items()},
+        }
+
+    def _config_yaml(self) -> str:
+        from omegaconf import OmegaConf
+
+        return OmegaConf.to_yaml(OmegaConf.create(asdict(self.config)))

@@ -1,0 +1,41 @@
+"""Prior generation (Sec. 3.3): the weak teachers are early snapshots of one training run from scratch."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from teddy.config.epochs import member_epochs
+from teddy.pool.members import ModelPool, select
+from teddy.pool.trajectory import BaseTraining, trajectory
+
+
+class PoolStrategy(Protocol):
+    """A way to make weak teachers from one base model."""
+
+    def make(self, base: BaseTraining, label: str) -> ModelPool:
+        """Makes the pool, or finds it in the store."""
+        ...
+
+
+class PriorPool:
+    """Snapshots from epoch ``first`` to ``last`` every ``every`` epochs, T_b to T_e in steps of m in Eq. 7.
+
+    Args:
+        first: full epochs behind the first member.
+        last: full epochs behind the last member; always a member.
+        every: epochs between two members.
+        size: instead of ``every``, this many members between the same ends (Fig. 3c).
+    """
+
+    def __init__(self, first: int, last: int, every: int, size: int | None = None) -> None:
+        self.first, self.last, self.every, self.size = first, last, every, size
+
+    def make(self, base: BaseTraining, label: str) -> ModelPool:
+        """Trains the base model unless its trajectory is in the store, and selects from it.
+
+        Raises:
+            BadInput: the trajectory does not hold an epoch that is asked for.
+        """
+        members = trajectory(base)
+        epochs = member_epochs(self.first, self.last, self.every, self.size, [member.epoch for member in members])
+        return ModelPool(select(members, epochs), base.dataset.spec, label)

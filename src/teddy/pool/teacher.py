@@ -1,0 +1,97 @@
+"""Training of the base model on real images, and the callback that caches its early epochs as weak teachers."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from teddy.config.errors import StageFailed
+from teddy.pool.schedule import Recipe
+from teddy.runtime import metrics
+from teddy.runtime.resume import save_tensors
+
+
+class TeacherTraining(L.LightningModule):
+    """Cross-entropy training with SGD; the batch is ``(normalised images, labels, indices)``.
+
+    Args:
+        first_epoch: full epochs that were done before this process began.
+    """
+
+    def __init__(self, network: nn.Module, recipe: Recipe, first_epoch: int = 0) -> None:
+        super().__init__()
+        self.network = network
+        self.recipe = recipe
+        self.first_epoch = first_epoch
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """SGD with momentum and weight decay on all parameters, as torchvision's reference training."""
+        recipe = self.recipe
+        return torch.optim.SGD(self.network.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
+
+    def on_train_epoch_start(self) -> None:
+        """Sets the epoch's learning rate: a pure function of the epoch, so a resumed run needs no scheduler state."""
+        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+            group["lr"] = self.recipe.lr_at(self.first_epoch + self.current_epoch)
+
+    def training_step(self, batch: Sequence[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        """One batch's mean cross-entropy."""
+        images, labels, *_ = batch
+        loss = F.cross_entropy(self.network(images.contiguous(memory_format=torch.channels_last)), labels)
+        self.log(metrics.POOL_LOSS, loss)
+        return loss
+
+
+class SnapshotPool(L.Callback):
+    """Keeps the network's weights after the epochs that the pool may need, with their accuracies.
+
+    Args:
+        folder: where ``epoch-0007.safetensors`` and its like go.
+        epochs: full epochs after which to keep the weights, counted from 1.
+        measure: gives the accuracies to note for a snapshot.
+        records: the notes of earlier snapshots, when training is resumed.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        epochs: Sequence[int],
+        measure: Callable[[nn.Module], dict[str, float]],
+        records: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        self.folder = folder
+        self.epochs = set(epochs)
+        self.measure = measure
+        self.records = list(records)
+        self._started = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Writes the snapshot of an epoch that is wanted.
+
+        Raises:
+            StageFailed: the loss is no longer a number, so that no later epoch can be of use.
+        """
+        assert isinstance(module, TeacherTraining)
+        epoch = module.first_epoch + trainer.current_epoch + 1
+        loss = float(trainer.callback_metrics.get(metrics.POOL_LOSS, torch.tensor(0.0)))
+        if not math.isfinite(loss):
+            raise StageFailed(
+                f"teacher training diverged in epoch {epoch} (loss {loss}); lower pool.training.lr={module.recipe.lr}."
+            )
+        if epoch not in self.epochs:
+            return
+        name = f"epoch-{epoch:04d}.safetensors"
+        save_tensors(self.folder / name, module.network.state_dict(), {"epoch": epoch})
+        record: dict[str, Any] = {"epoch": epoch, "file": name, **self.measure(module.network)}
+        self.records.append(record)
+        if trainer.logger is not None:
+            named = {metrics.POOL_TOP1_HOLDOUT: record["top1_holdout"], metrics.POOL_TOP1_TEST: record["top1_test"]}
+            trainer.logger.log_metrics({**named, "pool/epoch": epoch}, step=trainer.global_step)

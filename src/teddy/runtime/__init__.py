@@ -1,0 +1,1 @@
+"""How a stage is run: Lightning's Trainer, loggers, progress, seeds. Nothing here knows about distillation."""

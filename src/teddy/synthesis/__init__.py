@@ -1,0 +1,1 @@
+"""Synthesis: blocks of pixels are optimised against weak teachers (Eq. 7)."""

@@ -1,0 +1,58 @@
+"""Everything that synthesis needs to know, in one plain object that can travel to another process."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from teddy.data.images import ImageSet
+from teddy.pool.members import ModelPool
+from teddy.synthesis.blocks import Block, make_blocks
+from teddy.synthesis.objective import Weights
+from teddy.synthesis.perturb import BlockView
+
+VERSION = 1
+LOG_EVERY = 20
+"""Iterations between two recorded losses; nothing synchronises the device in between."""
+
+
+@dataclass(frozen=True)
+class SynthesisJob:
+    """The optimisation of one distilled set (Algorithm 1, the while loop; Table 7).
+
+    Attributes:
+        train: real training images, for ``initial="real"``.
+        betas: of Adam.
+        checkpoint_every: iterations between two points that a killed block resumes from; no part of the result.
+        sheet_every: iterations between two pictures of the first block; no part of the result.
+    """
+
+    pool: ModelPool
+    train: ImageSet
+    ipc: int
+    iterations: int
+    lr: float
+    betas: tuple[float, float]
+    weights: Weights
+    batch_size: int
+    class_order: str
+    teachers_per_block: int
+    teacher_policy: str
+    initial: str
+    view: BlockView
+    seed: int
+    checkpoint_every: int
+    sheet_every: int
+
+    def blocks(self) -> list[Block]:
+        """All blocks, in the order of their indices."""
+        return make_blocks(self.pool.spec.num_classes, self.ipc, self.batch_size, self.class_order, self.seed)
+
+    def content(self, precision: str) -> dict[str, Any]:
+        """What the images depend on, for their fingerprint. The pool's identity covers the data it was trained on."""
+        left_out = {"pool", "train", "checkpoint_every", "sheet_every"}
+        fields = {
+            field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name not in left_out
+        }
+        return {"version": VERSION, "pool": self.pool.fingerprint, "precision": precision, **fields}

@@ -1,0 +1,53 @@
+"""What every test gets: no account, no network, one thread, no Hydra state left over from another test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Tests run in as many processes as there are cores (pytest-xdist), so each keeps to one thread.
+torch.set_num_threads(1)
+
+# The same examples in every run: a red test stays red until the code changes.
+settings.register_profile("teddy", deadline=None, derandomize=True, max_examples=30)
+settings.load_profile("teddy")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Also holds for the processes that a test starts, and for fixtures of a wider scope than one test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "offline")
+        patch.setenv("WANDB_DIR", str(tmp_path_factory.mktemp("wandb")))
+        patch.delenv("WANDB_API_KEY", raising=False)
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
+@pytest.fixture(autouse=True)
+def fresh_hydra() -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    yield
+    GlobalHydra.instance().clear()
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_cifar10() -> Path:
+    """The folder with CIFAR-10 as parquet that may lie beside the checkout."""
+    folder = ROOT.parent / "shared" / "data" / "cifar10"
+    if not folder.is_dir():
+        pytest.skip("CIFAR-10 does not lie beside this checkout (../shared/data/cifar10)")
+    return folder

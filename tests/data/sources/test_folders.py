@@ -1,0 +1,199 @@
+"""Folders of image files: one's own, ImageNet, Tiny-ImageNet."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.datasets import ImageFolder as TorchvisionFolder
+from torchvision.transforms.v2 import functional as tvf
+
+from teddy.config.errors import BadInput
+from teddy.data.images import TensorImages
+from teddy.data.sources.folders import ImageFolder, ImageNet
+from teddy.data.sources.tiny import TinyImageNet
+
+CLASSES = ("ant", "bee", "cat")
+
+
+@pytest.fixture
+def root(tmp_path, write_image) -> Path:
+    folder = tmp_path / "data"
+    for split, n in (("train", 3), ("test", 2)):
+        for c, name in enumerate(CLASSES):
+            for i in range(n):
+                write_image(folder / split / name / f"{i}.png", seed=100 * n + 10 * c + i)
+    return folder
+
+
+@pytest.fixture
+def tiny(tmp_path, write_image) -> Path:
+    """The official tree with three classes, whose list is not sorted."""
+    folder = tmp_path / "tiny-imagenet-200"
+    wnids = ["n03", "n01", "n02"]
+    for c, wnid in enumerate(wnids):
+        for i in range(2):
+            path = folder / "train" / wnid / "images" / f"{wnid}_{i}.JPEG"
+            write_image(path, seed=10 * c + i, width=64, height=64, mode="L" if c == 1 else "RGB")
+        (folder / "train" / wnid / f"{wnid}_boxes.txt").write_text("0\t0\t1\t1\n")
+    lines = []
+    for i, wnid in enumerate(["n02", "n03", "n01", "n02"]):
+        write_image(folder / "val" / "images" / f"val_{i}.JPEG", seed=50 + i, width=64, height=64)
+        lines.append(f"val_{i}.JPEG\t{wnid}\t0\t0\t62\t62\n")
+    (folder / "val" / "val_annotations.txt").write_text("".join(lines))
+    (folder / "wnids.txt").write_text("\n".join(wnids) + "\n")
+    (folder / "words.txt").write_text("n01\tgoldfish, Carassius auratus\nn02\tbee\nn03\tant\nn99\tnothing\n")
+    return folder
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_image_folder_agrees_with_torchvision(root, split):
+    mine = getattr(ImageFolder(str(root)).load(), split)
+    theirs = TorchvisionFolder(str(root / split))
+    assert mine.labels.tolist() == theirs.targets
+    expected = torch.stack([tvf.pil_to_tensor(image) for image, _ in theirs])
+    assert torch.equal(mine.take(range(len(mine))), expected)
+
+
+def test_image_folder_facts(root):
+    loaded = ImageFolder(str(root)).load()
+    assert (loaded.class_ids, loaded.channels, loaded.size) == (CLASSES, 3, 8)
+
+
+def test_grey_images_have_one_channel(tmp_path, write_image):
+    for split in ("train", "val"):
+        for name in CLASSES:
+            write_image(tmp_path / split / name / "0.png", mode="L")
+    loaded = ImageFolder(str(tmp_path)).load()
+    assert loaded.channels == 1
+    assert loaded.test.take([0]).shape == (1, 1, 8, 8)
+
+
+def test_images_of_many_sizes_need_a_size(root, write_image):
+    write_image(root / "train" / "bee" / "0.png", width=9)
+    with pytest.raises(BadInput, match=r"set dataset\.size"):
+        ImageFolder(str(root)).load()
+    assert ImageFolder(str(root), size=6).load().train.take([3]).shape == (1, 3, 6, 6)
+
+
+def test_fingerprint_follows_the_files_and_not_the_place(root, write_image):
+    before = ImageFolder(str(root)).fingerprint()
+    assert ImageFolder(str(root)).fingerprint() == before
+    moved = root.rename(root.parent / "elsewhere")
+    assert ImageFolder(str(moved)).fingerprint() == before
+    write_image(moved / "train" / "ant" / "new.png")
+    assert ImageFolder(str(moved)).fingerprint() != before
+
+
+def empty_class(root: Path) -> None:
+    shutil.rmtree(root / "train" / "bee")
+    (root / "train" / "bee").mkdir()
+    (root / "train" / "bee" / "notes.txt").write_text("no image")
+
+
+def other_class(root: Path) -> None:
+    (root / "test" / "cat").rename(root / "test" / "dog")
+
+
+def empty_train(root: Path) -> None:
+    shutil.rmtree(root / "train")
+    (root / "train").mkdir()
+
+
+@pytest.mark.parametrize(
+    "damage, sentence",
+    [
+        (shutil.rmtree, r"dataset\.root=.*data does not exist; put the images as train/<class>"),
+        (lambda root: shutil.rmtree(root / "train"), "has no folder train; put the images"),
+        (lambda root: shutil.rmtree(root / "test"), "has no folder test or val; move some images of each class"),
+        (empty_train, "holds 0 class folders"),
+        (empty_class, "train/bee holds no image"),
+        (other_class, "test has no folder for the class cat"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_remedy(root, damage, sentence):
+    damage(root)
+    for ask in ("fingerprint", "load"):
+        with pytest.raises(BadInput, match=sentence):
+            getattr(ImageFolder(str(root)), ask)()
+
+
+def test_no_folder_at_all():
+    with pytest.raises(BadInput, match=r"dataset\.root is not set"):
+        ImageFolder(None)
+    with pytest.raises(BadInput, match=r"image-net.org"):
+        ImageNet(None)
+    with pytest.raises(BadInput, match=r"tiny-imagenet-200.zip"):
+        TinyImageNet(None)
+
+
+def test_an_unreadable_image_is_named_when_it_is_needed(root):
+    (root / "train" / "cat" / "1.png").write_text("no image")
+    images = ImageFolder(str(root)).load().train
+    images.take(range(7))
+    with pytest.raises(BadInput, match=r"cat/1\.png cannot be read"):
+        images.take([7])
+
+
+def test_imagenet_geometry_and_names(tmp_path, write_image):
+    for split in ("train", "val"):
+        for wnid in ("n01440764", "n01443537"):
+            write_image(tmp_path / split / wnid / f"{wnid}_1.JPEG", width=300, height=270)
+    loaded = ImageNet(str(tmp_path)).load()
+    assert loaded.test.take([0, 1]).shape == (2, 3, 224, 224)
+    assert loaded.test.resize == 256
+    assert loaded.class_names == ("n01440764", "n01443537")
+    names = ImageNet(str(tmp_path)).names(tuple(f"n{i:08d}" for i in range(1000)))
+    assert (names[0], names[999]) == ("tench", "toilet tissue")
+
+
+def test_tiny_imagenet_official_tree(tiny):
+    loaded = TinyImageNet(str(tiny)).load()
+    assert loaded.class_ids == ("n01", "n02", "n03")
+    assert loaded.class_names == ("goldfish", "bee", "ant")
+    assert [path.name for path in loaded.train.paths] == [f"n0{c}_{i}.JPEG" for c in (1, 2, 3) for i in (0, 1)]
+    assert loaded.train.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert [path.name for path in loaded.test.paths] == ["val_2.JPEG", "val_0.JPEG", "val_3.JPEG", "val_1.JPEG"]
+    assert loaded.test.labels.tolist() == [0, 1, 1, 2]
+    assert loaded.train.take([0, 5]).shape == (2, 3, 64, 64)  # the first is grey in its file
+    assert TinyImageNet(str(tiny.parent)).fingerprint() == TinyImageNet(str(tiny)).fingerprint()
+
+
+def test_tiny_imagenet_sorted_validation_folders(tiny, write_image):
+    expected = TinyImageNet(str(tiny)).load().test
+    expected = expected.labels, expected.take(range(4))
+    for line in (tiny / "val" / "val_annotations.txt").read_text().splitlines():
+        name, wnid = line.split("\t")[:2]
+        (tiny / "val" / wnid / "images").mkdir(parents=True, exist_ok=True)
+        (tiny / "val" / "images" / name).rename(tiny / "val" / wnid / "images" / name)
+    (tiny / "val" / "images").rmdir()
+    moved = TinyImageNet(str(tiny)).load().test
+    assert torch.equal(moved.labels, expected[0])
+    assert torch.equal(moved.take(range(4)), expected[1])
+
+
+def test_tiny_imagenet_is_decoded_once(tiny, tmp_path):
+    files = TinyImageNet(str(tiny)).load()
+    expected = files.train.take(range(6)), files.test.take(range(4))
+    first = TinyImageNet(str(tiny), cache=str(tmp_path / "cache")).load()
+    for path in tiny.rglob("*.JPEG"):  # of the same size, but no longer images: only the cache can serve them
+        path.write_bytes(bytes(path.stat().st_size))
+    again = TinyImageNet(str(tiny), cache=str(tmp_path / "cache")).load()
+    for decoded in (first, again):
+        assert isinstance(decoded.train, TensorImages)
+        assert torch.equal(decoded.train.images, expected[0])
+        assert torch.equal(decoded.test.images, expected[1])
+    (kept,) = (tmp_path / "cache").iterdir()
+    kept.write_bytes(kept.read_bytes()[:50])
+    with pytest.raises(BadInput, match="delete it"):
+        TinyImageNet(str(tiny), cache=str(tmp_path / "cache")).load()
+
+
+@pytest.mark.parametrize("part", ["wnids.txt", "train", "val", "val/val_annotations.txt", "val/images/val_1.JPEG"])
+def test_tiny_imagenet_missing_parts(tiny, part):
+    path = tiny / part
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(BadInput, match=Path(part).name):
+        TinyImageNet(str(tiny)).fingerprint()

@@ -1,0 +1,191 @@
+"""Parquet files read with the package ``datasets``."""
+
+from __future__ import annotations
+
+import builtins
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from teddy.config.errors import BadInput
+from teddy.data.images import TensorImages
+from teddy.data.sources import hf
+from teddy.data.sources.hf import HuggingFace
+
+datasets = pytest.importorskip("datasets", reason="the extra hf is not installed")
+
+CIFAR = Path(__file__).resolve().parents[4] / "shared" / "data" / "cifar10"
+NAMES = ["ant", "bee", "cat"]
+
+
+def png(seed: int, width: int = 8, height: int = 8, mode: str = "RGB") -> dict:
+    shape = (height, width) if mode == "L" else (height, width, 3)
+    pixels, stream = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8), io.BytesIO()
+    Image.fromarray(pixels).save(stream, format="PNG")
+    return {"bytes": stream.getvalue(), "path": f"{seed}.png"}
+
+
+def write_split(folder: Path, split: str, cells: list[dict], labels: list[int], label_type=None, **more) -> None:
+    columns = {"img": cells, "label": labels, **{name: values for name, (values, _) in more.items()}}
+    features = {"img": datasets.Image(), "label": label_type or datasets.ClassLabel(names=NAMES)}
+    features |= {name: feature for name, (_, feature) in more.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    table = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+    table.to_parquet(folder / f"{split}-00000-of-00001.parquet")
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    folder = tmp_path / "parquet"
+    write_split(folder, "train", [png(i) for i in range(6)], [0, 1, 2, 2, 1, 0])
+    write_split(folder, "test", [png(10 + i) for i in range(3)], [2, 1, 0])
+    return folder
+
+
+def source(folder: Path, **options) -> HuggingFace:
+    return HuggingFace(root=str(folder), cache=str(folder.parent / "cache"), **options)
+
+
+def pixels(seed: int, **options) -> np.ndarray:
+    return np.array(Image.open(io.BytesIO(png(seed, **options)["bytes"])))
+
+
+def test_small_sets_are_decoded_once(root):
+    for _ in range(2):
+        loaded = source(root).load()
+        assert isinstance(loaded.train, TensorImages)
+        assert loaded.train.labels.tolist() == [0, 1, 2, 2, 1, 0]
+        for i, image in enumerate(loaded.train.images):
+            assert np.array_equal(image.permute(1, 2, 0), pixels(i))
+        assert np.array_equal(loaded.test.images[2].permute(1, 2, 0), pixels(12))
+        assert (loaded.class_names, loaded.class_ids) == (tuple(NAMES), ("00_ant", "01_bee", "02_cat"))
+        assert (loaded.channels, loaded.size) == (3, 8)
+    assert len(list((root.parent / "cache").glob("*.safetensors"))) == 1
+
+
+def test_without_a_cache_nothing_is_kept(root, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", root.parent / "library")
+    loaded = HuggingFace(root=str(root)).load()
+    assert isinstance(loaded.train, TensorImages)
+    assert not (root.parent / "cache").exists()
+
+
+def test_large_sets_stay_encoded(root, monkeypatch):
+    monkeypatch.setattr(hf, "IN_MEMORY_BYTES", 100)
+    loaded = source(root).load()
+    assert not isinstance(loaded.train, TensorImages)
+    assert np.array_equal(loaded.train.take([4])[0].permute(1, 2, 0), pixels(4))
+    assert np.array_equal(loaded.train.open(3), pixels(3))
+
+
+def test_images_of_many_sizes_are_brought_to_one(tmp_path):
+    sizes = [(8, 8), (12, 9), (7, 20)]
+    for split in ("train", "validation"):
+        write_split(tmp_path / split, split, [png(i, w, h) for i, (w, h) in enumerate(sizes)], [0, 1, 2])
+    folder = tmp_path / "train"
+    (tmp_path / "validation" / "validation-00000-of-00001.parquet").rename(folder / "validation-0.parquet")
+    loaded = source(folder, size=6).load()
+    assert loaded.train.take([2, 0, 1]).shape == (3, 3, 6, 6)
+    assert loaded.train.open(1).size == (12, 9)
+
+
+def test_grey_images_have_one_channel(tmp_path):
+    for split in ("train", "test"):
+        write_split(tmp_path / "data", split, [png(i, mode="L") for i in range(3)], [0, 1, 2])
+    loaded = source(tmp_path / "data").load()
+    assert loaded.channels == 1
+    assert np.array_equal(loaded.train.take([1])[0, 0], pixels(1, mode="L"))
+
+
+def test_columns_are_found_by_their_type_or_named(tmp_path):
+    coarse = ([1, 0, 0], datasets.ClassLabel(names=["x", "y"]))
+    for split in ("train", "test"):
+        write_split(tmp_path / "data", split, [png(i) for i in range(3)], [0, 1, 2], coarse=coarse)
+    with pytest.raises(
+        BadInput, match=r"several columns that fit \(label, coarse\); set dataset\.source\.label_column"
+    ):
+        source(tmp_path / "data").load()
+    assert source(tmp_path / "data", label_column="coarse").load().train.labels.tolist() == [1, 0, 0]
+    with pytest.raises(BadInput, match="label_column=fine is no column of the data, which have img, label, coarse"):
+        source(tmp_path / "data", label_column="fine").load()
+
+
+def test_plain_integers_serve_as_labels(tmp_path):
+    for split in ("train", "test"):
+        write_split(tmp_path / "data", split, [png(i) for i in range(3)], [0, 1, 2], datasets.Value("int64"))
+    assert source(tmp_path / "data").load().class_names == ("0", "1", "2")
+
+
+def test_a_test_split_without_labels_is_passed_over(root):
+    write_split(root, "test", [png(0), png(1)], [-1, -1])
+    with pytest.raises(BadInput, match="no labelled split"):
+        source(root).load()
+    write_split(root, "validation", [png(0), png(1), png(2)], [0, 1, 2])
+    assert source(root).load().test.labels.tolist() == [0, 1, 2]
+
+
+def test_an_unreadable_image_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(hf, "IN_MEMORY_BYTES", 0)
+    cells = [png(0), {"bytes": b"no image", "path": "1.png"}, png(2)]
+    for split in ("train", "test"):
+        write_split(tmp_path / "data", split, cells, [0, 1, 2])
+    with pytest.raises(BadInput, match="row 1 of the column img cannot be read"):
+        source(tmp_path / "data").load().train.take([0, 1])
+
+
+def test_fingerprint_follows_the_files_and_not_the_place(root):
+    before = source(root).fingerprint()
+    moved = root.rename(root.parent / "elsewhere")
+    assert source(moved).fingerprint() == before
+    write_split(moved, "train", [png(i) for i in range(7)], [0, 1, 2, 2, 1, 0, 0])
+    assert source(moved).fingerprint() != before
+
+
+@pytest.mark.parametrize("missing", ["train", "test"])
+def test_missing_files_say_what_to_put_where(root, missing):
+    (root / f"{missing}-00000-of-00001.parquet").unlink()
+    with pytest.raises(BadInput, match=r"does not hold files called train-\*\.parquet and test-\*\.parquet"):
+        source(root).fingerprint()
+
+
+def test_damaged_parquet(root):
+    (root / "train-00000-of-00001.parquet").write_bytes(b"no parquet")
+    with pytest.raises(BadInput, match="cannot be read"):
+        source(root).load()
+
+
+def test_nothing_given():
+    with pytest.raises(BadInput, match=r"dataset\.source\.name and dataset\.root are both null"):
+        HuggingFace()
+
+
+def test_the_missing_package_is_named(root, monkeypatch):
+    real = builtins.__import__
+
+    def without_datasets(name, *args, **kwargs):
+        if name == "datasets":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_datasets)
+    with pytest.raises(BadInput, match=r"pip install 'teddy-distill\[hf\]'"):
+        source(root).load()
+
+
+@pytest.mark.skipif(not CIFAR.is_dir(), reason="CIFAR-10's parquet files are not beside this repository")
+def test_real_cifar10(tmp_path, monkeypatch):
+    monkeypatch.setattr(hf, "IN_MEMORY_BYTES", 0)  # all 60,000 would take too long here
+    only_test = tmp_path / "data"
+    only_test.mkdir()
+    for split in ("train", "test"):  # the test file serves as both, to be quick
+        (only_test / f"{split}-0.parquet").symlink_to(CIFAR / "test-00000-of-00001.parquet")
+    loaded = source(only_test).load()
+    assert (loaded.channels, loaded.size, len(loaded.test)) == (3, 32, 10_000)
+    assert loaded.class_names[:3] == ("airplane", "automobile", "bird")
+    assert torch.bincount(loaded.test.labels).tolist() == [1000] * 10
+    chosen = loaded.test.take(range(0, 10_000, 20)).float() / 255
+    assert torch.allclose(chosen.mean((0, 2, 3)), torch.tensor([0.4914, 0.4822, 0.4465]), atol=0.02)

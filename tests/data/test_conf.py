@@ -1,0 +1,44 @@
+"""Every file in ``conf/dataset`` names a source that exists and takes its keys."""
+
+from __future__ import annotations
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from teddy.config.build import build
+from teddy.config.errors import BadInput
+from teddy.config.paths import config_dir
+from teddy.config.schema import register_schemas
+from teddy.data.augment import Augmentation
+from teddy.data.dataset import open_dataset
+
+NAMES = sorted(path.stem for path in (config_dir() / "dataset").glob("*.yaml"))
+
+
+def configured(name: str, *overrides: str) -> dict:
+    register_schemas()
+    with initialize_config_dir(str(config_dir()), version_base=None):
+        return OmegaConf.to_container(compose("config", [f"dataset={name}", *overrides]).dataset, resolve=True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_file_is_whole(name, tmp_path):
+    config = configured(name, *([] if name == "fashion_mini" else [f"dataset.root={tmp_path}"]))
+    Augmentation(**config["augment"])
+    assert 0 < config["holdout"] < 1
+    if config["mean"] is not None:
+        assert len(config["mean"]) == len(config["std"]) == config["channels"]
+    facts = ("num_classes", "channels", "size", "resize", "mean", "std", "class_names")
+    data = open_dataset(config["name"], build(config["source"]), **{key: config[key] for key in facts})
+    if name == "fashion_mini":
+        assert data.spec.mean == (0.286,)
+    elif name not in ("cifar10", "cifar100", "fashion_mnist"):  # those three would look elsewhere or download
+        with pytest.raises(BadInput, match=str(tmp_path)):
+            _ = data.fingerprint
+
+
+@pytest.mark.parametrize("name", ["imagenet", "imagefolder", "tiny_imagenet", "hf"])
+def test_a_folder_that_was_not_given_is_asked_for(name):
+    with pytest.raises(BadInput, match=r"dataset\.root"):
+        build(configured(name)["source"])

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as tvf
+
+from teddy.config.errors import BadInput
+from teddy.data.images import FileImages, ImageSet, TensorImages, subset
+
+
+@pytest.mark.parametrize("width, height", [(40, 30), (30, 40), (33, 97), (24, 24), (10, 13)])
+@pytest.mark.parametrize("resize", [None, 20, 24])
+def test_evaluation_geometry_is_torchvisions(tmp_path, write_image, width, height, resize):
+    write_image(tmp_path / "a.png", width=width, height=height)
+    images = FileImages([tmp_path / "a.png"], torch.tensor([0]), channels=3, size=16, resize=resize)
+    expected = v2.Compose([v2.Resize(resize or 16), v2.CenterCrop(16), v2.PILToTensor()])(
+        Image.open(tmp_path / "a.png")
+    )
+    assert torch.equal(images.take([0])[0], expected)
+
+
+def test_crop_is_torchvisions_on_the_undistorted_image(tmp_path, write_image):
+    write_image(tmp_path / "a.png", width=40, height=30)
+    images = FileImages([tmp_path / "a.png"], torch.tensor([0]), channels=3, size=16)
+    expected = tvf.pil_to_tensor(tvf.resized_crop(Image.open(tmp_path / "a.png"), 3, 5, 20, 31, [16, 16]))
+    assert torch.equal(images.crop(images.open(0), (3, 5, 20, 31)), expected)
+
+
+def test_channels_are_converted(tmp_path, write_image):
+    grey = write_image(tmp_path / "grey.png", mode="L")
+    write_image(tmp_path / "colour.png")
+    paths = [tmp_path / "grey.png", tmp_path / "colour.png"]
+    as_rgb = FileImages(paths, torch.tensor([0, 1]), channels=3, size=8).take([0])
+    assert torch.equal(as_rgb, torch.from_numpy(grey).expand(1, 3, 8, 8))
+    as_grey = FileImages(paths, torch.tensor([0, 1]), channels=1, size=8).take([1, 0])
+    assert as_grey.shape == (2, 1, 8, 8)
+    assert np.array_equal(as_grey[0, 0], np.array(Image.open(paths[1]).convert("L")))
+
+
+@pytest.mark.parametrize("damage", ["cut short", "text", "gone"])
+def test_an_unreadable_image_is_named(tmp_path, write_image, damage):
+    path = tmp_path / "a.png"
+    write_image(path, width=64, height=64)
+    if damage == "cut short":
+        path.write_bytes(path.read_bytes()[:2000])
+    elif damage == "text":
+        path.write_text("no image")
+    else:
+        path.unlink()
+    with pytest.raises(BadInput, match=r"a\.png cannot be read"):
+        FileImages([path], torch.tensor([0]), channels=3, size=8).take([0])
+
+
+def test_subset_of_both_kinds(tmp_path, write_image):
+    paths = [tmp_path / f"{i}.png" for i in range(5)]
+    for i, path in enumerate(paths):
+        write_image(path, seed=i)
+    files = FileImages(paths, torch.tensor([0, 1, 2, 3, 4]), channels=3, size=8)
+    memory = TensorImages(files.take(range(5)), files.labels)
+    for whole in (files, memory):
+        part = subset(whole, [4, 1, 3])
+        assert isinstance(part, ImageSet)
+        assert part.labels.tolist() == [4, 1, 3]
+        assert torch.equal(part.take(np.array([2, 0])), memory.images[[3, 4]])
+
+
+def test_taking_nothing_gives_an_empty_batch(tmp_path, write_image):
+    write_image(tmp_path / "a.png")
+    assert FileImages([tmp_path / "a.png"], torch.tensor([0]), channels=3, size=8).take([]).shape == (0, 3, 8, 8)

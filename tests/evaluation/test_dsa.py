@@ -1,0 +1,141 @@
+"""DSA's operations against their formulas."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from teddy.evaluation import dsa as module
+from teddy.evaluation.dsa import OPERATIONS, DsaStrengths, dsa
+
+DEFAULT = DsaStrengths()
+HALVES = np.full((8, 3), 0.5)
+
+
+def batch(channels: int = 3, size: int = 16, n: int = 8) -> torch.Tensor:
+    return torch.randn(n, channels, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def uniforms(n: int = 8) -> np.ndarray:
+    return np.random.default_rng(0).random((n, 3))
+
+
+def test_brightness_adds_a_constant_per_image() -> None:
+    u = uniforms()
+    u[:, 1] = 0.5  # saturation 2 * 0.5 = 1
+    u[:, 2] = 0.5  # contrast 0.5 + 0.5 = 1
+    shift = module.color(batch(), u, DEFAULT) - batch()
+    expected = torch.from_numpy(u[:, 0] - 0.5).float().view(-1, 1, 1, 1).expand_as(shift)
+    torch.testing.assert_close(shift, expected, atol=1e-5, rtol=0)
+
+
+def test_saturation_zero_is_grey_and_keeps_the_channel_mean() -> None:
+    u = np.tile([0.5, 0.0, 0.5], (8, 1))
+    images = batch()
+    grey = module.color(images, u, DEFAULT)
+    torch.testing.assert_close(grey, images.mean(1, keepdim=True).expand_as(images), atol=1e-5, rtol=0)
+
+
+def test_contrast_scales_about_the_image_mean() -> None:
+    u = np.tile([0.5, 0.5, 0.25], (8, 1))
+    images = batch().double()
+    changed = module.color(images, u, DEFAULT)
+    torch.testing.assert_close(changed.mean((1, 2, 3)), images.mean((1, 2, 3)))
+    torch.testing.assert_close(changed.std((1, 2, 3)), 0.75 * images.std((1, 2, 3)))
+
+
+def test_saturation_does_nothing_to_one_channel() -> None:
+    images, u = batch(channels=1), uniforms()
+    other = u.copy()
+    other[:, 1] = 0.9
+    torch.testing.assert_close(module.color(images, u, DEFAULT), module.color(images, other, DEFAULT))
+
+
+def test_crop_is_a_shift_with_zeros() -> None:
+    images, u = batch(), uniforms()
+    out = module.crop(images, u, DEFAULT)
+    for image, row, draw in zip(images, out, u, strict=True):
+        down, right = (int(value * 5) - 2 for value in draw[:2])  # 16 * 0.125 = 2 pixels either way
+        expected = torch.zeros_like(image)
+        for y in range(16):
+            for x in range(16):
+                if 0 <= y + down < 16 and 0 <= x + right < 16:
+                    expected[:, y, x] = image[:, y + down, x + right]
+        assert torch.equal(row, expected)
+
+
+@pytest.mark.parametrize("size", [16, 13])
+def test_cutout_zeroes_a_clipped_square(size: int) -> None:
+    images, u = batch(size=size), uniforms()
+    u[0, :2], u[1, :2] = 0.0, 0.999999
+    out = module.cutout(images, u, DEFAULT)
+    side = int(size / 2 + 0.5)
+    for image, row, draw in zip(images, out, u, strict=True):
+        y, x = (math.floor(value * (size + 1 - side % 2)) - side // 2 for value in draw[:2])
+        expected = image.clone()
+        expected[:, max(y, 0) : y + side, max(x, 0) : x + side] = 0
+        assert torch.equal(row, expected)
+    assert (out[0, 0, : side // 2, : side // 2] == 0).all()
+    assert out[1, 0, 0, 0] != 0
+
+
+def test_flip_where_drawn() -> None:
+    images, u = batch(), uniforms()
+    out = module.flip(images, u, DEFAULT)
+    for image, row, draw in zip(images, out, u, strict=True):
+        assert torch.equal(row, torch.flip(image, [-1]) if draw[0] < 0.5 else image)
+    assert 0 < (u[:, 0] < 0.5).sum() < 8
+
+
+def test_scale_of_one_and_angle_of_zero_change_nothing() -> None:
+    images = batch().double()
+    still = DsaStrengths(scale=1.0)
+    torch.testing.assert_close(module.scale(images, uniforms(), still), images)
+    torch.testing.assert_close(module.rotate(images, HALVES, DEFAULT), images)
+
+
+def test_scale_moves_positions_by_the_factor() -> None:
+    # On a ramp, bilinear sampling at x * factor reads x * factor, away from the border.
+    ramp = (torch.arange(16.0) - 7.5).expand(1, 1, 16, 16).double()
+    u = np.array([[0.0, 0.5, 0.0]])
+    zoomed = module.scale(ramp, u, DEFAULT)
+    torch.testing.assert_close(zoomed[:, :, 2:14], ramp[:, :, 2:14] / 1.2)
+
+
+def test_rotation_reaches_its_angle() -> None:
+    ramp = (torch.arange(16.0) - 7.5).double()
+    x, y = ramp.expand(1, 1, 16, 16), ramp[:, None].expand(1, 1, 16, 16)
+    angle = math.radians(15)
+    turned = module.rotate(x, np.zeros((1, 3)), DEFAULT)
+    expected = math.cos(angle) * x + math.sin(angle) * y
+    inner = (..., slice(4, 12), slice(4, 12))
+    torch.testing.assert_close(turned[inner], expected[inner])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_operation_keeps_the_shape_and_has_a_gradient(channels: int) -> None:
+    for operation in OPERATIONS.values():
+        images = batch(channels=channels).requires_grad_()
+        out = operation(images, uniforms(), DEFAULT)
+        assert out.shape == images.shape
+        (gradient,) = torch.autograd.grad(out.square().sum(), images)
+        assert gradient.abs().sum() > 0
+
+
+def test_dsa_is_reproducible_and_uses_every_operation() -> None:
+    images = batch()
+    assert torch.equal(dsa(images, 0, "dsa", 3), dsa(images, 0, "dsa", 3))
+    results = [dsa(images, 0, "dsa", i) for i in range(60)]
+    u = {i: module.seeding.uniform(0, "dsa", i, "strength", samples=np.arange(8), draws=3) for i in range(60)}
+    for name, operation in OPERATIONS.items():
+        hits = sum(torch.equal(results[i], operation(images, u[i], DEFAULT)) for i in range(60))
+        assert hits >= 3, name
+
+
+def test_images_of_one_batch_get_their_own_strength() -> None:
+    same = batch(n=1).expand(8, -1, -1, -1)
+    for i in range(12):
+        assert len({tuple(row.flatten().tolist()) for row in dsa(same, "own", i)}) > 1

@@ -1,0 +1,98 @@
+"""The three sources of targets behind one interface."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from teddy.config.errors import BadInput
+from teddy.data.spec import DatasetSpec
+from teddy.labels.ensemble import PoolLabeller
+from teddy.labels.losses import soft_label_kl
+from teddy.labels.sources import HardLabels, LabelSource, OnlineLabels, StoredLabels
+from teddy.labels.store import write_stored_labels
+from teddy.labels.views import ViewMaker, ViewRecipe, Views
+
+SPEC = DatasetSpec("toy", 4, 3, 8, (0.5,) * 3, (0.25,) * 3, ("a", "b", "c", "d"), ("0", "1", "2", "3"))
+IMAGES = torch.randint(0, 256, (10, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+CLASSES = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3, 0, 1])
+
+
+def views(mix: str = "cutmix") -> ViewMaker:
+    return ViewMaker(IMAGES, SPEC, ViewRecipe(mix=mix), 0)
+
+
+def pool() -> PoolLabeller:
+    torch.manual_seed(0)
+    return PoolLabeller([nn.Sequential(nn.Flatten(), nn.Linear(192, 4)) for _ in range(2)])
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> StoredLabels:
+    write_stored_labels(tmp_path, views(), pool(), epochs=3, num_samples=10, num_classes=4, batch_size=4)
+    return StoredLabels(tmp_path / "logits.npy", num_samples=10, num_classes=4, temperature=20.0)
+
+
+def test_stored_and_online_agree_and_the_epochs_come_round(stored: StoredLabels) -> None:
+    online, maker, indices = OnlineLabels(pool(), 20.0), views(), torch.tensor([7, 0, 3])
+    for epoch in (0, 2, 3, 7):
+        seen = stored.view_epoch(epoch)
+        assert seen == epoch % 3
+        batch = maker(seen, indices)
+        targets = stored.targets(seen, indices, batch)
+        assert targets.dtype == torch.float32
+        torch.testing.assert_close(targets, online.targets(seen, indices, batch), atol=2e-3, rtol=2e-3)
+        assert torch.equal(targets, stored.targets(epoch, indices, batch))
+    assert online.view_epoch(7) == 7
+
+
+def test_soft_loss_is_the_kl(stored: StoredLabels) -> None:
+    student, targets = torch.randn(3, 4), torch.randn(3, 4)
+    for source in (stored, OnlineLabels(pool(), 20.0)):
+        assert torch.equal(source.loss(student, targets), soft_label_kl(student, targets, 20.0))
+
+
+def test_hard_targets_follow_the_mix() -> None:
+    batch = Views(torch.zeros(3, 3, 8, 8), partner=torch.tensor([1, 4, 2]), keep=torch.tensor([0.25, 0.5, 1.0]))
+    targets = HardLabels(CLASSES, 4).targets(0, torch.tensor([0, 0, 3]), batch)
+    expected = torch.tensor([[0.25, 0.75, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+    torch.testing.assert_close(targets, expected)
+    plain = views("none")(0, torch.arange(10))
+    assert torch.equal(HardLabels(CLASSES, 4).targets(0, torch.arange(10), plain).argmax(1), CLASSES)
+
+
+def test_one_training_step_serves_every_source(stored: StoredLabels) -> None:
+    maker, indices = views(), torch.tensor([1, 2, 9])
+    sources: list[LabelSource] = [stored, OnlineLabels(pool(), 20.0), HardLabels(CLASSES, 4)]
+    for source in sources:
+        student = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+        epoch = source.view_epoch(5)
+        batch = maker(epoch, indices)
+        loss = source.loss(student(batch.images), source.targets(epoch, indices, batch))
+        loss.backward()
+        assert loss.item() > 0
+        assert student[1].weight.grad.abs().sum() > 0
+
+
+def refused(path: Path, match: str, samples: int = 10) -> None:
+    with pytest.raises(BadInput, match=match):
+        StoredLabels(path, num_samples=samples, num_classes=4, temperature=20.0)
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path, stored: StoredLabels) -> None:
+    path = tmp_path / "logits.npy"
+    refused(path, r"shape\s+\(epochs, 11, 4\)", samples=11)
+    refused(tmp_path / "absent.npy", "not a whole file")
+    whole = path.read_bytes()
+    for name, content in {"short": whole[:-1], "header": whole[:20], "empty": b"", "text": b"hello"}.items():
+        cut = tmp_path / f"{name}.npy"
+        cut.write_bytes(content)
+        refused(cut, "not a whole file")
+    np.save(tmp_path / "wide.npy", np.zeros((3, 10, 4), np.float32))
+    refused(tmp_path / "wide.npy", "float32")
+    np.save(tmp_path / "object.npy", np.array([{}] * 3), allow_pickle=True)
+    refused(tmp_path / "object.npy", "not a whole file")

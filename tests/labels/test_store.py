@@ -1,0 +1,119 @@
+"""Stored labels: what is written is what the teachers say, and a killed run goes on to the same bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from teddy.config.errors import BadInput
+from teddy.data.spec import DatasetSpec
+from teddy.labels.store import write_stored_labels
+from teddy.labels.views import ViewMaker, ViewRecipe
+
+SPEC = DatasetSpec("toy", 4, 3, 8, (0.5,) * 3, (0.25,) * 3, ("a", "b", "c", "d"), ("0", "1", "2", "3"))
+IMAGES = torch.randint(0, 256, (10, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+WEIGHTS = torch.randn(3 * 64, 4, generator=torch.Generator().manual_seed(1))
+
+
+def views() -> ViewMaker:
+    return ViewMaker(IMAGES, SPEC, ViewRecipe(), 0)
+
+
+def label(images: torch.Tensor) -> torch.Tensor:
+    # Summed row by row, so that the batch size cannot change the rounding.
+    return torch.stack([(image.flatten()[:, None] * WEIGHTS).sum(0) for image in images])
+
+
+Labeller = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Killed(Exception):
+    """Stands for a signal in the middle of an epoch."""
+
+
+def killed_after(calls: int) -> Labeller:
+    left = [calls]
+
+    def labeller(images: torch.Tensor) -> torch.Tensor:
+        if left[0] == 0:
+            raise Killed
+        left[0] -= 1
+        return label(images)
+
+    return labeller
+
+
+def write(folder: Path, labeller: Labeller = label, batch_size: int = 4, **more: Any) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
+    return write_stored_labels(folder, views(), labeller, 3, 10, 4, batch_size, **more)
+
+
+def test_the_file_holds_the_teachers_logits(tmp_path: Path) -> None:
+    steps: list[tuple[int, int]] = []
+    facts = write(tmp_path, on_progress=lambda done, total: steps.append((done, total)))
+    stored = np.load(tmp_path / "logits.npy", allow_pickle=False)
+    assert stored.dtype == np.float16
+    assert stored.shape == (3, 10, 4)
+    for epoch in range(3):
+        expected = label(views()(epoch, torch.arange(10)).images).half()
+        assert torch.equal(torch.from_numpy(stored[epoch]), expected)
+    assert steps[0] == (0, 30)
+    assert steps[-1] == (30, 30)
+    assert facts["epochs"] == 3
+    assert facts["megabytes"] == pytest.approx((tmp_path / "logits.npy").stat().st_size / 1e6, abs=1e-3)
+
+
+def test_a_plain_save_has_the_same_bytes(tmp_path: Path) -> None:
+    write(tmp_path)
+    np.save(tmp_path / "plain.npy", np.load(tmp_path / "logits.npy"))
+    assert (tmp_path / "plain.npy").read_bytes() == (tmp_path / "logits.npy").read_bytes()
+
+
+@pytest.mark.parametrize("calls", range(9))
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, calls: int) -> None:
+    write(tmp_path / "whole")
+    with pytest.raises(Killed):
+        write(tmp_path / "cut", killed_after(calls))
+    if calls % 3 == 1:  # a kill may also leave a half-written row behind
+        with (tmp_path / "cut" / "logits.npy").open("ab") as stream:
+            stream.write(b"\x01" * 7)
+    seen: list[int] = []
+    write(tmp_path / "cut", on_progress=lambda done, total: seen.append(done))
+    assert seen[0] == 10 * (calls // 3)
+    for name in ("logits.npy", "progress.json"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_finished_file_is_left_alone(tmp_path: Path) -> None:
+    write(tmp_path)
+    before = (tmp_path / "logits.npy").read_bytes()
+    write(tmp_path, killed_after(0))
+    assert (tmp_path / "logits.npy").read_bytes() == before
+
+
+def test_a_file_shorter_than_noted_is_not_filled_with_zeros(tmp_path: Path) -> None:
+    write(tmp_path)
+    whole = (tmp_path / "logits.npy").read_bytes()
+    (tmp_path / "logits.npy").write_bytes(whole[:-100])
+    write(tmp_path)
+    assert (tmp_path / "logits.npy").read_bytes() == whole
+
+
+def test_the_batch_size_does_not_matter(tmp_path: Path) -> None:
+    write(tmp_path / "a", batch_size=4)
+    write(tmp_path / "b", batch_size=10)
+    assert (tmp_path / "a" / "logits.npy").read_bytes() == (tmp_path / "b" / "logits.npy").read_bytes()
+
+
+def test_diverged_or_foreign_teachers_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="not finite"):
+        write(tmp_path, lambda images: label(images) / 0)
+    with pytest.raises(BadInput, match="not finite"):
+        write(tmp_path, lambda images: label(images) * 1e6)
+    with pytest.raises(BadInput, match="trained on this dataset"):
+        write(tmp_path, lambda images: label(images)[:, :3])

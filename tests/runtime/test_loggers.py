@@ -1,0 +1,164 @@
+import json
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+
+import teddy
+from teddy.runtime.curves import read_curve
+from teddy.runtime.loggers import RunLog, open_log
+
+WHERE = dict(project="teddy", name="toy-s0", group="toy", job_type="pool", tags=["toy"])
+
+OFFLINE_RUN = """
+import sys
+from pathlib import Path
+from PIL import Image
+from teddy.runtime.loggers import open_log
+
+folder = Path(sys.argv[1])
+log = open_log(folder / "run", "auto", "teddy", "toy-s0", "toy", "pool", ["toy", "ipc10"],
+               {"seed": 3, "synthesis": {"ipc": 10}})
+for step in range(3):
+    log.scalars("synthesis", step, {"synthesis/loss": 3.0 - step})
+log.scalars("evaluation/resnet18/seed0", 9, {"evaluation/loss": 0.5})
+Image.new("RGB", (12, 8), (200, 30, 40)).save(folder / "sheet.png")
+log.image("synthesis/images", folder / "sheet.png", "ten classes")
+log.table("report/results", ["student", "top1"], [["resnet18", 61.2]])
+(folder / "teachers").mkdir()
+(folder / "teachers" / "member.json").write_text("{}")
+log.artifact("teachers a/b", "teachers", folder / "teachers", {"members": 1})
+log.summary({"student/resnet18/top1": 61.2})
+log.finish(0)
+"""
+
+
+@pytest.fixture(scope="module")
+def offline_run(tmp_path_factory):
+    """One real offline W&B run, made in its own process; the folder it was told to use."""
+    folder = tmp_path_factory.mktemp("offline")
+    environment = {
+        **os.environ,
+        "WANDB_MODE": "offline",
+        "HOME": str(folder),
+        "PYTHONPATH": str(Path(teddy.__file__).parents[1]),
+    }
+    command = [sys.executable, "-c", OFFLINE_RUN, str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert done.stderr == "", "W&B shall be silent"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def record(offline_run):
+    """What W&B's own reader finds in the run's file."""
+    (file,) = (offline_run / "run" / "wandb").glob("offline-run-*/run-*.wandb")
+    wandb = Path(sys.executable).with_name("wandb")
+    command = [str(wandb), "leet", "inspect", "--summary", "--json", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if "inspect" in done.stderr and "No such command" in done.stderr:
+        pytest.skip("this wandb has no `leet inspect`")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_wandb_holds_config_name_tags_and_a_clean_end(record):
+    assert record["config"] == {"seed": 3, "synthesis": {"ipc": 10}}
+    assert record["name"] == "toy-s0"
+    assert record["tags"] == ["toy", "ipc10"]
+    assert (record["state"], record["exit_code"]) == ("finished", 0)
+
+
+def test_wandb_holds_the_numbers_with_a_step_of_their_own(record):
+    summary = record["summary"]
+    assert summary["student/resnet18/top1"] == 61.2
+    assert (summary["synthesis/loss"], summary["synthesis/step"]) == (1.0, 2)
+    assert summary["evaluation/resnet18/seed0/loss"] == 0.5
+    assert summary["evaluation/resnet18/seed0/step"] == 9
+    assert summary["report/results"]["nrows"] == 1
+
+
+def test_wandb_holds_the_picture(offline_run, record):
+    entry = record["summary"]["synthesis/images"]
+    assert (entry["width"], entry["height"], entry["caption"]) == (12, 8, "ten classes")
+    (picture,) = (offline_run / "run" / "wandb").glob(f"offline-run-*/files/{entry['path']}")
+    assert picture.read_bytes() == (offline_run / "sheet.png").read_bytes()
+
+
+def test_the_files_beside_wandb_say_the_same(offline_run):
+    rows = read_curve(offline_run / "run" / "curves" / "synthesis.csv")
+    assert [(row["step"], row["synthesis/loss"]) for row in rows] == [("0", "3.0"), ("1", "2.0"), ("2", "1.0")]
+    assert json.loads((offline_run / "run" / "summary.json").read_text()) == {"student/resnet18/top1": 61.2}
+
+
+class Line(L.LightningModule):
+    """Fits y = 0 with one weight; logs its loss under the name that the stage uses."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def training_step(self, batch, index):
+        loss = (self.weight**2).sum()
+        self.log("pool/loss", loss)
+        return loss
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.25)  # halves the weight at each step
+
+
+def test_lightning_s_metrics_reach_the_curve(tmp_path):
+    log = open_log(tmp_path / "run", "disabled", config={}, **WHERE)
+    trainer = L.Trainer(
+        default_root_dir=tmp_path,
+        logger=log.stage("pool"),
+        accelerator="cpu",
+        max_epochs=1,
+        log_every_n_steps=1,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
+    trainer.fit(Line(), range(3))
+    log.finish(0)
+    rows = read_curve(log.curve_path("pool"))
+    assert [float(row["pool/loss"]) for row in rows] == [1.0, 0.25, 0.0625]
+    assert [row["step"] for row in rows] == ["0", "1", "2"]
+
+
+def test_disabled_writes_files_and_no_wandb(tmp_path, caplog):
+    with caplog.at_level(logging.INFO, "teddy"):
+        log = open_log(tmp_path, "disabled", config={}, **WHERE)
+    log.scalars("pool", 1, {"pool/loss": torch.tensor(0.5)})
+    log.summary({"a": 1})
+    log.summary({"b": 2})
+    log.image("x/y", tmp_path / "none.png")
+    log.artifact("x", "y", tmp_path, {})
+    log.finish(0)
+    assert not (tmp_path / "wandb").exists()
+    assert json.loads((tmp_path / "summary.json").read_text()) == {"a": 1, "b": 2}
+    assert len(caplog.messages) == 1
+    assert "disabled" in caplog.text
+
+
+def test_each_fit_of_a_stage_has_its_own_curve(tmp_path):
+    log = RunLog(tmp_path)
+    for seed in range(2):
+        log.scalars(f"evaluation/resnet18/seed{seed}", 1, {"evaluation/loss": seed})
+    assert read_curve(tmp_path / "curves" / "evaluation-resnet18-seed1.csv")[0]["evaluation/loss"] == "1.0"
+
+
+def test_a_run_survives_wandb_failing_at_the_end(tmp_path, caplog):
+    class Broken:
+        def finish(self, exit_code):
+            raise ConnectionError("no route")
+
+    RunLog(tmp_path, Broken()).finish(0)
+    assert "no route" in caplog.text
