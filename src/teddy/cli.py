@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from teddy.config.command import check_command, names_experiment, to_config
+from teddy import __version__
+from teddy.config.build import build
+from teddy.config.command import check_command, read_command, to_config
 from teddy.config.errors import BadInput, StageFailed
 from teddy.config.paths import config_dir
-from teddy.config.schema import register_schemas
-
-QUICKSTART = "+experiment=quickstart"
+from teddy.config.schema import TeddyConfig, register_schemas
 
 
 def main() -> int:
@@ -20,22 +20,21 @@ def main() -> int:
     # Hydra then passes every exception on instead of printing it itself and ending with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register_schemas()
-    if not names_experiment(sys.argv[1:]):
-        sys.argv.append(QUICKSTART)
+    if "--version" in sys.argv[1:]:
+        print(f"teddy {__version__}")
+        return 0
     try:
-        check_command(sys.argv[1:])
+        args, sys.argv[1:] = read_command(sys.argv[1:])
+        _check_objects(check_command(args))
         _hydra_main()
     except KeyboardInterrupt:
         return _say("Interrupted; run the same command again to go on.", 130)
     except BadInput as error:
         return _say(str(error), 2, error)
     except Exception as error:
-        from hydra.errors import HydraException
-        from omegaconf.errors import OmegaConfBaseException
+        from teddy.config.messages import is_about_config, sentence
 
-        if isinstance(error, HydraException | OmegaConfBaseException):
-            from teddy.config.messages import sentence
-
+        if is_about_config(error):
             return _say(sentence(error), 2, error)
         if isinstance(error, StageFailed):
             return _say(str(error), 1, error)
@@ -43,8 +42,21 @@ def main() -> int:
     return 0
 
 
+def _check_objects(configs: list[TeddyConfig]) -> None:
+    """Names of networks and classes, which only torch can look up: after all else, and before anything is written."""
+    if configs:
+        from teddy.assembly import check_networks
+    for config in configs:
+        check_networks(config)
+        selections = [baseline.pool for baseline in config.baselines.values() if baseline.pool is not None]
+        for node in (config.dataset.source, config.pool.strategy, *(one.strategy for one in selections)):
+            build(node)
+
+
 def _hydra_main() -> None:
     import hydra
+
+    home, failures = os.getpid(), []
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
     def job(node: Any) -> None:
@@ -53,9 +65,18 @@ def _hydra_main() -> None:
         config = to_config(node)
         from teddy.pipeline import run  # imports torch: as late as can be
 
-        run(config, Path(HydraConfig.get().runtime.output_dir), command=["python -m teddy", *sys.argv[1:]])
+        try:
+            run(config, Path(HydraConfig.get().runtime.output_dir), command=["python -m teddy", *sys.argv[1:]])
+        except (BadInput, StageFailed) as error:
+            if os.getpid() != home:  # a launcher's worker: only an exception finds its way back
+                raise
+            failures.append(error)  # the other jobs of a sweep still get their turn
 
     job()
+    for error in failures[1:]:
+        _say(str(error), 1)
+    if failures:
+        raise failures[0]
 
 
 def _say(text: str, code: int, error: BaseException | None = None) -> int:

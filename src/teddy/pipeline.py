@@ -12,11 +12,12 @@ from typing import Any
 import torch
 
 from teddy import assembly
-from teddy.artifacts.store import ArtifactStore
+from teddy.artifacts.store import ArtifactStore, atomic_write
 from teddy.config.checks import check, pool_of
+from teddy.config.command import to_yaml
 from teddy.config.schema import STAGES, PoolConfig, TeddyConfig
 from teddy.data.dataset import RealDataset
-from teddy.evaluation.stage import evaluate
+from teddy.evaluation.stage import Student, evaluate
 from teddy.labels.stage import Labels, prepare_labels
 from teddy.pool.members import ModelPool
 from teddy.report import tables
@@ -24,10 +25,11 @@ from teddy.report.ledger import Ledger, Result
 from teddy.report.page import write_report
 from teddy.runtime import metrics
 from teddy.runtime.loggers import RunLog, open_log
+from teddy.runtime.progress import StageProgress
 from teddy.synthesis.stage import ImageFolderArtifact, distil, random_real
 
 OURS = "teddy"
-KIND_OF_STAGE = {"pool": "trajectory", "synthesis": "images", "labels": "labels", "evaluation": "students"}
+STAGE_OF_KIND = {"trajectory": "pool", "images": "synthesis", "labels": "labels", "students": "evaluation"}
 _log = logging.getLogger("teddy")
 
 
@@ -37,15 +39,18 @@ def run(config: TeddyConfig, folder: Path, command: list[str]) -> None:
     Raises:
         BadInput: something the user gave cannot be used.
         StageFailed: a stage could not be finished.
+        KeyboardInterrupt: the process was told to stop.
     """
     check(config)
     assembly.check_networks(config)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     store = ArtifactStore(Path(config.store))
-    store.only = {KIND_OF_STAGE[stage] for stage in config.stages if stage in KIND_OF_STAGE}
+    store.closed = {kind: stage for kind, stage in STAGE_OF_KIND.items() if stage not in config.stages}
     dataset = assembly.dataset_of(config)
     words = " ".join(command)
+    folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(folder / "config.yaml", to_yaml(config))
     log = open_log(
         folder,
         config.logger.mode,
@@ -61,6 +66,9 @@ def run(config: TeddyConfig, folder: Path, command: list[str]) -> None:
     try:
         Invocation(config, folder, words, store, dataset, log).run()
         code = 0
+    except SystemExit as stop:
+        # Lightning ends an interrupted fit so: with 1 after Ctrl-C, and even with 0 after SIGTERM.
+        raise KeyboardInterrupt from stop
     finally:
         log.finish(code)
 
@@ -126,31 +134,36 @@ class Invocation:
 
     def _evaluation(self) -> None:
         ledger = Ledger(self.folder / "results.jsonl")
-        for name, images in self.images.items():
-            for student in assembly.students(self.config, images, self.labels.get(name)):
-                title = f"{name} {student.protocol_name} {student.network} {student.seed}"
-                artifact = evaluate(self.store, self.dataset, images, student, self.compute, self.log, title)
-                row = Result(
-                    dataset=self.config.dataset.name,
-                    ipc=self.config.synthesis.ipc,
-                    method=name,
-                    # Random real images under hard labels have seen no pool at all.
-                    pool=self.pools[name].description,
-                    labels=student.labels.kind,
-                    protocol=student.protocol_name,
-                    student=student.network,
-                    seed=student.seed,
-                    top1=artifact.facts["top1"],
-                    seconds=artifact.facts["seconds"],
-                    peak_memory_mb=artifact.facts["peak_memory_mb"],
-                    fingerprints={
-                        "pool": self.pools[name].fingerprint,
-                        "images": images.fingerprint,
-                        "student": artifact.fingerprint,
-                    },
-                )
+        planned = [
+            (name, student)
+            for name, images in self.images.items()
+            for student in assembly.students(self.config, images, self.labels.get(name))
+        ]
+        epochs = sum(student.protocol.epochs for _, student in planned)
+        with StageProgress("evaluation", total=epochs, unit="epochs") as progress:
+            for name, student in planned:
+                row = self._evaluate(name, student, progress)
                 ledger.append(row)
                 self.rows.append(row)
+
+    def _evaluate(self, name: str, student: Student, progress: StageProgress) -> Result:
+        pool, images = self.pools[name], self.images[name]
+        title = f"{name} {student.protocol_name} {student.network} {student.seed}"
+        artifact = evaluate(self.store, self.dataset, images, student, self.compute, self.log, progress, title)
+        return Result(
+            dataset=self.config.dataset.name,
+            ipc=self.config.synthesis.ipc,
+            method=name,
+            pool=pool.description,
+            labels=student.labels.kind,
+            protocol=student.protocol_name,
+            student=student.network,
+            seed=student.seed,
+            top1=artifact.facts["top1"],
+            seconds=artifact.facts["seconds"],
+            peak_memory_mb=artifact.facts["peak_memory_mb"],
+            fingerprints={"pool": pool.fingerprint, "images": images.fingerprint, "student": artifact.fingerprint},
+        )
 
     def _report(self) -> None:
         frames = self.images[OURS].frames()
@@ -159,7 +172,7 @@ class Invocation:
             self.rows,
             title=self.config.name,
             command=self.command,
-            config_yaml=self._config_yaml(),
+            config_yaml=to_yaml(self.config),
             pool_members=self._pool_members(),
             images={name: (one.images.images.numpy(), one.images.labels.numpy()) for name, one in self.images.items()},
             class_names=self.dataset.spec.class_names,
@@ -243,8 +256,3 @@ class Invocation:
             "store": str(self.store.root),
             "fingerprints": {name: images.fingerprint for name, images in self.images.items()},
         }
-
-    def _config_yaml(self) -> str:
-        from omegaconf import OmegaConf
-
-        return OmegaConf.to_yaml(OmegaConf.create(asdict(self.config)))

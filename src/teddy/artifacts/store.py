@@ -1,7 +1,8 @@
 """The store: one folder per finished piece of work, found again by its fingerprint.
 
 A folder without ``manifest.json`` is unfinished work that its stage may resume; the manifest is written last, atomically, so its
-presence means done (invariants 1 and 2). A lock file keeps two runs that want the same piece from computing it twice.
+presence means done (invariants 1 and 2). A lock file keeps two runs that want the same piece from computing it twice. Files and
+folders whose name begins with a dot are a maker's own notes and no part of the result.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import contextlib
 import errno
 import fcntl
 import json
+import logging
 import os
+import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,10 @@ from teddy.config.errors import BadInput, StageFailed
 
 MANIFEST = "manifest.json"
 _LOCK = ".lock"
+_CLOCK = ".clock.json"
+_PARTIAL = ".partial-"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_log = logging.getLogger("teddy")
 
 
 def atomic_write(path: Path, write: bytes | str | Callable[[Path], object]) -> Path:
@@ -32,7 +39,7 @@ def atomic_write(path: Path, write: bytes | str | Callable[[Path], object]) -> P
         path: where the file shall lie; its folder must exist.
         write: the content, or a function that writes it to the temporary path it is given.
     """
-    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=path.suffix, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=_PARTIAL, suffix=path.suffix, dir=path.parent)
     os.close(handle)
     partial = Path(name)
     try:
@@ -85,8 +92,8 @@ class ArtifactStore:
         self.root = root.expanduser().absolute()
         self.made: list[Artifact] = []
         """What this process computed itself, as opposed to found."""
-        self.only: set[str] | None = None
-        """Kinds that may be computed; None means all."""
+        self.closed: Mapping[str, str] = {}
+        """Kinds that may not be computed now, each with the stage that would make it."""
 
     def folder(self, kind: str, content: Any) -> Path:
         """Where the work described by ``content`` lies or will lie."""
@@ -99,22 +106,30 @@ class ArtifactStore:
             BadInput: the work was finished but a file has since gone missing or changed its size.
         """
         folder = self.folder(kind, content)
-        if not (folder / MANIFEST).is_file():
+        if not os.path.isfile(folder / MANIFEST):  # unlike Path.is_file, False also where nothing may be read
             return None
         manifest = read_json(folder / MANIFEST)
-        for name, entry in manifest["files"].items():
+        try:
+            sizes = {name: entry["size"] for name, entry in manifest["files"].items()}
+            artifact = Artifact(folder, kind, manifest["fingerprint"], manifest["facts"])
+        except (AttributeError, KeyError, TypeError) as error:
+            raise BadInput(
+                f"{folder / MANIFEST} is no manifest; delete the folder {folder} and run the command again to rebuild it."
+            ) from error
+        for name, size in sizes.items():
             path = folder / name
-            if not path.is_file() or path.stat().st_size != entry["size"]:
+            if not path.is_file() or path.stat().st_size != size:
                 raise BadInput(
                     f"{path} is missing or damaged; delete the folder {folder} and run the command again to rebuild it."
                 )
-        return Artifact(folder, kind, manifest["fingerprint"], manifest["facts"])
+        return artifact
 
     def produce(self, kind: str, content: Any, build: Callable[[Path], dict[str, Any]]) -> Artifact:
         """Finds the work described by ``content`` or has it built, once, whoever asks.
 
         Args:
-            build: computes into the folder it is given (which may hold what a killed run left) and returns facts to note.
+            build: computes into the folder it is given (which may hold what a killed run left) and returns facts to note;
+                the time it took, over all runs that had a part in it, is noted as ``seconds`` unless it says so itself.
 
         Raises:
             BadInput: the store cannot be written, or finished work is damaged.
@@ -123,9 +138,10 @@ class ArtifactStore:
         found = self.find(kind, content)
         if found is not None:
             return found
-        if self.only is not None and kind not in self.only:
+        if kind in self.closed:
             raise BadInput(
-                f"the {kind} this run needs are not in the store {self.root} yet; add the stage that makes them to stages=[...]."
+                f"stages=[...] leaves out {self.closed[kind]}, but what it makes ({kind}) is not in the store {self.root} yet; "
+                f"add {self.closed[kind]} to stages."
             )
         folder = self.folder(kind, content)
         with self._locked(folder):
@@ -134,15 +150,19 @@ class ArtifactStore:
                 return found
             started = time.monotonic()
             try:
+                before = _start_clock(folder)
                 facts = build(folder)
-                facts = {"seconds": round(time.monotonic() - started, 2), **facts}
+                facts = {"seconds": round(before + time.monotonic() - started, 2), **facts}
                 return self._finish(folder, kind, content, facts)
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise StageFailed(
-                        f"the disk of {self.root} is full; free some space and run the command again: it goes on where it was."
-                    ) from error
+            except Exception as error:
+                if _is_disk_full(error):
+                    raise self._disk_full() from error
                 raise
+
+    def _disk_full(self) -> StageFailed:
+        return StageFailed(
+            f"the disk of {self.root} is full; free some space and run the command again: it goes on where it was."
+        )
 
     @contextlib.contextmanager
     def _locked(self, folder: Path) -> Iterator[None]:
@@ -150,24 +170,53 @@ class ArtifactStore:
             folder.mkdir(parents=True, exist_ok=True)
             stream = (folder / _LOCK).open("w")
         except OSError as error:
+            if _is_disk_full(error):
+                raise self._disk_full() from error
             raise BadInput(
                 f"the artifact store {self.root} cannot be written ({error.strerror}); set store=FOLDER to one that can."
             ) from error
         with stream:
             # The kernel frees the lock when the holder dies, so a killed run never blocks the next one.
-            fcntl.flock(stream, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _log.info("store: another run is making %s; waiting for it", folder)
+                fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
     def _finish(self, folder: Path, kind: str, content: Any, facts: dict[str, Any]) -> Artifact:
+        for leftover in folder.rglob(f"{_PARTIAL}*"):  # of a killed run
+            leftover.unlink(missing_ok=True)
         files = {}
         for path in sorted(folder.rglob("*")):
-            if path.is_file() and not path.name.startswith("."):
-                files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": file_digest(path)}
+            place = path.relative_to(folder)
+            if path.is_file() and not any(part.startswith(".") for part in place.parts):
+                files[place.as_posix()] = {"size": path.stat().st_size, "sha256": file_digest(path)}
         name = fingerprint(content)
         write_json(
             folder / MANIFEST,
             {"kind": kind, "fingerprint": name, "content": content, "facts": facts, "files": files},
         )
+        (folder / _CLOCK).unlink()
         artifact = Artifact(folder, kind, name, canonical(facts))
         self.made.append(artifact)
         return artifact
+
+
+def _start_clock(folder: Path) -> float:
+    """Notes that work in ``folder`` begins now; returns the seconds that runs which were cut off have spent on it."""
+    clock, now = folder / _CLOCK, time.time()
+    spent = 0.0
+    if clock.is_file():
+        noted = read_json(clock)
+        # A killed run says no goodbye: what it wrote last is its last sign of life.
+        last = max(path.stat().st_mtime for path in folder.rglob("*") if path.name != _LOCK)
+        spent = noted["spent"] + max(0.0, last - noted["since"])
+    write_json(clock, {"since": now, "spent": spent})
+    return spent
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    # safetensors, and a process that was started to help, pass the system's number on as text only.
+    numbers = re.findall(r"(?:\[Errno|os error) (\d+)", str(error))
+    return getattr(error, "errno", None) in _FULL or any(int(number) in _FULL for number in numbers)

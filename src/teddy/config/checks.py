@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
+from teddy.config.build import own_target
 from teddy.config.epochs import member_epochs, saved_epochs
 from teddy.config.errors import BadInput
-from teddy.config.schema import STAGES, PoolConfig, SelectionConfig, TeddyConfig
+from teddy.config.schema import STAGES, BaselineConfig, PoolConfig, SelectionConfig, TeddyConfig
 
 WORDS = {
     "dataset.augment.crop": ("padded", "resized", "none"),
@@ -23,6 +25,10 @@ WORDS = {
     "trainer.precision": ("auto", "float32", "bfloat16"),
 }
 AT_LEAST_ONE = (
+    "dataset.num_classes",
+    "dataset.channels",
+    "dataset.size",
+    "dataset.resize",
     "pool.training.epochs",
     "pool.training.batch_size",
     "pool.training.save_every",
@@ -38,7 +44,7 @@ AT_LEAST_ONE = (
     "trainer.devices",
     "trainer.threads",
 )
-ABOVE_ZERO = ("pool.training.lr", "synthesis.lr", "labels.temperature", "labels.alpha")
+ABOVE_ZERO = ("pool.training.lr", "pool.training.gamma", "synthesis.lr", "labels.temperature", "labels.alpha")
 NOT_NEGATIVE = (
     "pool.training.momentum",
     "pool.training.weight_decay",
@@ -74,15 +80,13 @@ def check(config: TeddyConfig) -> None:
         raise BadInput(f"dataset.holdout={config.dataset.holdout} must lie between 0 and 1, for example 0.05.")
     if not 0 <= config.labels.flip <= 1:
         raise BadInput(f"labels.flip={config.labels.flip} is a probability and must lie between 0 and 1.")
+    own_target("dataset.source._target_", config.dataset.source)
     members = _check_pool("pool", config.pool)
     _check_teachers(config, members)
     _check_blocks(config)
     _check_evaluation(config)
     for name, baseline in config.baselines.items():
-        if baseline.images not in ("distilled", "random"):
-            raise BadInput(f"baselines.{name}.images={baseline.images!r} must be 'distilled' or 'random'.")
-        if baseline.pool is not None:
-            _check_pool(f"baselines.{name}.pool", pool_of(config, baseline.pool))
+        _check_baseline(f"baselines.{name}", baseline, config, members)
 
 
 def pool_of(config: TeddyConfig, selection: SelectionConfig) -> PoolConfig:
@@ -115,6 +119,8 @@ def _one_of(key: str, value: Any, allowed: Iterable[str]) -> None:
 
 
 def _check_values(config: TeddyConfig) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", config.name):
+        raise BadInput(f"name={config.name!r} names folders; use letters, digits, '_', '-' and '.' only.")
     for key, allowed in WORDS.items():
         _one_of(key, _value(config, key), allowed)
     for key in AT_LEAST_ONE:
@@ -144,6 +150,7 @@ def _check_stages(stages: list[str]) -> None:
 
 def _check_pool(key: str, pool: PoolConfig) -> int:
     """Checks one pool and returns its number of members."""
+    own_target(f"{key}.strategy._target_", pool.strategy)
     if not 1 <= pool.first <= pool.last:
         raise BadInput(f"{key}.first={pool.first} must be at least 1 and at most {key}.last={pool.last}.")
     if pool.every < 1:
@@ -177,6 +184,18 @@ def _check_teachers(config: TeddyConfig, members: int) -> None:
         )
 
 
+def _check_baseline(key: str, baseline: BaselineConfig, config: TeddyConfig, members: int) -> None:
+    _one_of(f"{key}.images", baseline.images, ("distilled", "random"))
+    if baseline.pool is not None:
+        members = _check_pool(f"{key}.pool", pool_of(config, baseline.pool))
+    given = baseline.teachers_per_block
+    teachers = config.synthesis.teachers_per_block if given is None else given
+    if baseline.images == "distilled" and not 1 <= teachers <= members:
+        raise BadInput(
+            f"{key}.teachers_per_block={given} means {teachers} teachers of a pool of {members}; choose 1 to {members}."
+        )
+
+
 def _check_blocks(config: TeddyConfig) -> None:
     classes = config.dataset.num_classes
     synthesis = config.synthesis
@@ -189,6 +208,8 @@ def _check_blocks(config: TeddyConfig) -> None:
 
 def _check_evaluation(config: TeddyConfig) -> None:
     evaluation = config.evaluation
+    if not isinstance(evaluation.protocol, str | list):
+        raise BadInput(f"evaluation.protocol={evaluation.protocol!r} must be a name or a list of names.")
     names = protocols(config)
     if not names:
         raise BadInput(f"evaluation.protocol is empty; name some of {', '.join(evaluation.protocols)}.")
@@ -199,17 +220,26 @@ def _check_evaluation(config: TeddyConfig) -> None:
             _one_of(f"evaluation.protocols.{name}.{key}", getattr(protocol, key), allowed)
         if protocol.epochs < 1 or protocol.batch_size < 2:
             raise BadInput(f"evaluation.protocols.{name} needs epochs of at least 1 and a batch_size of at least 2.")
+        if not (protocol.lr > 0 and protocol.eta > 0 and protocol.momentum >= 0 and protocol.weight_decay >= 0):
+            raise BadInput(
+                f"evaluation.protocols.{name} needs lr and eta above 0; momentum and weight_decay must not be negative."
+            )
         if protocol.labels == "soft" and protocol.augment != "views":
             raise BadInput(
                 f"evaluation.protocols.{name}: soft labels belong to views; set augment=views or labels=hard."
             )
     if not evaluation.students:
         raise BadInput("evaluation.students is empty; name at least one network, such as [convnet3].")
-    chosen = evaluation.seeds
+    _check_seeds(evaluation.seeds)
+
+
+def _check_seeds(chosen: Any) -> None:
     whole = isinstance(chosen, int) and not isinstance(chosen, bool)
     if (whole and chosen < 1) or (not whole and (not isinstance(chosen, list) or not chosen)):
         raise BadInput(
             f"evaluation.seeds={chosen!r} must be a number of seeds or a list of them, such as 3 or [0,1,2]."
         )
+    if not whole and not all(type(seed) is int and seed >= 0 for seed in chosen):
+        raise BadInput(f"evaluation.seeds={chosen} must hold whole numbers from 0 on.")
     if not whole and len(set(chosen)) != len(chosen):
         raise BadInput(f"evaluation.seeds={chosen} names a seed twice.")

@@ -3,38 +3,80 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from teddy.config.checks import check
 from teddy.config.errors import BadInput
 from teddy.config.paths import config_dir
-from teddy.config.schema import TeddyConfig
+from teddy.config.schema import GROUPS, TeddyConfig
 
-ASKS_ONLY = (
-    *("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p"),
-    *("--info", "-i", "--shell-completion", "-sc"),
-)
-OTHER_PRIMARY = ("--config-path", "-cp", "--config-name", "-cn")
+QUICKSTART = "+experiment=quickstart"
 
 
-def names_experiment(argv: list[str]) -> bool:
-    """Whether the command chooses an experiment, or its own primary configuration."""
-    return any(word.lstrip("+").startswith("experiment=") or word.startswith(OTHER_PRIMARY) for word in argv)
+def read_command(argv: list[str]) -> tuple[Namespace, list[str]]:
+    """A command line as Hydra's own parser reads it, and its words in an order that Hydra takes.
+
+    Overrides and options may alternate (``+experiment=quickstart -m synthesis.ipc=1,10``), which Hydra alone would refuse.
+    Without an experiment the quick start is run.
+
+    Raises:
+        BadInput: an option does not exist or lacks its value.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+    parser.error = _refuse_option  # type: ignore[method-assign]
+    args = parser.parse_intermixed_args(argv)
+    if args.experimental_rerun:
+        raise BadInput(
+            "--experimental-rerun would load a pickle; give the lines of .hydra/overrides.yaml again instead."
+        )
+    if args.resolve and not (args.cfg or args.help):
+        raise BadInput("--resolve belongs to --cfg; write --cfg job --resolve.")
+    if (args.run, args.multirun, bool(args.cfg), args.shell_completion, bool(args.info)).count(True) > 1:
+        raise BadInput("Only one of --run, --multirun, --cfg, --info and --shell-completion can be given.")
+    if args.config_dir and not Path(args.config_dir).is_dir():
+        raise BadInput(f"--config-dir {args.config_dir} is not a folder; name one with folders like conf/ has.")
+    options = list(argv)
+    for word in args.overrides:
+        options.remove(word)
+    chosen = any(word.lstrip("+").startswith("experiment=") for word in args.overrides)
+    if not chosen and not _other_primary(args):
+        args.overrides.append(QUICKSTART)
+    return args, [*args.overrides, *options]
+
+
+def _refuse_option(message: str) -> NoReturn:
+    raise BadInput(f"{message}; 'python -m teddy --hydra-help' lists the options.")
+
+
+def _other_primary(args: Namespace) -> bool:
+    return args.config_path is not None or args.config_name is not None
 
 
 def to_config(node: Any) -> TeddyConfig:
     """The composed configuration as our own dataclasses; below this call nobody sees OmegaConf.
 
     Raises:
-        BadInput: a key was added (with ``+``) that nothing reads.
+        BadInput: a key was added (with ``+``) that nothing reads, or the primary configuration does not use our schema.
     """
     from omegaconf import OmegaConf
 
     config = OmegaConf.to_object(node)
-    assert isinstance(config, TeddyConfig)
+    if not isinstance(config, TeddyConfig):
+        raise BadInput("The primary configuration has no schema; let it begin with 'defaults: [schema, ...]'.")
     _refuse_added_keys(config, "")
     return config
+
+
+def to_yaml(config: TeddyConfig) -> str:
+    """The whole configuration as YAML, every key resolved."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(dataclasses.asdict(config)))
 
 
 def _refuse_added_keys(node: Any, prefix: str) -> None:
@@ -51,55 +93,59 @@ def _refuse_added_keys(node: Any, prefix: str) -> None:
                 _refuse_added_keys(child, f"{prefix}{name}.{key}." if key else f"{prefix}{name}.")
 
 
-def check_command(argv: list[str]) -> None:
-    """Composes and checks every job that a command line stands for.
+def check_command(args: Namespace) -> list[TeddyConfig]:
+    """Composes and checks every job that a command line stands for; none if it only asks, as ``--help`` does.
 
     Raises:
         BadInput: a rule of :mod:`teddy.config.checks` is broken.
         Exception: Hydra's and OmegaConf's own errors for keys, types and files; see :mod:`teddy.config.messages`.
     """
-    if any(word.split("=")[0] in ASKS_ONLY + OTHER_PRIMARY for word in argv):
-        return
-    from hydra import compose, initialize_config_dir
+    only_asks = args.help or args.hydra_help or args.cfg or args.resolve or args.info or args.shell_completion
+    if only_asks or _other_primary(args):
+        return []
+    from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    overrides, sweep = _split(argv)
+    overrides = list(args.overrides)
+    if args.config_dir:
+        overrides.append(f"hydra.searchpath=[{json.dumps(f'file://{Path(args.config_dir).absolute()}')}]")
+    configs = []
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        for job in _jobs(overrides, sweep):
-            check(to_config(compose("config", overrides=job)))
+        for job in _jobs(overrides, args.multirun):
+            configs.append(to_config(_compose(job)))
+            check(configs[-1])
+    return configs
 
 
-def _split(argv: list[str]) -> tuple[list[str], bool]:
-    """Overrides of a command line, and whether it asks for a multirun by flag."""
-    overrides, sweep, words = [], False, iter(argv)
-    for word in words:
-        if word in ("--multirun", "-m"):
-            sweep = True
-        elif word in ("--config-dir", "-cd"):
-            overrides.append(f"hydra.searchpath=[file://{Path(next(words, '.')).absolute()}]")
-        elif word in ("--run", "-r", "--experimental-rerun"):
-            continue
-        else:
-            overrides.append(word)
-    return overrides, sweep
-
-
-def _jobs(overrides: list[str], sweep: bool) -> list[list[str]]:
-    """The overrides of each single job."""
+def _compose(overrides: list[str], **how: bool) -> Any:
+    """Hydra's composition; the plain ValueErrors among its errors are about the user's files and words as well."""
     from hydra import compose
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return compose("config", overrides=overrides, **how)
+    except ValueError as error:
+        if isinstance(error, OmegaConfBaseException):
+            raise
+        raise BadInput(f"{error}.") from error
+
+
+def _jobs(overrides: list[str], multirun: bool) -> list[list[str]]:
+    """The overrides of each single job."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.plugins.sweeper import Sweeper
 
     parsed = OverridesParser.create().parse_overrides(overrides)
+    for override in parsed:
+        if override.key_or_group in (*GROUPS, "experiment", "sweep") and isinstance(override.value(), int | float):
+            raise BadInput(f"{override.input_line} must name a file in conf/{override.key_or_group}.")
     single = [word for word, override in zip(overrides, parsed, strict=True) if not override.is_sweep_override()]
-    hydra_node = compose("config", overrides=single, return_hydra_config=True).hydra
-    if not sweep and str(hydra_node.mode or "") != "RunMode.MULTIRUN":
+    hydra_node = _compose(single, return_hydra_config=True).hydra
+    if not multirun and str(hydra_node.mode or "") != "RunMode.MULTIRUN":
         return [overrides]
     params = hydra_node.sweeper.get("params") or {}
     given = {override.get_key_element() for override in parsed}
     words = [f"{key}={value}" for key, value in params.items() if key not in given] + overrides
-    assert issubclass(BasicSweeper, Sweeper)
     batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(words), max_batch_size=None)
     return [list(job) for batch in batches for job in batch]

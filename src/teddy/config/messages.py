@@ -8,55 +8,114 @@ import re
 import typing
 from typing import Any
 
+from teddy.config.paths import config_dir
 from teddy.config.schema import TeddyConfig
 
+_HELP = "'python -m teddy --help' lists groups and experiments"
 _FRAME = re.compile(
     r"In '|full_key:|object_type=|reference_type=|Error merging override|.*raised while composing config:?$"
 )
-_HELP = "'python -m teddy --help' lists groups and experiments"
+_KINDS = {"Integer": "a whole number", "Float": "a number", "String": "a word"}
+# What a library says, and what we say: {0}, {1} are the groups, {key} is the key's full name, {place} its file.
+_SENTENCES = (
+    (r"Ambiguous value for argument '(\+[^']*)'", "{0} stands for several values: add -m to run each of them."),
+    (
+        r"Ambiguous value for argument '([^=']+)=([^']*)'",
+        "{0}={1} stands for several values: add -m to run each of them, or write '{0}=[{1}]' for a list.",
+    ),
+    (r"Sweep parameters '([^']+)' requires --multirun", "{0} stands for several values: add -m to run each of them."),
+    (r"Could not override '(experiment|sweep)'", "{0} has no default to replace: write +{0}=NAME; " + _HELP + "."),
+    (r"An item is already at '([^']+)'", "{0} exists already: write it without the +."),
+    (r"not Optional|Incompatible value 'None'", "{key}{place} must have a value, not null."),
+    (r"is not a ListConfig, list or tuple", "{key}{place} must be a list such as [a,b]."),
+    (r"missing mandatory value: ", "{key} has no value; set it in its file or write {key}=VALUE."),
+    (r"Value '(.*)' is not a valid bool", "{key}{place} must be true or false, not '{0}'."),
+    (r"Could not load '([^']+)'", "There is no config file '{0}', which is named{place}."),
+)
+
+
+def is_about_config(error: Exception) -> bool:
+    """Whether Hydra, OmegaConf or the YAML parser complains about the user's words or files."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    return isinstance(error, HydraException | OmegaConfBaseException) or hasattr(error, "problem_mark")
 
 
 def sentence(error: BaseException) -> str:
     """One line for a person, from an exception of the configuration libraries."""
-    chain = [str(one) for one in _chain(error)]
-    text = "\n".join(chain)
-    missing = re.search(r"Could not find '([^']+)'(?:.*?Available options in '[^']*':\n(.*))?", text, re.DOTALL)
-    if missing and "Could not override" not in text:
-        options = [
-            line.strip() for line in (missing.group(2) or "").split("\n") if line.strip() and " " not in line.strip()
-        ]
-        return (
-            f"There is no config file '{missing.group(1)}'{_near(missing.group(1).split('/')[-1], options)}; {_HELP}."
-        )
-    unknown = re.search(r"Key '([^']+)' (?:is not in struct|not in '(\w+)')", text)
-    if unknown:
-        where = re.search(r"In '([^']+)':", text)
-        full = re.search(r"full_key: (\S+)", text)
-        key = full.group(1) if full else unknown.group(1)
-        place = f" in conf/{where.group(1)}.yaml" if where else ""
-        return unknown_key(key, place)
-    full = re.search(r"full_key: (\S+)", text)
-    lines = [line.strip() for line in text.split("\n") if line.strip()]
-    first = next((line for line in lines if not _FRAME.match(line)), type(error).__name__).rstrip(".:")
+    chain = _chain(error)
+    text = "\n".join(map(str, chain))
     where = re.search(r"In '([^']+)':", text)
-    place = f" (in conf/{where.group(1)}.yaml)" if where else ""
-    return f"{full.group(1)}: {first}{place}." if full and full.group(1) not in first else f"{first}{place}."
+    place = f" in {_file(where.group(1))}" if where else ""
+    full = re.search(r"full_key: (\S+)", text)
+    key = full.group(1) if full else ""
+
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:  # the YAML parser's
+        return f"{mark.name}, line {mark.line + 1}: {getattr(error, 'problem', None) or 'this is not YAML'}."
+    override = next((word for one in chain if (word := getattr(one, "override", None))), None)
+    if override:
+        return f"'{override}' cannot be read; an override is KEY=VALUE, in quotes if it holds spaces or brackets."
+    absent = re.search(r"Could not find '([^']+)'(?:.*?Available options in '[^']*':\n(.*))?", text, re.DOTALL)
+    if absent:
+        options = [line.strip() for line in (absent.group(2) or "").split("\n") if " " not in line.strip()]
+        return f"There is no config file '{absent.group(1)}'{_near(absent.group(1).split('/')[-1], options)}; {_HELP}."
+    for pattern, template in _SENTENCES:
+        if match := re.search(pattern, text):
+            return template.format(*match.groups(), key=key, place=place)
+    unknown = re.search(
+        r"Key '([^']+)' (?:is not in struct|not in '\w+')|override '([^']+)'\. No match in the defaults", text
+    )
+    if unknown:
+        return unknown_key(key or unknown.group(1) or unknown.group(2), place)
+    value = re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", text)
+    if value:
+        return f"{key}{place} must be {_KINDS.get(value.group(2), value.group(2))}, not '{value.group(1)}'."
+    return _first_line(text, key, type(error).__name__, f" ({place.strip()})" if place else "")
 
 
 def unknown_key(key: str, place: str = "") -> str:
     """The sentence for a key that does not exist, with the nearest one that does."""
-    return f"There is no key '{key}'{place}{_near(key, known_keys())}; {_HELP}."
+    if key in ("experiment", "sweep") and place:
+        return f"The file{place.removeprefix(' in')} must begin with the line '# @package _global_'."
+    near = "" if key.startswith("hydra.") else _near(key, [_named_as(key, option) for option in known_keys()])
+    return f"There is no key '{key}'{place}{near}; {_HELP}."
 
 
 def known_keys(node: type = TeddyConfig, prefix: str = "") -> list[str]:
-    """Every dotted key of the schema."""
+    """Every dotted key of the schema; ``*`` stands for a name that the user chooses."""
     keys = []
     hints: dict[str, Any] = typing.get_type_hints(node)
     for field in dataclasses.fields(node):
+        kind = hints[field.name]
         keys.append(prefix + field.name)
-        if dataclasses.is_dataclass(hints[field.name]) and isinstance(hints[field.name], type):
-            keys += known_keys(hints[field.name], f"{prefix}{field.name}.")
+        star = "*." if typing.get_origin(kind) is dict else ""
+        for part in typing.get_args(kind) or (kind,):
+            if dataclasses.is_dataclass(part) and isinstance(part, type):
+                keys += known_keys(part, f"{prefix}{field.name}.{star}")
     return keys
+
+
+def _first_line(text: str, key: str, otherwise: str, place: str) -> str:
+    """What the library says itself, without its frame."""
+    lines = [re.sub(r"^In '[^']+': ", "", line.strip()) for line in text.split("\n")]
+    first = next((line for line in lines if line and not _FRAME.match(line)), otherwise).rstrip(".:")
+    override = re.search(r"Error merging override (\S+?)=", text)
+    named = override.group(1) if override else key
+    return f"{named}: {first}{place}." if named and named not in re.split(r"[\s']+", first) else f"{first}{place}."
+
+
+def _file(name: str) -> str:
+    """A config file as the reader finds it: ours with its folder, one from ``--config-dir`` by its path there."""
+    return f"conf/{name}.yaml" if (config_dir() / f"{name}.yaml").is_file() else f"{name}.yaml"
+
+
+def _named_as(key: str, option: str) -> str:
+    """``option`` with the names that ``key`` has in the places of ``*``."""
+    given = key.split(".")
+    parts = enumerate(option.split("."))
+    return ".".join(given[i] if part == "*" and i < len(given) else part for i, part in parts)
 
 
 def _chain(error: BaseException) -> list[BaseException]:
@@ -69,7 +128,7 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _near(word: str, options: list[str]) -> str:
-    close = difflib.get_close_matches(word, options, n=1, cutoff=0.5) or [
+    close = difflib.get_close_matches(word, options, n=1) or [
         option for option in options if option.split(".")[-1] == word.split(".")[-1]
     ]
     return f"; did you mean '{close[0]}'?" if close else ""

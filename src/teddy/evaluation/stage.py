@@ -23,7 +23,7 @@ from teddy.models.accuracy import top1
 from teddy.models.networks import build_network
 from teddy.runtime.loggers import RunLog
 from teddy.runtime.precision import Compute
-from teddy.runtime.progress import ProgressCallback
+from teddy.runtime.progress import SharedProgress, StageProgress
 from teddy.runtime.resume import ResumePoint
 from teddy.runtime.trainer import make_trainer
 from teddy.synthesis.stage import ImageFolderArtifact
@@ -61,11 +61,16 @@ def evaluate(
     student: Student,
     compute: Compute,
     log: RunLog,
+    progress: StageProgress,
     title: str,
 ) -> Artifact:
     """The trained student's test accuracy (percent, ``facts["top1"]``), from the store if it is there.
 
     The test set is used once, after the last epoch (invariant 7).
+
+    Args:
+        progress: the display of all students' epochs.
+        title: what this student is called in it.
 
     Raises:
         StageFailed: the student diverged.
@@ -82,9 +87,14 @@ def evaluate(
         "seed": student.seed,
         "precision": compute.precision,
     }
-    return store.produce(
-        "students", content, lambda folder: _train(folder, dataset, images, student, compute, log, title)
-    )
+    before = progress.done
+
+    def build(folder: Path) -> dict[str, Any]:
+        return _train(folder, dataset, images, student, compute, log, progress, title)
+
+    artifact = store.produce("students", content, build)
+    progress.skip(student.protocol.epochs - (progress.done - before))
+    return artifact
 
 
 def _views(images: ImageFolderArtifact, student: Student, compute: Compute) -> ViewSource:
@@ -103,6 +113,7 @@ def _train(
     student: Student,
     compute: Compute,
     log: RunLog,
+    progress: StageProgress,
     title: str,
 ) -> dict[str, Any]:
     spec, protocol = images.spec, student.protocol
@@ -112,6 +123,7 @@ def _train(
     resume.notes = lambda: {"seconds": before + time.monotonic() - started}
     done, notes = resume.restore(network)
     before = notes["seconds"] if notes else 0.0
+    progress.skip(done)
     if compute.accelerator == "cuda":
         torch.cuda.reset_peak_memory_stats()
     module = StudentTraining(
@@ -129,7 +141,7 @@ def _train(
         max_epochs=protocol.epochs - done,
         folder=folder,
         logger=log.stage(f"evaluation/{title.replace(' ', '/')}"),
-        callbacks=[ProgressCallback(f"student {title}", total=protocol.epochs * steps, done=done * steps), resume],
+        callbacks=[SharedProgress(progress, title), resume],
         log_every=max(1, protocol.epochs * steps // 100),
     )
     if done < protocol.epochs:

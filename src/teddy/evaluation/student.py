@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 from typing import Protocol as Interface
 
 import lightning as L
@@ -51,7 +52,7 @@ class StudentTraining(L.LightningModule):
         views: the images, made anew in each epoch.
         source: their targets.
         num_images: N, the size of the distilled set.
-        seed: of the order of the images.
+        seed: of the order of the images and of what the network draws itself, such as dropout.
         first_epoch: epochs done before this process began.
     """
 
@@ -90,6 +91,7 @@ class StudentTraining(L.LightningModule):
         """One batch's loss."""
         size = self.protocol.batch_size
         indices = self._order[batch * size : (batch + 1) * size]
+        seeding.seed_torch(self.seed, "student", self.first_epoch + self.current_epoch, batch_idx)
         epoch = self.source.view_epoch(self.first_epoch + self.current_epoch)
         with torch.autocast(self.device.type, enabled=False):
             views = self.views(epoch, indices)
@@ -99,13 +101,15 @@ class StudentTraining(L.LightningModule):
         self.log(metrics.EVALUATION_LOSS, loss)
         return loss
 
-    def on_train_end(self) -> None:
-        """Refuses a student that learned nothing because its loss overflowed.
+    def on_train_batch_end(self, outputs: Any, batch: int, batch_idx: int) -> None:
+        """Refuses, at the end of an epoch and before a callback keeps it, a student whose loss overflowed.
 
         Raises:
-            StageFailed: the last loss is not finite.
+            StageFailed: the epoch's last loss is not finite.
         """
-        loss = float(self.trainer.callback_metrics.get(metrics.EVALUATION_LOSS, torch.tensor(0.0)))
+        if not self.trainer.is_last_batch:
+            return  # asking for a loss waits for the device
+        loss = float(outputs["loss"])
         if not math.isfinite(loss):
             raise StageFailed(
                 f"a student diverged (loss {loss}); lower the learning rate of its protocol, {self.protocol.lr}."

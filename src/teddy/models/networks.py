@@ -11,19 +11,21 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import re
 from collections.abc import Callable
 
 import torch
 from torch import nn
+from torch.func import functional_call
 from torchvision import models
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from teddy.config.errors import BadInput
 from teddy.models.convnet import ConvNet
 
-_CONVNET = re.compile(r"convnet(\d+)(?:_w(\d+))?(?:_(bn|in|none))?")
-_RESNET = re.compile(r"(resnet\d+)(_cifar)?(?:_w(\d+))?")
+_CONVNET = re.compile(r"convnet([1-9]\d*)(?:_w([1-9]\d*))?(?:_(bn|in|none))?")
+_RESNET = re.compile(r"(resnet\d+)(_cifar)?(?:_w([1-9]\d*))?")
 _RESNET_LAYOUT: dict[str, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
     "resnet18": (BasicBlock, [2, 2, 2, 2]),
     "resnet34": (BasicBlock, [3, 4, 6, 3]),
@@ -52,8 +54,12 @@ def build_network(name: str, num_classes: int, channels: int, size: int, seed: i
             network = factory()
             if channels != 3 and not isinstance(network, ConvNet):
                 _replace_first_convolution(network, channels)
-        except (ValueError, TypeError) as error:
-            raise BadInput(f"network {name!r} cannot be built for {channels}x{size}x{size} images: {error}.") from error
+            _try_out(network, channels, size)
+        except (ValueError, TypeError, RuntimeError, AssertionError) as error:
+            why = str(error).partition("\n")[0].rstrip(".")
+            raise BadInput(
+                f"network {name!r} cannot be used on {channels}x{size}x{size} images: {why}; choose another one."
+            ) from error
     return network.to(memory_format=torch.channels_last)
 
 
@@ -81,7 +87,7 @@ def _factory(name: str, num_classes: int, channels: int, size: int) -> Callable[
         extra = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
         return lambda: models.get_model(name, weights=None, num_classes=num_classes, **extra)
     close = difflib.get_close_matches(name, [*known, *_RESNET_LAYOUT, "convnet3", "resnet18_cifar"], n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
     raise BadInput(
         f"there is no network {name!r}{hint}; use convnet<depth>, resnet<layers>_cifar or a torchvision classifier."
     )
@@ -114,6 +120,16 @@ class _NarrowResNet(ResNet):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def _try_out(network: nn.Module, channels: int, size: int) -> None:
+    """Sends one image without content through the network, so that too small a one is found out now, at no cost."""
+    state = itertools.chain(network.named_parameters(), network.named_buffers())
+    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in state}
+    network.eval()
+    with torch.no_grad():
+        functional_call(network, shapes, torch.empty(1, channels, size, size, device="meta"))
+    network.train()
 
 
 def _replace_first_convolution(network: nn.Module, channels: int) -> None:

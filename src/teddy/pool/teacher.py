@@ -17,19 +17,22 @@ from teddy.config.errors import StageFailed
 from teddy.pool.schedule import Recipe
 from teddy.runtime import metrics
 from teddy.runtime.resume import save_tensors
+from teddy.runtime.seeding import seed_torch
 
 
 class TeacherTraining(L.LightningModule):
     """Cross-entropy training with SGD; the batch is ``(normalised images, labels, indices)``.
 
     Args:
+        seed: of what the network draws itself, such as dropout.
         first_epoch: full epochs that were done before this process began.
     """
 
-    def __init__(self, network: nn.Module, recipe: Recipe, first_epoch: int = 0) -> None:
+    def __init__(self, network: nn.Module, recipe: Recipe, seed: int = 0, first_epoch: int = 0) -> None:
         super().__init__()
         self.network = network
         self.recipe = recipe
+        self.seed = seed
         self.first_epoch = first_epoch
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -44,6 +47,7 @@ class TeacherTraining(L.LightningModule):
 
     def training_step(self, batch: Sequence[torch.Tensor], batch_idx: int) -> torch.Tensor:
         """One batch's mean cross-entropy."""
+        seed_torch(self.seed, "teacher", self.first_epoch + self.current_epoch, batch_idx)
         images, labels, *_ = batch
         loss = F.cross_entropy(self.network(images.contiguous(memory_format=torch.channels_last)), labels)
         self.log(metrics.POOL_LOSS, loss)

@@ -108,7 +108,7 @@ def _train(base: BaseTraining, folder: Path) -> dict[str, Any]:
         callbacks=[progress, snapshots, resume],
     )
     if done < base.recipe.epochs:
-        trainer.fit(TeacherTraining(network, base.recipe, first_epoch=done), datamodule=data)
+        trainer.fit(TeacherTraining(network, base.recipe, base.seed, first_epoch=done), datamodule=data)
     (folder / RESUME_FILE).unlink(missing_ok=True)
     return {"members": snapshots.records}
 

@@ -26,7 +26,7 @@ class Result:
         protocol: how the student was trained: ``paper``, ``modern``, ``hard_label``.
         top1: accuracy on the real test set in percent.
         seconds: time of the student's training and test.
-        peak_memory_mb: the most accelerator memory in use meanwhile, in MB (10^6 bytes); 0 on the CPU.
+        peak_memory_mb: peak memory in MB (10^6 bytes): of the GPU, or of the whole process on a CPU.
         fingerprints: the artifacts it came from, e.g. ``{"pool": ..., "synthesis": ..., "labels": ...}``.
     """
 

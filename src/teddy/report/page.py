@@ -151,7 +151,7 @@ def _what_ran(rows: Sequence[Result], facts: Mapping[str, Any]) -> dict[str, str
     if rows:
         shown["students"] = f"{len(rows)} trained in {duration(sum(row.seconds for row in rows))} altogether"
     if peak := max((row.peak_memory_mb for row in rows), default=0):
-        shown["peak accelerator memory of a student"] = f"{peak:,.0f} MB"
+        shown["peak memory of a student"] = f"{peak:,.0f} MB"
     return shown
 
 

@@ -50,7 +50,7 @@ def resolve_compute(accelerator: str, precision: str, devices: int = 1, workers:
     found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     wanted = {"auto": found, "gpu": found}.get(accelerator, accelerator)
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not available[wanted] or (accelerator == "gpu" and wanted == "cpu"):
+    if not available.get(wanted, False) or (accelerator == "gpu" and wanted == "cpu"):
         raise BadInput(
             f"trainer.accelerator={accelerator} is not available on this machine; set trainer.accelerator=auto."
         )

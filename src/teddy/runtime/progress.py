@@ -100,6 +100,11 @@ class StageProgress:
             self._next_show = now + REFRESH_SECONDS
             self._display.update(self._row, completed=self.done, status=self._status(now))
 
+    def skip(self, n: int) -> None:
+        """Counts ``n`` units as done that took no time now, because they were found finished."""
+        self.done += n
+        self._before += n
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
@@ -176,3 +181,21 @@ class ProgressCallback(L.Callback):
         if self._open:
             self._open = False
             self._progress.__exit__(type(error) if error else None, error, None)
+
+
+class SharedProgress(L.Callback):
+    """Advances a display that several fits share, one unit per epoch, with what is being fitted and its last loss beside it."""
+
+    def __init__(self, progress: StageProgress, what: str) -> None:
+        self._progress, self._what = progress, what
+        self._loss: torch.Tensor | None = None
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._loss = outputs["loss"].detach()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        loss = self._loss
+        assert loss is not None
+        self._progress.advance(student=self._what, loss=loss.item)

@@ -29,6 +29,11 @@ def generator(*keys: Key) -> torch.Generator:
     return torch.Generator().manual_seed(stable_seed(*keys))
 
 
+def seed_torch(*keys: Key) -> None:
+    """Seeds torch's own generators on all devices, for layers such as dropout that cannot be handed one."""
+    torch.manual_seed(stable_seed(*keys))
+
+
 def splitmix64(state: np.ndarray) -> np.ndarray:
     """The output function of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), element-wise on uint64 states."""
     with np.errstate(over="ignore"):

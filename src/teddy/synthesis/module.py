@@ -23,9 +23,24 @@ SHEET_IMAGES = 20
 """Images of the first block that are pictured while it is optimised."""
 
 
+BLOCKS = ".blocks"
+"""Folder of finished blocks; they become PNG files and are no part of the result."""
+
+
 def block_file(folder: Path, block: Block) -> Path:
     """Where a finished block lies; its presence means done."""
-    return folder / "blocks" / f"{block.index:05d}.safetensors"
+    return folder / BLOCKS / f"{block.index:05d}.safetensors"
+
+
+def resume_file(folder: Path, block: Block) -> Path:
+    """Where a block that is being optimised leaves its last point to go on from."""
+    return folder / f".resume-{block.index:05d}.safetensors"
+
+
+def iterations_done(folder: Path, block: Block) -> int:
+    """How many iterations an earlier run left of a block that is not finished."""
+    path = resume_file(folder, block)
+    return int(load_tensors(path)[1]["iteration"]) if path.is_file() else 0
 
 
 class PixelSynthesis(L.LightningModule):
@@ -33,7 +48,7 @@ class PixelSynthesis(L.LightningModule):
 
     Args:
         blocks: the blocks to do, in this order.
-        folder: receives ``blocks/``, ``frames/`` (pictures on the way) and the points to resume from.
+        folder: receives the finished blocks, ``frames/`` (pictures on the way) and the points to resume from.
     """
 
     def __init__(self, job: SynthesisJob, blocks: Sequence[Block], folder: Path) -> None:
@@ -117,13 +132,13 @@ class PixelSynthesis(L.LightningModule):
         if self.iteration % LOG_EVERY == 0 or self.iteration == self.job.iterations - 1:
             self._record()
         self.iteration += 1
+        every = self.job.sheet_every
+        if self.block.index == 0 and every and (self.iteration % every == 0 or self.iteration == 1):
+            self._save_frame()  # before the point: a run that goes on from there does not come back here
         every = self.job.checkpoint_every
         if every and self.iteration % every == 0 and self.iteration < self.job.iterations:
             tensors = {"pixels": self.pixels, **optimizer_tensors(self.trainer.optimizers[0])}
             save_tensors(self._resume_file, tensors, {"iteration": self.iteration, "history": self.history})
-        every = self.job.sheet_every
-        if self.block.index == 0 and every and (self.iteration % every == 0 or self.iteration == 1):
-            self._save_frame()
 
     def on_train_epoch_end(self) -> None:
         """Writes the finished block as the 8-bit images that everything after this stage sees (invariant 5)."""
@@ -136,7 +151,7 @@ class PixelSynthesis(L.LightningModule):
 
     @property
     def _resume_file(self) -> Path:
-        return self.folder / f".resume-{self.block.index:05d}.safetensors"
+        return resume_file(self.folder, self.block)
 
     def _set_pixels(self, values: torch.Tensor) -> None:
         self.pixels.data = values.to(self.device, torch.float32).contiguous(memory_format=torch.channels_last)

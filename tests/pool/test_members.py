@@ -1,0 +1,136 @@
+"""What a pool's readers rely on: weights are checked, nothing is executed, and the members alone name the pool."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+
+from teddy.config.errors import BadInput
+from teddy.data.spec import DatasetSpec
+from teddy.models.networks import build_network
+from teddy.pool.members import Member, ModelPool, select
+from teddy.runtime.resume import save_tensors
+
+SPEC = DatasetSpec("blobs", 3, 1, 8, (0.5,), (0.25,), ("a", "b", "c"), ("0", "1", "2"))
+NETWORK = "convnet2_w4"
+
+
+def member(epoch: int, folder: Path = Path("nowhere")) -> Member:
+    return Member(NETWORK, folder / f"{epoch}.safetensors", epoch, f"abc/{epoch}", 50.0 + epoch, 40.0 + epoch)
+
+
+def pool_of(*epochs: int, folder: Path = Path("nowhere")) -> ModelPool:
+    return ModelPool(tuple(member(epoch, folder) for epoch in epochs), SPEC, "prior")
+
+
+def test_a_loaded_member_is_the_saved_network_frozen(tmp_path: Path) -> None:
+    network = build_network(NETWORK, 3, 1, 8, seed=5)
+    network(torch.randn(6, 1, 8, 8))  # moves the running statistics
+    save_tensors(tmp_path / "2.safetensors", network.state_dict())
+    pool = pool_of(2, folder=tmp_path)
+    before = torch.get_rng_state()
+    loaded = pool.load(0)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any(module.training for module in loaded.modules())
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    state = loaded.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+    images = torch.randn(2, 1, 8, 8)
+    assert torch.equal(loaded(images), network.eval()(images).detach())
+    assert pool.load(0) is not loaded
+
+
+class Malicious:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return open, (str(self.marker), "w")
+
+
+def test_a_pickle_is_refused_and_never_run(tmp_path: Path) -> None:
+    marker = tmp_path / "executed"
+    pickle.loads(pickle.dumps(Malicious(marker)))
+    assert marker.exists()  # so it would have been
+    marker.unlink()
+    path = tmp_path / "1.safetensors"
+    for write in (
+        lambda: torch.save({"features.0.weight": Malicious(marker)}, path),
+        lambda: torch.save(Malicious(marker), path, _use_new_zipfile_serialization=False),
+        lambda: path.write_bytes(pickle.dumps(Malicious(marker))),
+    ):
+        write()
+        with pytest.raises(BadInput, match="not a whole safetensors file"):
+            pool_of(1, folder=tmp_path).load(0)
+        assert not marker.exists()
+
+
+@pytest.mark.parametrize("cut", [0, 4, 100, -1])
+def test_a_truncated_member_is_refused(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "1.safetensors"
+    save_tensors(path, build_network(NETWORK, 3, 1, 8).state_dict())
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(BadInput, match=r"1\.safetensors is not a whole safetensors file .*delete it"):
+        pool_of(1, folder=tmp_path).load(0)
+
+
+@pytest.mark.parametrize("other", ["wider", "deeper", "no norm", "classes", "channels", "half of it", "more"])
+def test_weights_of_another_network_are_refused(tmp_path: Path, other: str) -> None:
+    state = build_network(NETWORK, 3, 1, 8).state_dict()
+    foreign = {
+        "wider": lambda: build_network("convnet2_w5", 3, 1, 8).state_dict(),
+        "deeper": lambda: build_network("convnet3_w4", 3, 1, 8).state_dict(),
+        "no norm": lambda: build_network("convnet2_w4_none", 3, 1, 8).state_dict(),
+        "classes": lambda: build_network(NETWORK, 4, 1, 8).state_dict(),
+        "channels": lambda: build_network(NETWORK, 3, 3, 8).state_dict(),
+        "half of it": lambda: dict(list(state.items())[:4]),
+        "more": lambda: {**state, "extra": torch.zeros(1)},
+    }[other]()
+    save_tensors(tmp_path / "1.safetensors", foreign)
+    with pytest.raises(BadInput, match=f"does not hold the weights of {NETWORK} for 3 classes") as caught:
+        pool_of(1, folder=tmp_path).load(0)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_fingerprint_names_the_members_and_nothing_else() -> None:
+    pool = pool_of(1, 3, 5)
+    moved = tuple(replace(one, file=Path("elsewhere") / one.file.name, top1_test=0.0) for one in pool.members)
+    same = ModelPool(moved, replace(SPEC, name="other"), "another label")
+    assert same.fingerprint == pool.fingerprint
+    others = [pool_of(1, 3), pool_of(3, 1, 5), pool_of(1, 3, 6), pool_of(1, 3, 5, 7)]
+    assert len({pool.fingerprint, *(other.fingerprint for other in others)}) == 5
+
+
+def test_select_keeps_the_asked_order() -> None:
+    members = [member(epoch) for epoch in (1, 3, 5, 7)]
+    assert [one.epoch for one in select(members, [3, 7])] == [3, 7]
+
+
+@pytest.mark.parametrize("size", range(1, 14))
+def test_spread_is_even_from_the_first_to_the_last(size: int) -> None:
+    pool = pool_of(*range(1, size + 1))
+    assert len(pool) == size
+    assert pool.spread(1) == [size - 1]
+    assert pool.spread(size) == list(range(size))
+    for count in range(2, size + 1):
+        chosen = pool.spread(count)
+        assert len(set(chosen)) == count
+        assert chosen == sorted(chosen)
+        assert (chosen[0], chosen[-1]) == (0, size - 1)
+        gaps = [b - a for a, b in pairwise(chosen)]
+        assert max(gaps) - min(gaps) <= 2
+        step = (size - 1) / (count - 1)
+        assert all(abs(index - i * step) <= 0.5 for i, index in enumerate(chosen))
+
+
+def test_description_says_strategy_epochs_and_size() -> None:
+    assert pool_of(2, 4, 6).description == "prior 2-6 (3)"
+    assert pool_of(9).description == "prior 9 (1)"

@@ -1,0 +1,282 @@
+"""One tiny training run as the store keeps it: snapshots, their accuracies, and what a kill may not change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from teddy.artifacts.store import ArtifactStore
+from teddy.config.errors import BadInput, StageFailed
+from teddy.data.augment import Augmentation
+from teddy.data.batches import EpochOrder
+from teddy.data.datamodule import stratified_split
+from teddy.data.dataset import RealDataset, open_dataset
+from teddy.data.images import TensorImages
+from teddy.data.sources.base import Loaded
+from teddy.models.networks import build_network
+from teddy.pool.members import Member, ModelPool
+from teddy.pool.prior import PriorPool
+from teddy.pool.schedule import Recipe
+from teddy.pool.teacher import SnapshotPool, TeacherTraining
+from teddy.pool.trajectory import BaseTraining, trajectory
+from teddy.runtime.loggers import RunLog
+from teddy.runtime.precision import Compute
+
+CONSTANT = Recipe(
+    epochs=3,
+    lr=0.05,
+    momentum=0.9,
+    weight_decay=1e-4,
+    batch_size=16,
+    schedule="constant",
+    step_size=1,
+    gamma=0.1,
+    warmup_epochs=0,
+)
+COSINE = replace(CONSTANT, epochs=4, schedule="cosine", warmup_epochs=1)
+
+
+def blobs(n: int, seed: int, spread: float = 70.0) -> TensorImages:
+    """Three classes: a bright square in one of three places, under noise."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 3
+    images = 110 + spread * torch.randn(n, 1, 8, 8, generator=generator)
+    for index, label in enumerate(labels.tolist()):
+        images[index, 0, 2:6, 2 * label : 2 * label + 3] += 60
+    return TensorImages(images.clamp(0, 255).byte(), labels)
+
+
+@dataclass
+class InMemory:
+    """A source whose identity is given, so that a test can change pixels behind its back."""
+
+    train: TensorImages
+    test: TensorImages
+
+    def fingerprint(self) -> str:
+        return "blobs"
+
+    def load(self) -> Loaded:
+        return Loaded(self.train, self.test, ("a", "b", "c"), ("0", "1", "2"), channels=1, size=8)
+
+
+def dataset(train: TensorImages | None = None) -> RealDataset:
+    source = InMemory(train or blobs(90, seed=1), blobs(36, seed=2))
+    return open_dataset("blobs", source, mean=[0.5], std=[0.25])
+
+
+def base(folder: Path, recipe: Recipe = CONSTANT, **changes: Any) -> BaseTraining:
+    settings = dict(
+        dataset=dataset(),
+        network="convnet2_w8",
+        augment=Augmentation("padded", padding=1, flip=False),
+        holdout=0.2,
+        save_every=2,
+        seed=3,
+        compute=Compute("cpu", "float32"),
+    )
+    return BaseTraining(
+        store=ArtifactStore(folder / "store"), recipe=recipe, log=RunLog(folder / "log"), **{**settings, **changes}
+    )
+
+
+def weights(members: list[Member]) -> dict[int, bytes]:
+    return {member.epoch: member.file.read_bytes() for member in members}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[BaseTraining, list[Member]]:
+    """An uninterrupted run of three epochs, of which 1 and 3 are saved."""
+    made = base(tmp_path_factory.mktemp("whole"))
+    return made, trajectory(made)
+
+
+def test_the_saved_epochs_and_nothing_else_is_kept(whole: tuple[BaseTraining, list[Member]]) -> None:
+    _, members = whole
+    assert [member.epoch for member in members] == [1, 3]
+    kept = {path.name for path in members[0].file.parent.iterdir()} - {".lock"}
+    assert kept == {"epoch-0001.safetensors", "epoch-0003.safetensors", "manifest.json"}
+    assert len({member.identity for member in members}) == 2
+
+
+def right_answers(network: nn.Module, images: TensorImages, indices: list[int]) -> float:
+    """Percent, one image at a time."""
+    right = 0
+    for index in indices:
+        pixels = (images.images[index].float() / 255 - 0.5) / 0.25
+        right += int(int(network(pixels[None]).argmax()) == int(images.labels[index]))
+    return 100 * right / len(indices)
+
+
+def test_noted_accuracies_are_those_of_the_weights(whole: tuple[BaseTraining, list[Member]]) -> None:
+    made, members = whole
+    pool = ModelPool(tuple(members), made.dataset.spec, "prior")
+    train, test = made.dataset.train, made.dataset.test
+    _, held = stratified_split(train.labels, 0.2, seed=3)
+    assert len(held) == 18
+    for index, member in enumerate(members):
+        network = pool.load(index)
+        assert member.top1_holdout == pytest.approx(right_answers(network, train, held.tolist()), abs=1e-3)
+        assert member.top1_test == pytest.approx(right_answers(network, test, list(range(36))), abs=1e-3)
+    assert 45 < members[-1].top1_test < 100  # it learned, and there was something to get wrong
+
+
+def slow_training(made: BaseTraining) -> nn.Module:
+    """The same training without Lightning and its hooks."""
+    recipe, train, spec = made.recipe, made.dataset.train, made.dataset.spec
+    network = build_network(made.network, 3, 1, 8, seed=made.seed)
+    kept, _ = stratified_split(train.labels, made.holdout, made.seed)
+    optimizer = torch.optim.SGD(network.parameters(), 1.0, recipe.momentum, weight_decay=recipe.weight_decay)
+    for epoch in range(recipe.epochs):
+        order = EpochOrder(kept, recipe.batch_size, made.seed)
+        order.set_epoch(epoch)
+        for _, indices in order:
+            images = made.augment.apply(train.images[indices], indices, made.seed, epoch, cropped=False)
+            images = spec.normalise(images).contiguous(memory_format=torch.channels_last)
+            optimizer.param_groups[0]["lr"] = recipe.lr_at(epoch)
+            optimizer.zero_grad()
+            F.cross_entropy(network(images), train.labels[indices]).backward()
+            optimizer.step()
+    return network
+
+
+@pytest.mark.parametrize("recipe", [CONSTANT, COSINE])
+def test_training_is_a_plain_loop_bit_for_bit(tmp_path: Path, recipe: Recipe) -> None:
+    made = base(tmp_path, recipe)
+    members = trajectory(made)
+    last = ModelPool(tuple(members), made.dataset.spec, "prior").load(len(members) - 1).state_dict()
+    for key, value in slow_training(made).state_dict().items():
+        assert torch.equal(last[key], value), key
+
+
+def test_a_snapshot_is_where_a_shorter_run_ends(tmp_path: Path, whole: tuple[BaseTraining, list[Member]]) -> None:
+    short = trajectory(base(tmp_path, replace(CONSTANT, epochs=1)))
+    assert weights(short)[1] == weights(whole[1])[1]
+
+
+def test_held_out_images_are_never_trained_on(tmp_path: Path, whole: tuple[BaseTraining, list[Member]]) -> None:
+    images = blobs(90, seed=1)
+    kept, held = stratified_split(images.labels, 0.2, seed=3)
+    images.images[held] = torch.randint(0, 256, (18, 1, 8, 8), dtype=torch.uint8)
+    members = trajectory(base(tmp_path / "held", dataset=dataset(images)))
+    assert weights(members) == weights(whole[1])
+    images = blobs(90, seed=1)
+    images.images[kept[7]] = 255 - images.images[kept[7]]
+    members = trajectory(base(tmp_path / "kept", dataset=dataset(images)))
+    assert weights(members)[1] != weights(whole[1])[1]
+
+
+class PowerCut(Exception):
+    pass
+
+
+def cut_in_epoch(patch: pytest.MonkeyPatch, epoch: int) -> None:
+    """Training ends in the midst of ``epoch``, counted from 1."""
+    step = TeacherTraining.training_step
+
+    def stop(self: TeacherTraining, batch: Any, batch_idx: int) -> torch.Tensor:
+        if (self.first_epoch + self.current_epoch + 1, batch_idx) == (epoch, 2):
+            raise PowerCut
+        return step(self, batch, batch_idx)
+
+    patch.setattr(TeacherTraining, "training_step", stop)
+
+
+def cut_after_snapshot(patch: pytest.MonkeyPatch, epoch: int) -> None:
+    """Training ends when the snapshot of ``epoch`` is written and measured, but not yet resumable."""
+    keep = SnapshotPool.on_train_epoch_end
+
+    def stop(self: SnapshotPool, trainer: Any, module: Any) -> None:
+        keep(self, trainer, module)
+        if module.first_epoch + trainer.current_epoch + 1 == epoch:
+            raise PowerCut
+
+    patch.setattr(SnapshotPool, "on_train_epoch_end", stop)
+
+
+@pytest.mark.parametrize("cut", [cut_in_epoch, cut_after_snapshot])
+def test_a_run_that_was_cut_off_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: Any) -> None:
+    expected = trajectory(base(tmp_path / "whole", COSINE))
+    made = base(tmp_path / "cut", COSINE)
+    with monkeypatch.context() as patch:
+        cut(patch, 3)
+        with pytest.raises(PowerCut):
+            trajectory(made)
+    epochs_run: list[int] = []
+    start = TeacherTraining.on_train_epoch_start
+
+    def spy(self: TeacherTraining) -> None:
+        epochs_run.append(self.first_epoch + self.current_epoch + 1)
+        start(self)
+
+    monkeypatch.setattr(TeacherTraining, "on_train_epoch_start", spy)
+    found = trajectory(made)
+    assert epochs_run == [3, 4]
+    assert weights(found) == weights(expected)
+    assert [member.epoch for member in found] == [1, 3, 4]
+    for one, other in zip(found, expected, strict=True):
+        assert (one.top1_holdout, one.top1_test) == (other.top1_holdout, other.top1_test)
+    assert trajectory(made) == found
+    assert epochs_run == [3, 4]
+
+
+def test_dropout_goes_on_bit_for_bit_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MobileNetV2 draws random numbers of its own in training."""
+    few = dataset(blobs(30, seed=1))
+    settings: dict[str, Any] = dict(network="mobilenet_v2", dataset=few, recipe=replace(CONSTANT, epochs=2))
+    torch.manual_seed(1)
+    expected = trajectory(base(tmp_path / "whole", **settings))
+    torch.manual_seed(2)
+    with monkeypatch.context() as patch:
+        cut_after_snapshot(patch, 2)
+        with pytest.raises(PowerCut):
+            trajectory(base(tmp_path / "cut", **settings))
+    assert weights(trajectory(base(tmp_path / "cut", **settings))) == weights(expected)
+
+
+def test_every_selection_shares_one_run(tmp_path: Path) -> None:
+    made = base(tmp_path, COSINE)
+    prior = PriorPool(first=1, last=4, every=2).make(made, "prior")
+    assert [member.epoch for member in prior.members] == [1, 3, 4]
+    converged = PriorPool(first=4, last=4, every=1).make(made, "converged")
+    assert converged.members == prior.members[-1:]
+    two = PriorPool(first=1, last=4, every=2, size=2).make(made, "prior")
+    assert [member.epoch for member in two.members] == [1, 4]
+    assert len({pool.fingerprint for pool in (prior, converged, two)}) == 3
+    assert PriorPool(first=1, last=4, every=1, size=3).make(made, "x").fingerprint == prior.fingerprint
+    assert len(made.store.made) == 1
+    with pytest.raises(BadInput, match="pool epochs 2 are not among the saved ones"):
+        PriorPool(first=2, last=4, every=2).make(made, "prior")
+
+
+def test_the_trajectory_is_named_by_what_it_depends_on(tmp_path: Path) -> None:
+    def name(**changes: Any) -> Path:
+        made = base(tmp_path, **changes)
+        return made.store.folder("trajectory", made.content())
+
+    changes: list[dict[str, Any]] = [
+        dict(network="convnet2_w4"),
+        dict(seed=4),
+        dict(holdout=0.3),
+        dict(save_every=1),
+        dict(augment=Augmentation()),
+        dict(recipe=replace(CONSTANT, lr=0.06)),
+        dict(compute=Compute("cpu", "bfloat16")),
+    ]
+    assert len({name(), *(name(**change) for change in changes)}) == 1 + len(changes)
+    assert name(compute=Compute("cuda", "float32", devices=2, workers=8)) == name()
+
+
+def test_divergence_ends_in_a_sentence_and_leaves_no_result(tmp_path: Path) -> None:
+    made = base(tmp_path, replace(CONSTANT, lr=1e9))
+    for _ in range(2):  # also when it is run again
+        with pytest.raises(StageFailed, match=r"diverged in epoch 1 .*lower pool\.training\.lr=1000000000\.0"):
+            trajectory(made)
+    assert not list(made.store.root.rglob("manifest.json"))
+    assert not list(made.store.root.rglob("epoch-*"))

@@ -1,0 +1,168 @@
+"""Eq. 7 and its pixel gradient against a slow, obvious float64 computation of our own."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from teddy.models.networks import build_network
+from teddy.synthesis.objective import Weights, ensemble_gradient, statistics_distance, teacher_terms
+from teddy.synthesis.statistics import LayerStatistics, MatchedTeacher
+
+WEIGHTS = Weights(ce=0.7, bn=0.3, first_bn=10.0)
+
+
+def frozen_teacher(seed: int) -> nn.Module:
+    """A float64 ConvNet-2 whose running statistics are neither 0 nor 1."""
+    network = build_network("convnet2_w4", num_classes=3, channels=2, size=8, seed=seed).double()
+    draws = torch.Generator().manual_seed(seed)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.running_mean.copy_(torch.randn(4, generator=draws, dtype=torch.float64))
+            layer.running_var.copy_(torch.rand(4, generator=draws, dtype=torch.float64) + 0.5)
+    return network.eval().requires_grad_(False)
+
+
+def slow_loss(networks: list[nn.Module], images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Eq. 7 written out with loops over layers, channels and images; nothing of the package is used."""
+    total = images.new_zeros(())
+    for network in networks:
+        x, distances = images, []
+        for layer in network.features:
+            if isinstance(layer, nn.BatchNorm2d):
+                mean_error = x.new_zeros(())
+                var_error = x.new_zeros(())
+                for channel in range(x.shape[1]):
+                    values = x[:, channel].reshape(-1)
+                    mean = values.sum() / len(values)
+                    var = ((values - mean) ** 2).sum() / len(values)
+                    mean_error = mean_error + (mean - layer.running_mean[channel]) ** 2
+                    var_error = var_error + (var - layer.running_var[channel]) ** 2
+                distances.append(mean_error.sqrt() + var_error.sqrt())
+            x = layer(x)
+        logits = network.classifier(x.flatten(1))
+        ce = sum(-torch.log(logits[i].exp()[labels[i]] / logits[i].exp().sum()) for i in range(len(x))) / len(x)
+        bn = 10.0 * distances[0] + sum(distances[1:])
+        total = total + 0.7 * ce + 0.3 * bn
+    return total
+
+
+@pytest.fixture
+def block() -> tuple[torch.Tensor, torch.Tensor]:
+    draws = torch.Generator().manual_seed(5)
+    return torch.randn(6, 2, 8, 8, generator=draws, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_value_and_gradient_are_those_of_the_slow_computation(count, block):
+    images, labels = block
+    networks = [frozen_teacher(seed) for seed in range(count)]
+    leaf = images.clone().requires_grad_()
+    expected = slow_loss(networks, leaf, labels)
+    expected.backward()
+
+    gradient, terms = ensemble_gradient([MatchedTeacher(network) for network in networks], images, labels, WEIGHTS)
+
+    assert terms.total.item() == pytest.approx(expected.item(), rel=1e-12)
+    assert torch.allclose(gradient, leaf.grad, rtol=1e-10, atol=1e-14)
+    assert terms.total.item() == pytest.approx(0.7 * terms.ce.item() + 0.3 * terms.bn.item(), rel=1e-12)
+
+
+def test_one_teacher_at_a_time_gives_the_gradient_of_the_summed_loss(block):
+    images, labels = block
+    teachers = [MatchedTeacher(frozen_teacher(seed)) for seed in range(3)]
+    leaf = images.clone().requires_grad_()
+    summed = sum(teacher_terms(teacher, leaf, labels, WEIGHTS).total for teacher in teachers)
+    summed.backward()
+    gradient, terms = ensemble_gradient(teachers, images, labels, WEIGHTS)
+    assert torch.allclose(gradient, leaf.grad, rtol=1e-12, atol=1e-15)
+    assert terms.total.item() == pytest.approx(summed.item(), rel=1e-13)
+
+
+def test_gradient_agrees_with_finite_differences(block):
+    images, labels = block
+    network = frozen_teacher(1)
+    gradient, _ = ensemble_gradient([MatchedTeacher(network)], images, labels, WEIGHTS)
+    for index in [(0, 0, 0, 0), (3, 1, 4, 5), (5, 0, 7, 2)]:
+        step = torch.zeros_like(images)
+        step[index] = 1e-6
+        rise = slow_loss([network], images + step, labels) - slow_loss([network], images - step, labels)
+        assert gradient[index].item() == pytest.approx(rise.item() / 2e-6, rel=1e-4, abs=1e-9)
+
+
+def test_distance_is_plain_not_squared_and_the_first_layer_counts_more():
+    zero, three_four = torch.zeros(2), torch.tensor([3.0, 4.0])
+    off = LayerStatistics(mean=three_four, var=zero, running_mean=zero, running_var=zero)
+    assert statistics_distance([off, off], first_bn=10.0).item() == pytest.approx(10 * 5 + 5)
+
+
+def test_a_block_that_matches_exactly_has_no_loss_and_a_finite_gradient(block):
+    images, labels = block
+    network = frozen_teacher(2)
+    _, layers = MatchedTeacher(network)(images)
+    norms = [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+    # The later layers see other inputs once the first one's statistics change, so match them from front to back.
+    for index in range(len(norms)):
+        _, layers = MatchedTeacher(frozen_copy := network)(images)
+        norms[index].running_mean.copy_(layers[index].mean)
+        norms[index].running_var.copy_(layers[index].var)
+        assert frozen_copy is network
+    gradient, terms = ensemble_gradient(
+        [MatchedTeacher(network)], images, labels, Weights(ce=0.0, bn=1.0, first_bn=1.0)
+    )
+    assert terms.bn.item() == pytest.approx(0.0, abs=1e-12)
+    assert torch.isfinite(gradient).all()
+
+
+def test_memory_of_graphs_does_not_grow_with_the_number_of_teachers(block):
+    """Only one teacher's graph is alive at any time: the bytes that autograd keeps peak at those of a single teacher."""
+    images, labels = block
+    peaks = {}
+    for count in (1, 4):
+        alive = peak = 0
+
+        def pack(tensor):
+            nonlocal alive, peak
+            alive += tensor.nbytes
+            peak = max(peak, alive)
+            return _Held(tensor, release)
+
+        def release(size):
+            nonlocal alive
+            alive -= size
+
+        teachers = [MatchedTeacher(frozen_teacher(seed)) for seed in range(count)]
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda held: held.tensor):
+            ensemble_gradient(teachers, images, labels, WEIGHTS)
+        peaks[count] = peak
+    assert peaks[4] == peaks[1] > 0
+
+
+class _Held:
+    """Tells when autograd lets go of a saved tensor."""
+
+    def __init__(self, tensor, release):
+        self.tensor, self._release, self._size = tensor, release, tensor.nbytes
+
+    def __del__(self):
+        self._release(self._size)
+
+
+def test_a_teacher_must_be_frozen_and_have_batchnorm():
+    from teddy.config.errors import BadInput
+
+    with pytest.raises(ValueError, match="eval mode"):
+        MatchedTeacher(build_network("convnet1_w4", 2, 1, 8))
+    plain = build_network("convnet1_w4_in", 2, 1, 8).eval().requires_grad_(False)
+    with pytest.raises(BadInput, match="no BatchNorm"):
+        MatchedTeacher(plain)
+
+
+def test_statistics_are_taken_in_float32_under_autocast():
+    network = frozen_teacher(0).float()
+    images = torch.randn(4, 2, 8, 8) + 100.0
+    with torch.autocast("cpu", torch.bfloat16):
+        _, layers = MatchedTeacher(network)(images)
+    assert all(layer.mean.dtype == layer.var.dtype == torch.float32 for layer in layers)
+    assert math.isfinite(layers[0].var.sum().item())
