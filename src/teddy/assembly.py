@@ -107,8 +107,9 @@ def synthesis_job(config: TeddyConfig, pool: ModelPool, dataset: RealDataset) ->
 
 
 def baseline_job(job: SynthesisJob, baseline: BaselineConfig, pool: ModelPool) -> SynthesisJob:
-    """The same optimisation against a baseline's pool."""
-    return replace(job, pool=pool, teachers_per_block=baseline.teachers_per_block or job.teachers_per_block)
+    """The same optimisation against a baseline's pool; each block sees all of a pool that is smaller."""
+    wanted = baseline.teachers_per_block or job.teachers_per_block
+    return replace(job, pool=pool, teachers_per_block=min(wanted, len(pool)))
 
 
 def label_recipe(config: TeddyConfig, pool: ModelPool) -> LabelRecipe:

@@ -29,6 +29,9 @@ def main() -> int:
         _hydra_main()
     except KeyboardInterrupt:
         return _say("Interrupted; run the same command again to go on.", 130)
+    except BrokenPipeError:  # the reader, such as `head`, had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except BadInput as error:
         return _say(str(error), 2, error)
     except Exception as error:

@@ -167,6 +167,7 @@ class Invocation:
 
     def _report(self) -> None:
         frames = self.images[OURS].frames()
+        losses = {name: self._write_losses(name, one) for name, one in self.images.items() if one.history}
         page = write_report(
             self.folder,
             self.rows,
@@ -176,7 +177,7 @@ class Invocation:
             pool_members=self._pool_members(),
             images={name: (one.images.images.numpy(), one.images.labels.numpy()) for name, one in self.images.items()},
             class_names=self.dataset.spec.class_names,
-            curves=[self._write_losses(name, one) for name, one in self.images.items() if one.history],
+            curves=losses[OURS],
             paper=self.config.paper,
             facts=self._facts(),
             snapshots=[(frame.iteration, frame.images.numpy()) for frame in frames],

@@ -55,8 +55,13 @@ IMAGES, LABELS = blobs(21, seed=1)
 
 
 def teacher() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    """Knows the classes: compares the brightness of the three places."""
+    layer = nn.Linear(64, 3)
+    places = torch.full((3, 8, 8), -0.1)
+    for label in range(3):
+        places[label, 2:6, 2 * label : 2 * label + 3] = 1.0
+    layer.load_state_dict({"weight": places.flatten(1) / 2, "bias": torch.zeros(3)})
+    return nn.Sequential(nn.Flatten(), layer)
 
 
 def soft_source() -> LabelSource:
@@ -129,9 +134,17 @@ def slow_train(protocol: Protocol, network: nn.Module) -> nn.Module:
     return network
 
 
-@pytest.mark.parametrize("protocol", [HARD, SOFT, replace(HARD, augment="dsa")], ids=["hard", "soft", "dsa"])
-def test_training_is_the_slow_loop(tmp_path: Path, protocol: Protocol) -> None:
-    found, expected = (build_network("convnet2_w4", 3, 1, 8, seed=7) for _ in range(2))
+# Without a norm for AdamW: before a BatchNorm a bias has a gradient of rounding errors, which Adam would blow up.
+LOOPS = {
+    "hard": (HARD, "convnet2_w4"),
+    "soft": (SOFT, "convnet2_w4_none"),
+    "dsa": (replace(HARD, augment="dsa"), "convnet2_w4"),
+}
+
+
+@pytest.mark.parametrize(("protocol", "name"), LOOPS.values(), ids=LOOPS)
+def test_training_is_the_slow_loop(tmp_path: Path, protocol: Protocol, name: str) -> None:
+    found, expected = (build_network(name, 3, 1, 8, seed=7) for _ in range(2))
     start = {key: value.clone() for key, value in found.state_dict().items()}
     train(tmp_path, protocol, found)
     for key, value in slow_train(protocol, expected).state_dict().items():
@@ -142,16 +155,10 @@ def test_training_is_the_slow_loop(tmp_path: Path, protocol: Protocol) -> None:
 @pytest.mark.parametrize("protocol", [HARD, SOFT], ids=["hard", "soft"])
 def test_a_student_learns(tmp_path: Path, protocol: Protocol) -> None:
     network = build_network("convnet2_w8", 3, 1, 8, seed=0)
-    if protocol.labels == "soft":
-        model = teacher()  # knows nothing yet: the student shall agree with it, not with the classes
-        images, _ = blobs(60, seed=2)
-        truth = model(SPEC.normalise(images)).argmax(1)
-    else:
-        images, truth = blobs(60, seed=2)
     train(tmp_path, replace(protocol, epochs=30), network)
-    network.eval()
-    right = sum(int(network(SPEC.normalise(image[None])).argmax()) == int(y) for image, y in zip(images, truth))  # noqa: B905
-    assert right / 60 > (0.9 if protocol.labels == "hard" else 0.7)
+    images, truth = blobs(60, seed=2)
+    guesses = network.eval()(SPEC.normalise(images)).argmax(1)
+    assert (guesses == truth).float().mean() > 0.9
 
 
 class Noisy(nn.Module):

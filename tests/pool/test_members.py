@@ -105,8 +105,9 @@ def test_the_fingerprint_names_the_members_and_nothing_else() -> None:
     moved = tuple(replace(one, file=Path("elsewhere") / one.file.name, top1_test=0.0) for one in pool.members)
     same = ModelPool(moved, replace(SPEC, name="other"), "another label")
     assert same.fingerprint == pool.fingerprint
-    others = [pool_of(1, 3), pool_of(3, 1, 5), pool_of(1, 3, 6), pool_of(1, 3, 5, 7)]
-    assert len({pool.fingerprint, *(other.fingerprint for other in others)}) == 5
+    foreign = tuple(replace(one, identity=f"another run/{one.epoch}") for one in pool.members)
+    others = [pool_of(1, 3), pool_of(3, 1, 5), pool_of(1, 3, 6), pool_of(1, 3, 5, 7), replace(pool, members=foreign)]
+    assert len({pool.fingerprint, *(other.fingerprint for other in others)}) == 6
 
 
 def test_select_keeps_the_asked_order() -> None:

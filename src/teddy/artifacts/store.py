@@ -2,7 +2,7 @@
 
 A folder without ``manifest.json`` is unfinished work that its stage may resume; the manifest is written last, atomically, so its
 presence means done (invariants 1 and 2). A lock file keeps two runs that want the same piece from computing it twice. Files and
-folders whose name begins with a dot are a maker's own notes and no part of the result.
+folders whose name begins with a dot are what a maker needs to go on after a kill: no part of the result, and removed after it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -197,7 +198,7 @@ class ArtifactStore:
             folder / MANIFEST,
             {"kind": kind, "fingerprint": name, "content": content, "facts": facts, "files": files},
         )
-        (folder / _CLOCK).unlink()
+        _remove_notes(folder)
         artifact = Artifact(folder, kind, name, canonical(facts))
         self.made.append(artifact)
         return artifact
@@ -214,6 +215,14 @@ def _start_clock(folder: Path) -> float:
         spent = noted["spent"] + max(0.0, last - noted["since"])
     write_json(clock, {"since": now, "spent": spent})
     return spent
+
+
+def _remove_notes(folder: Path) -> None:
+    for path in folder.glob(".*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != _LOCK:
+            path.unlink()
 
 
 def _is_disk_full(error: BaseException) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -43,10 +45,17 @@ def read_command(argv: list[str]) -> tuple[Namespace, list[str]]:
     options = list(argv)
     for word in args.overrides:
         options.remove(word)
+    args.overrides = [_with_home(word) for word in args.overrides]
     chosen = any(word.lstrip("+").startswith("experiment=") for word in args.overrides)
     if not chosen and not _other_primary(args):
         args.overrides.append(QUICKSTART)
     return args, [*args.overrides, *options]
+
+
+def _with_home(word: str) -> str:
+    """``dataset.root=~/data`` with the home folder: shells leave it as it is there, and Hydra cannot read it."""
+    key, equals, value = word.partition("=")
+    return key + equals + os.path.expanduser(value)
 
 
 def _refuse_option(message: str) -> NoReturn:
@@ -108,12 +117,14 @@ def check_command(args: Namespace) -> list[TeddyConfig]:
 
     overrides = list(args.overrides)
     if args.config_dir:
-        overrides.append(f"hydra.searchpath=[{json.dumps(f'file://{Path(args.config_dir).absolute()}')}]")
+        overrides.append(
+            f"hydra.searchpath=[{json.dumps(f'file://{Path(args.config_dir).absolute()}', ensure_ascii=False)}]"
+        )
     configs = []
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        for job in _jobs(overrides, args.multirun):
-            configs.append(to_config(_compose(job)))
+        for node in _jobs(overrides, args.multirun):
+            configs.append(to_config(node))
             check(configs[-1])
     return configs
 
@@ -131,21 +142,29 @@ def _compose(overrides: list[str], **how: bool) -> Any:
         raise BadInput(f"{error}.") from error
 
 
-def _jobs(overrides: list[str], multirun: bool) -> list[list[str]]:
-    """The overrides of each single job."""
+def _jobs(overrides: list[str], multirun: bool) -> Iterator[Any]:
+    """Each job's composed configuration, as Hydra's basic sweeper would make them."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import open_dict
 
     parsed = OverridesParser.create().parse_overrides(overrides)
     for override in parsed:
         if override.key_or_group in (*GROUPS, "experiment", "sweep") and isinstance(override.value(), int | float):
             raise BadInput(f"{override.input_line} must name a file in conf/{override.key_or_group}.")
     single = [word for word, override in zip(overrides, parsed, strict=True) if not override.is_sweep_override()]
-    hydra_node = _compose(single, return_hydra_config=True).hydra
-    if not multirun and str(hydra_node.mode or "") != "RunMode.MULTIRUN":
-        return [overrides]
-    params = hydra_node.sweeper.get("params") or {}
+    head = _compose(single, return_hydra_config=True)
+    if not multirun and str(head.hydra.mode or "") != "RunMode.MULTIRUN":
+        if single != overrides:
+            _compose(overrides)  # raises: several values without -m
+        with open_dict(head):
+            del head["hydra"]
+        yield head
+        return
+    params = head.hydra.sweeper.get("params") or {}
     given = {override.get_key_element() for override in parsed}
     words = [f"{key}={value}" for key, value in params.items() if key not in given] + overrides
     batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(words), max_batch_size=None)
-    return [list(job) for batch in batches for job in batch]
+    for batch in batches:
+        for job in batch:
+            yield _compose(list(job))

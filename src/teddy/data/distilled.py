@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import torch
 from PIL import Image
 
-from teddy.artifacts.store import atomic_write
 from teddy.config.errors import BadInput
 from teddy.data.images import TensorImages, pil_mode, read_image, to_tensor
 from teddy.data.spec import DatasetSpec
@@ -28,8 +26,8 @@ def export_images(folder: Path, images: torch.Tensor, labels: torch.Tensor, spec
         place = folder / spec.class_ids[label]
         place.mkdir(parents=True, exist_ok=True)
         pixels = image[0] if spec.channels == 1 else image.permute(1, 2, 0)
-        picture = Image.fromarray(pixels.contiguous().numpy())
-        atomic_write(place / f"{count[label]:04d}.png", partial(picture.save, format="PNG"))
+        # Not one by one atomic: the manifest, written last, vouches for the whole folder.
+        Image.fromarray(pixels.contiguous().numpy()).save(place / f"{count[label]:04d}.png")
         count[label] += 1
 
 

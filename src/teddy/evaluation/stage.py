@@ -148,7 +148,6 @@ def _train(
         trainer.fit(module)
     network.to(compute.device)
     accuracy = top1(network, test_batches(dataset.test, compute.workers), spec.normalise, spec.num_classes, compute)
-    (folder / ".resume.safetensors").unlink(missing_ok=True)
     return {
         "top1": round(accuracy, 4),
         "seconds": round(before + time.monotonic() - started, 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -112,17 +113,24 @@ def _stored(
 
     def build(folder: Path) -> dict[str, Any]:
         views = ViewMaker(images.images.images, spec, recipe.view, recipe.seed).to(compute.device)
-        count = len(images.images)
-        with StageProgress("labels", total=recipe.epochs * count, unit="views") as progress:
+        shown: list[StageProgress] = []
+        with contextlib.ExitStack() as stack:
+
+            def show(done: int, total: int) -> None:
+                if shown:
+                    shown[0].advance(done - shown[0].done)
+                else:  # only now it is known how much an earlier run has done
+                    shown.append(stack.enter_context(StageProgress("labels", total, "views", done=done)))
+
             return write_stored_labels(
                 folder,
                 views,
                 _labeller(pool, recipe, compute),
                 epochs=recipe.epochs,
-                num_samples=count,
+                num_samples=len(images.images),
                 num_classes=spec.num_classes,
                 batch_size=recipe.batch_size,
-                on_progress=lambda done, total: progress.advance(done - progress.done),
+                on_progress=show,
             )
 
     artifact = store.produce("labels", content, build)

@@ -66,7 +66,14 @@ class ModelPool:
         """
         member, spec = self.members[index], self.spec
         network = build_network(member.network, spec.num_classes, spec.channels, spec.size)
-        tensors, _ = load_tensors(member.file)
+        try:
+            tensors, _ = load_tensors(member.file)
+        except BadInput as error:
+            # The file alone would leave a manifest that vouches for it.
+            what, _, _ = str(error).partition(";")
+            raise BadInput(
+                f"{what}; delete it with its folder {member.file.parent} and run the command again."
+            ) from error
         try:
             network.load_state_dict(tensors)
         except RuntimeError as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 from teddy.artifacts.store import ArtifactStore
 from teddy.config.epochs import saved_epochs
+from teddy.config.errors import BadInput
 from teddy.data.augment import Augmentation
 from teddy.data.datamodule import RealData
 from teddy.data.dataset import RealDataset
@@ -89,6 +90,10 @@ def _train(base: BaseTraining, folder: Path) -> dict[str, Any]:
         seed=base.seed,
         workers=base.compute.workers,
     )
+    if len(data.held_indices) == 0:
+        raise BadInput(
+            f"no training image of {base.dataset.spec.name} can be held out, because each class has but one; add some images."
+        )
     spec = base.dataset.spec
     network = build_network(base.network, spec.num_classes, spec.channels, spec.size, seed=base.seed)
     resume = ResumePoint(folder / RESUME_FILE)
@@ -109,7 +114,6 @@ def _train(base: BaseTraining, folder: Path) -> dict[str, Any]:
     )
     if done < base.recipe.epochs:
         trainer.fit(TeacherTraining(network, base.recipe, base.seed, first_epoch=done), datamodule=data)
-    (folder / RESUME_FILE).unlink(missing_ok=True)
     return {"members": snapshots.records}
 
 

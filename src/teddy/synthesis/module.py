@@ -23,13 +23,9 @@ SHEET_IMAGES = 20
 """Images of the first block that are pictured while it is optimised."""
 
 
-BLOCKS = ".blocks"
-"""Folder of finished blocks; they become PNG files and are no part of the result."""
-
-
 def block_file(folder: Path, block: Block) -> Path:
-    """Where a finished block lies; its presence means done."""
-    return folder / BLOCKS / f"{block.index:05d}.safetensors"
+    """Where a finished block lies; its presence means done. The store removes it once the images are finished."""
+    return folder / ".blocks" / f"{block.index:05d}.safetensors"
 
 
 def resume_file(folder: Path, block: Block) -> Path:

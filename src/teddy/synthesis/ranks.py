@@ -35,9 +35,7 @@ def optimise_blocks(job: SynthesisJob, folder: Path, compute: Compute, logger: L
     last_words = torch.multiprocessing.get_context("spawn").SimpleQueue()
     threads = max(1, torch.get_num_threads() // ranks)
     try:
-        torch.multiprocessing.spawn(
-            _run_process, args=(last_words, threads, ranks, job, folder, compute), nprocs=ranks
-        )
+        torch.multiprocessing.spawn(_run_process, args=(last_words, threads, ranks, job, folder, compute), nprocs=ranks)
     except ProcessException as error:
         if not last_words.empty():
             raise last_words.get() from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +19,7 @@ from teddy.runtime.precision import Compute
 from teddy.runtime.resume import load_tensors
 from teddy.synthesis.initial import random_images
 from teddy.synthesis.job import SynthesisJob
-from teddy.synthesis.module import BLOCKS, block_file
+from teddy.synthesis.module import block_file
 from teddy.synthesis.ranks import optimise_blocks
 
 IMAGES = "images"
@@ -91,8 +90,6 @@ def distil(store: ArtifactStore, job: SynthesisJob, compute: Compute, logger: Lo
         return {"method": "distilled", "ipc": job.ipc, "history": [notes["history"] for _, notes in parts]}
 
     artifact = store.produce("images", job.content(compute.precision), build)
-    # Only now: a run that is killed while it writes the PNG files or the manifest must not optimise the blocks again.
-    shutil.rmtree(artifact.folder / BLOCKS, ignore_errors=True)
     return ImageFolderArtifact(artifact, job.pool.spec)
 
 

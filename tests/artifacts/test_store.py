@@ -1,0 +1,367 @@
+"""The store: finished work is found, unfinished work goes on, and nothing is ever half there."""
+
+import errno
+import json
+import multiprocessing
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from teddy.artifacts.fingerprint import file_digest, fingerprint
+from teddy.artifacts.store import MANIFEST, ArtifactStore, atomic_write, read_json, write_json
+from teddy.config.errors import BadInput, StageFailed
+from teddy.runtime.resume import save_tensors
+
+CONTENT = {"ipc": 10, "lr": 0.25}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "store")
+
+
+def write_word(folder: Path) -> dict[str, Any]:
+    (folder / "inner").mkdir(exist_ok=True)
+    atomic_write(folder / "inner" / "word.txt", "teddy")
+    return {"top1": 50.5}
+
+
+class Counted:
+    """A build function that counts its calls."""
+
+    def __init__(self, build=write_word):
+        self.build, self.calls = build, 0
+
+    def __call__(self, folder):
+        self.calls += 1
+        return self.build(folder)
+
+
+# --- atomic_write ---
+
+
+@pytest.mark.parametrize("content", ["text é", b"\x00bytes", lambda path: path.write_text("by a function")])
+def test_atomic_write_writes_what_it_is_given(tmp_path, content):
+    path = atomic_write(tmp_path / "file.txt", content)
+    expected = {"text é": "text é".encode(), b"\x00bytes": b"\x00bytes"}.get(content, b"by a function")
+    assert path.read_bytes() == expected
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
+    assert path.stat().st_mode & 0o777 == 0o644, "others may read it, unlike mkstemp's own files"
+
+
+def test_a_writer_that_fails_leaves_the_old_file_and_no_litter(tmp_path):
+    path = atomic_write(tmp_path / "file.bin", b"old")
+
+    def half(partial):
+        partial.write_bytes(b"ne")
+        raise OSError(errno.EIO, "the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        atomic_write(path, half)
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.bin"]
+
+
+def test_a_writer_that_is_killed_leaves_the_old_file(tmp_path):
+    path = atomic_write(tmp_path / "file.bin", b"old")
+    child = os.fork()
+    if child == 0:
+        atomic_write(path, lambda partial: (partial.write_bytes(b"ne"), os.kill(os.getpid(), 9)))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9
+    assert path.read_bytes() == b"old"
+
+
+def test_json_goes_there_and_back(tmp_path):
+    assert read_json(write_json(tmp_path / "a.json", {"b": (1, 2.5), "a": None})) == {"a": None, "b": [1, 2.5]}
+
+
+@pytest.mark.parametrize("text", ["", '{"a": ', "\udcff"])
+def test_half_a_json_file_is_refused_with_the_remedy(tmp_path, text):
+    (tmp_path / "a.json").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(BadInput, match=rf"a\.json cannot be read .*delete the folder {tmp_path} and run"):
+        read_json(tmp_path / "a.json")
+
+
+# --- produce and find ---
+
+
+def test_what_was_made_is_found_again_with_its_facts_and_files(store):
+    build = Counted()
+    made = store.produce("words", CONTENT, build)
+    assert made.folder == store.root / "words" / fingerprint(CONTENT)
+    assert store.made == [made]
+    other = ArtifactStore(store.root)
+    found = other.produce("words", dict(reversed(CONTENT.items())), build)
+    assert (found, build.calls, other.made) == (made, 1, [])
+    assert found.facts["top1"] == 50.5
+    manifest = json.loads((found.folder / MANIFEST).read_text())
+    assert manifest["content"] == CONTENT
+    word = found.folder / "inner" / "word.txt"
+    assert manifest["files"] == {"inner/word.txt": {"size": 5, "sha256": file_digest(word)}}
+
+
+def test_other_content_or_another_kind_is_other_work(store):
+    build = Counted()
+    folders = {
+        store.produce(kind, content, build).folder for kind in ("words", "names") for content in (CONTENT, {"ipc": 50})
+    }
+    assert (build.calls, len(folders)) == (4, 4)
+
+
+def test_a_finished_store_may_be_moved_and_need_not_be_writable(store, tmp_path):
+    made = store.produce("words", CONTENT, write_word)
+    moved = ArtifactStore(store.root.rename(tmp_path / "elsewhere"))
+    found = moved.find("words", CONTENT)
+    assert found is not None
+    assert (found.facts, found.fingerprint) == (made.facts, made.fingerprint)
+    assert found.folder == tmp_path / "elsewhere" / "words" / made.fingerprint
+
+
+def test_a_build_that_fails_leaves_no_manifest_and_its_folder_for_the_next_one(store):
+    def cut_off(folder):
+        atomic_write(folder / ".resume", "half")
+        raise RuntimeError("cut off")
+
+    with pytest.raises(RuntimeError, match="cut off"):
+        store.produce("words", CONTENT, cut_off)
+    assert store.find("words", CONTENT) is None
+    assert store.made == []
+
+    def go_on(folder):
+        assert (folder / ".resume").read_text() == "half"
+        return write_word(folder)
+
+    assert store.produce("words", CONTENT, go_on).facts["top1"] == 50.5
+
+
+def test_notes_for_going_on_are_no_part_of_the_result_and_go_when_it_is_there(store):
+    def build(folder):
+        (folder / ".blocks").mkdir()
+        (folder / ".blocks" / "0.bin").write_bytes(b"0")
+        (folder / ".resume.bin").write_bytes(b"0")
+        (folder / "inner").mkdir()
+        (folder / "inner" / ".partial-abc.png").write_bytes(b"left by a killed run")
+        return write_word(folder)
+
+    made = store.produce("words", CONTENT, build)
+    assert list(json.loads((made.folder / MANIFEST).read_text())["files"]) == ["inner/word.txt"]
+    left = {path.relative_to(made.folder).as_posix() for path in made.folder.rglob("*") if path.is_file()}
+    assert left == {".lock", MANIFEST, "inner/word.txt"}
+
+
+def test_notes_stay_until_the_manifest_is_written(store, monkeypatch):
+    """A kill while the files are being hashed must not cost the work."""
+
+    def build(folder):
+        atomic_write(folder / ".resume", "all of it")
+        return write_word(folder)
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("teddy.artifacts.store.file_digest", killed)
+        store.produce("words", CONTENT, build)
+    folder = store.folder("words", CONTENT)
+    assert (folder / ".resume").is_file()
+    assert not (folder / MANIFEST).exists()
+
+
+def test_seconds_add_up_over_the_runs_that_were_cut_off(store):
+    def cut_off(folder):
+        time.sleep(0.3)
+        atomic_write(folder / ".resume", "a sign of life")
+        raise RuntimeError("cut off")
+
+    begun = time.monotonic()
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            store.produce("words", CONTENT, cut_off)
+        time.sleep(0.3)  # between the runs nothing is spent
+    seconds = store.produce("words", CONTENT, write_word).facts["seconds"]
+    assert 0.59 < seconds < time.monotonic() - begun - 0.59
+
+
+def test_a_maker_that_keeps_its_own_time_is_believed(store):
+    assert store.produce("words", CONTENT, lambda folder: {"seconds": 7.5}).facts["seconds"] == 7.5
+
+
+# --- damage ---
+
+
+@pytest.mark.parametrize("harm", ["removed", "shorter", "longer"])
+def test_damaged_work_is_refused_with_its_folder_and_the_remedy(store, harm):
+    build = Counted()
+    made = store.produce("words", CONTENT, build)
+    other = store.produce("words", {"ipc": 50}, build)
+    word = made.folder / "inner" / "word.txt"
+    if harm == "removed":
+        word.unlink()
+    else:
+        word.write_text("ted" if harm == "shorter" else "teddy bear")
+    with pytest.raises(BadInput) as caught:
+        store.produce("words", CONTENT, build)
+    assert str(caught.value) == (
+        f"{word} is missing or damaged; delete the folder {made.folder} and run the command again to rebuild it."
+    )
+    assert build.calls == 2
+    assert store.produce("words", {"ipc": 50}, build) == other
+
+
+@pytest.mark.parametrize("text", ["", '{"files": {"inner/wo', "[]", "{}", '{"files": [1], "facts": {}}', "null"])
+def test_a_damaged_manifest_is_refused_with_its_folder_and_the_remedy(store, text):
+    made = store.produce("words", CONTENT, write_word)
+    (made.folder / MANIFEST).write_text(text)
+    with pytest.raises(BadInput, match=f"delete the folder {made.folder} and run the command again"):
+        store.produce("words", CONTENT, write_word)
+
+
+# --- who may compute ---
+
+
+def test_a_closed_kind_is_found_but_never_made(store):
+    build = Counted()
+    made = store.produce("words", CONTENT, build)
+    store.closed = {"words": "writing"}
+    assert store.produce("words", CONTENT, build) == made
+    with pytest.raises(BadInput) as caught:
+        store.produce("words", {"ipc": 50}, build)
+    text = str(caught.value)
+    assert "leaves out writing" in text
+    assert str(store.root) in text
+    assert text.endswith("add writing to stages.")
+    assert build.calls == 1
+    assert not store.folder("words", {"ipc": 50}).exists(), "nothing is written"
+    store.produce("names", {"ipc": 50}, build)
+
+
+def wait_for(path: Path) -> None:
+    limit = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < limit, f"{path} does not appear"
+        time.sleep(0.01)
+
+
+def race(root: Path, started: Path, go: Path) -> None:
+    """One of two processes that want the same work; the maker notes its number."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        with (root / "calls").open("a") as stream:
+            stream.write(f"{os.getpid()}\n")
+        started.touch()
+        wait_for(go)
+        return {"maker": os.getpid()}
+
+    ArtifactStore(root).produce("words", CONTENT, build)
+
+
+def test_two_processes_that_want_the_same_compute_it_once(store, tmp_path):
+    fork = multiprocessing.get_context("fork")
+    store.root.mkdir()
+    started, go = tmp_path / "started", tmp_path / "go"
+    first = fork.Process(target=race, args=(store.root, started, go))
+    first.start()
+    wait_for(started)
+    second = fork.Process(target=race, args=(store.root, tmp_path / "second", go))
+    second.start()
+    time.sleep(0.3)  # the second has every chance to begin
+    assert second.is_alive()
+    assert not (tmp_path / "second").exists()
+    go.touch()
+    for process in (first, second):
+        process.join(30)
+        assert process.exitcode == 0
+    assert (store.root / "calls").read_text().split() == [str(first.pid)]
+    found = store.find("words", CONTENT)
+    assert found is not None
+    assert found.facts["maker"] == first.pid
+
+
+def test_a_killed_maker_does_not_keep_the_next_one_out(store, tmp_path):
+    fork = multiprocessing.get_context("fork")
+    store.root.mkdir()
+    first = fork.Process(target=race, args=(store.root, tmp_path / "started", tmp_path / "never"))
+    first.start()
+    wait_for(tmp_path / "started")
+    first.kill()
+    first.join()
+    assert store.produce("words", CONTENT, write_word).facts["top1"] == 50.5
+
+
+# --- a store that cannot be written ---
+
+
+@pytest.mark.parametrize("below", ["file", "file/deeper"])
+def test_a_store_that_cannot_be_written_is_the_users_to_change(tmp_path, below):
+    (tmp_path / "file").write_text("no folder")
+    store = ArtifactStore(tmp_path / below)
+    assert store.find("words", CONTENT) is None
+    with pytest.raises(BadInput, match=r"cannot be written \(Not a directory\); set store=FOLDER"):
+        store.produce("words", CONTENT, write_word)
+
+
+def raise_as_given(error: Exception):
+    def build(folder):
+        raise error
+
+    return build
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("-- Process 1 terminated: OSError: [Errno 28] No space left on device: 'x.png'"),
+    ],
+)
+def test_a_full_disk_is_said_and_may_be_continued(store, error):
+    done = store.produce("words", {"ipc": 50}, write_word)
+    with pytest.raises(StageFailed, match=f"the disk of {store.root} is full; free some space"):
+        store.produce("words", CONTENT, raise_as_given(error))
+    assert store.find("words", {"ipc": 50}) == done
+    assert store.produce("words", CONTENT, write_word).facts["top1"] == 50.5
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "io"), RuntimeError("os error 5"), KeyError(28)])
+def test_other_failures_pass_as_they_are(store, error):
+    with pytest.raises(type(error)) as caught:
+        store.produce("words", CONTENT, raise_as_given(error))
+    assert caught.value is error
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A real file system with 64 kB on it."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs rights that this user does not have")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.parametrize("how", ["bytes", "tensors"])
+def test_a_really_full_disk(full_disk, how):
+    store = ArtifactStore(full_disk / "store")
+    done = store.produce("words", {"ipc": 50}, write_word)
+
+    def build(folder):
+        if how == "bytes":
+            atomic_write(folder / "big", bytes(100_000))
+        else:
+            save_tensors(folder / "big.safetensors", {"x": torch.zeros(25_000)})
+        return {}
+
+    with pytest.raises(StageFailed, match="is full"):
+        store.produce("words", CONTENT, build)
+    assert ArtifactStore(full_disk / "store").find("words", {"ipc": 50}) == done
+    assert not list(store.folder("words", CONTENT).glob("big*"))
+    assert not list(store.folder("words", CONTENT).glob(".partial*"))

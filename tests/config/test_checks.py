@@ -1,0 +1,223 @@
+"""Every rule of the configuration is broken once; the sentence must name the key and what is wrong with it."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import pytest
+
+from teddy.config import checks
+from teddy.config.checks import check, protocols, seeds
+from teddy.config.errors import BadInput
+from teddy.config.messages import known_keys
+from teddy.config.schema import TeddyConfig
+
+
+@pytest.fixture(scope="module")
+def quickstart(jobs) -> TeddyConfig:
+    (config,) = jobs("+experiment=quickstart")
+    return config
+
+
+def changed(config: TeddyConfig, values: dict[str, Any]) -> TeddyConfig:
+    """A copy of ``config`` with other values under dotted keys."""
+    config = copy.deepcopy(config)
+    for key, value in values.items():
+        *parents, last = key.split(".")
+        node: Any = config
+        for parent in parents:
+            node = node[parent] if isinstance(node, dict) else getattr(node, parent)
+        if isinstance(node, dict):
+            node[last] = value
+        else:
+            assert hasattr(node, last), f"{key} is not in the schema"
+            setattr(node, last, value)
+    return config
+
+
+def complaint(config: TeddyConfig, values: dict[str, Any]) -> str:
+    with pytest.raises(BadInput) as caught:
+        check(changed(config, values))
+    text = str(caught.value)
+    assert "\n" not in text
+    assert text.endswith(".")
+    return text
+
+
+CASES = [
+    # values from a list of words
+    ({"dataset.augment.crop": "pad"}, "dataset.augment.crop='pad' is not known; choose one of padded, resized, none"),
+    ({"pool.training.schedule": "poly"}, "pool.training.schedule='poly' is not known; choose one of step, cosine"),
+    ({"synthesis.class_order": "random"}, "synthesis.class_order='random'"),
+    ({"synthesis.teacher_policy": "all"}, "synthesis.teacher_policy='all'"),
+    ({"synthesis.initial": "zeros"}, "synthesis.initial='zeros' is not known; choose one of noise, real"),
+    ({"labels.kind": "soft"}, "labels.kind='soft' is not known; choose one of online, stored, hard"),
+    ({"labels.average": "votes"}, "labels.average='votes'"),
+    ({"labels.mix": "manifold"}, "labels.mix='manifold'"),
+    ({"logger.mode": "on"}, "logger.mode='on'"),
+    ({"trainer.accelerator": "tpu"}, "trainer.accelerator='tpu'"),
+    ({"trainer.precision": "float16"}, "trainer.precision='float16'"),
+    # ranges
+    ({"synthesis.ipc": 0}, "synthesis.ipc=0 must be at least 1"),
+    ({"evaluation.epochs": 0}, "evaluation.epochs=0 must be at least 1"),
+    ({"labels.epochs": -1}, "labels.epochs=-1 must be at least 1"),
+    ({"trainer.threads": 0}, "trainer.threads=0 must be at least 1"),
+    ({"dataset.num_classes": 0}, "dataset.num_classes=0 must be at least 1"),
+    ({"synthesis.lr": 0.0}, "synthesis.lr=0.0 must be greater than 0"),
+    ({"synthesis.lr": float("nan")}, "synthesis.lr=nan must be greater than 0"),
+    ({"labels.temperature": -1.0}, "labels.temperature=-1.0 must be greater than 0"),
+    ({"pool.training.gamma": 0.0}, "pool.training.gamma=0.0 must be greater than 0"),
+    ({"synthesis.bn_weight": -0.1}, "synthesis.bn_weight=-0.1 must not be negative"),
+    ({"seed": -1}, "seed=-1 must not be negative"),
+    ({"labels.min_scale": 0.0}, "labels.min_scale=0.0 is a share"),
+    ({"synthesis.view.min_scale": 1.1}, "synthesis.view.min_scale=1.1 is a share"),
+    ({"labels.flip": 1.5}, "labels.flip=1.5 is a probability"),
+    ({"dataset.holdout": 0.0}, "dataset.holdout=0.0 must lie between 0 and 1"),
+    ({"dataset.holdout": 1.0}, "dataset.holdout=1.0 must lie between 0 and 1"),
+    ({"synthesis.betas": [0.5]}, "synthesis.betas=[0.5] must be two numbers"),
+    ({"synthesis.betas": [0.5, 1.0]}, "synthesis.betas=[0.5, 1.0] must be two numbers"),
+    ({"name": "a/b"}, "name='a/b' names folders"),
+    ({"name": ".."}, "name='..' names folders"),
+    ({"name": ""}, "name='' names folders"),
+    # stages
+    ({"stages": []}, "stages=[] leaves nothing to do"),
+    ({"stages": ["pool", "pol"]}, "stages='pol' is not known; choose one of pool, synthesis, labels"),
+    # what is plugged in
+    ({"dataset.source": {"_target_": "os.system"}}, "dataset.source._target_ must name a class of this project"),
+    ({"pool.strategy": None}, "pool.strategy._target_ must name a class of this project"),
+    ({"baselines.converged.pool.strategy": 3}, "baselines.converged.pool.strategy._target_ must name a class"),
+    # the pool against its training
+    ({"pool.first": 0}, "pool.first=0 must be at least 1"),
+    ({"pool.first": 11}, "pool.first=11 must be at least 1 and at most pool.last=10"),
+    ({"pool.every": 0}, "pool.every=0 must be at least 1"),
+    ({"pool.size": 0}, "pool.size=0 must be at least 1"),
+    ({"pool.size": 10}, "pool.size=10 asks for more members than the 9 saved epochs"),
+    ({"pool.last": 42}, "pool.last=42 lies beyond the training; lower it or raise pool.training.epochs=40"),
+    ({"pool.training.save_every": 5}, "pool epochs 2, 4, 8, 10 are not among the saved ones"),
+    ({"pool.training.warmup_epochs": 40}, "pool.training.warmup_epochs must be smaller than pool.training.epochs=40"),
+    ({"baselines.converged.pool.last": 41}, "baselines.converged.pool.last=41 lies beyond the training"),
+    # teachers against the pool
+    ({"synthesis.teachers_per_block": 6}, "synthesis.teachers_per_block=6 asks for more teachers than the pool's 5"),
+    ({"labels.members": 6}, "labels.members=6 asks for more teachers than the pool's 5"),
+    ({"labels.members": "some"}, "labels.members='some' must be 'all' or a number"),
+    ({"labels.members": 0}, "labels.members=0 must be 'all' or a number"),
+    ({"baselines.random.images": "real"}, "baselines.random.images='real' is not known; choose one of distilled"),
+    ({"baselines.converged.teachers_per_block": 0}, "baselines.converged.teachers_per_block=0"),
+    ({"baselines.converged.teachers_per_block": 2}, "means 2 teachers of a pool of 1"),
+    ({"baselines.converged.teachers_per_block": None}, "means 3 teachers of a pool of 1"),
+    # blocks against the classes
+    (
+        {"synthesis.class_order": "all", "synthesis.batch_size": 9},
+        "synthesis.batch_size=9 must be at least the 10 classes",
+    ),
+    # students
+    ({"evaluation.protocol": []}, "evaluation.protocol is empty; name some of paper, modern, hard_label"),
+    ({"evaluation.protocol": "papre"}, "evaluation.protocol='papre' is not known; choose one of paper, modern"),
+    ({"evaluation.protocol": ["paper", "x"]}, "evaluation.protocol='x' is not known"),
+    ({"evaluation.protocol": 3}, "evaluation.protocol=3 must be a name or a list of names"),
+    ({"evaluation.protocol": None}, "evaluation.protocol=None must be a name or a list of names"),
+    ({"evaluation.protocols.paper.labels": "online"}, "evaluation.protocols.paper.labels='online'"),
+    ({"evaluation.protocols.paper.augment": "none"}, "evaluation.protocols.paper.augment='none'"),
+    ({"evaluation.protocols.paper.optimizer": "adam"}, "evaluation.protocols.paper.optimizer='adam'"),
+    ({"evaluation.protocols.paper.schedule": "poly"}, "evaluation.protocols.paper.schedule='poly'"),
+    ({"evaluation.protocols.paper.augment": "dsa"}, "evaluation.protocols.paper: soft labels belong to views"),
+    ({"evaluation.protocols.modern.epochs": 0}, "evaluation.protocols.modern needs epochs of at least 1"),
+    (
+        {"evaluation.protocols.modern.batch_size": 1},
+        "evaluation.protocols.modern needs epochs of at least 1 and a batch_size",
+    ),
+    ({"evaluation.protocols.modern.lr": 0.0}, "evaluation.protocols.modern needs lr and eta above 0"),
+    ({"evaluation.protocols.modern.eta": 0.0}, "evaluation.protocols.modern needs lr and eta above 0"),
+    ({"evaluation.protocols.modern.momentum": -0.9}, "momentum and weight_decay must not be negative"),
+    ({"evaluation.students": []}, "evaluation.students is empty"),
+    ({"evaluation.seeds": 0}, "evaluation.seeds=0 must be a number of seeds"),
+    ({"evaluation.seeds": []}, "evaluation.seeds=[] must be a number of seeds"),
+    ({"evaluation.seeds": "three"}, "evaluation.seeds='three' must be a number of seeds"),
+    ({"evaluation.seeds": True}, "evaluation.seeds=True must be a number of seeds"),
+    ({"evaluation.seeds": [0, "a"]}, "evaluation.seeds=[0, 'a'] must hold whole numbers"),
+    ({"evaluation.seeds": [0, -1]}, "evaluation.seeds=[0, -1] must hold whole numbers"),
+    ({"evaluation.seeds": [0, 1, 0]}, "evaluation.seeds=[0, 1, 0] names a seed twice"),
+]
+
+
+@pytest.mark.parametrize(("values", "fragment"), CASES, ids=lambda value: str(value)[:60])
+def test_a_broken_rule_names_its_key(quickstart, values, fragment):
+    assert fragment in complaint(quickstart, values)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"synthesis.class_order": "all", "synthesis.batch_size": 10},
+        {"dataset.num_classes": None, "synthesis.class_order": "all", "synthesis.batch_size": 1},
+        {"pool.size": 9, "labels.members": 9},
+        {"pool.first": 40, "pool.last": 40, "synthesis.teachers_per_block": 1, "labels.members": 1},
+        {"baselines.random.teachers_per_block": 99},  # no block is optimised for random real images
+        {"labels.flip": 0.0, "labels.min_scale": 1.0, "synthesis.betas": [0.0, 0.0]},
+        {"evaluation.protocol": "hard_label", "evaluation.seeds": [7]},
+        {"evaluation.epochs": None, "trainer.threads": None},
+    ],
+    ids=str,
+)
+def test_the_edge_of_a_rule_is_allowed(quickstart, values):
+    check(changed(quickstart, values))
+
+
+def test_the_tables_of_rules_name_keys_that_exist():
+    keys = {*checks.WORDS, *checks.AT_LEAST_ONE, *checks.ABOVE_ZERO, *checks.NOT_NEGATIVE, *checks.SHARES}
+    assert keys <= set(known_keys())
+
+
+@pytest.mark.parametrize("key", checks.AT_LEAST_ONE)
+def test_counts_begin_at_one(quickstart, key):
+    assert f"{key}=0 " in complaint(quickstart, {key: 0})
+
+
+@pytest.mark.parametrize("key", checks.ABOVE_ZERO)
+def test_rates_are_above_zero(quickstart, key):
+    assert f"{key}=0.0 " in complaint(quickstart, {key: 0.0})
+
+
+@pytest.mark.parametrize("key", checks.NOT_NEGATIVE)
+def test_weights_are_not_negative(quickstart, key):
+    assert f"{key}=-1 " in complaint(quickstart, {key: -1})
+    check(changed(quickstart, {key: 0}))
+
+
+@pytest.mark.parametrize("key", checks.SHARES)
+def test_shares_lie_above_zero_and_reach_one(quickstart, key):
+    assert f"{key}=0.0 " in complaint(quickstart, {key: 0.0})
+    check(changed(quickstart, {key: 1.0}))
+
+
+def test_no_number_of_the_schema_is_unchecked(quickstart):
+    """A negative number under any numeric key is refused, whoever adds the key."""
+    free = {"dataset.mean", "dataset.std", "paper"}  # read from data, or only printed
+
+    def numeric(node: Any, prefix: str = "") -> list[str]:
+        keys = []
+        for name, value in node.items() if isinstance(node, dict) else vars(node).items():
+            if dataclasses.is_dataclass(value) or (isinstance(value, dict) and "_target_" not in value):
+                keys += numeric(value, f"{prefix}{name}.")
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                keys.append(prefix + name)
+        return keys
+
+    keys = [key for key in numeric(quickstart) if key not in free and not key.startswith("paper.")]
+    assert "synthesis.ipc" in keys
+    assert "evaluation.protocols.paper.lr" in keys
+    for key in keys:
+        complaint(quickstart, {key: -7})
+
+
+def test_one_protocol_or_several(quickstart):
+    assert protocols(changed(quickstart, {"evaluation.protocol": "paper"})) == ["paper"]
+    assert protocols(changed(quickstart, {"evaluation.protocol": ["modern", "paper"]})) == ["modern", "paper"]
+
+
+def test_a_count_of_seeds_stands_for_the_first_ones(quickstart):
+    assert seeds(changed(quickstart, {"evaluation.seeds": 3})) == [0, 1, 2]
+    assert seeds(changed(quickstart, {"evaluation.seeds": [5, 2]})) == [5, 2]

@@ -1,0 +1,147 @@
+"""A command line is read as Hydra reads it, and each of its jobs is composed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from teddy.config.command import QUICKSTART, read_command
+from teddy.config.errors import BadInput
+
+
+def words(*argv: str) -> list[str]:
+    return read_command(list(argv))[1]
+
+
+def test_overrides_and_options_may_alternate():
+    assert words("+experiment=a", "-m", "seed=1,2", "--config-dir", ".", "name=b") == [
+        *("+experiment=a", "seed=1,2", "name=b"),
+        *("-m", "--config-dir", "."),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("argv", "quickstart"),
+    [
+        ([], True),
+        (["seed=3"], True),
+        (["-m", "synthesis.ipc=1,2"], True),
+        (["+sweep=ipc"], True),
+        (["+experiment=imagenet_ipc10_prior"], False),
+        (["++experiment=x"], False),
+        (["experiment=x"], False),  # wrong, but meant: Hydra's complaint must be about this word
+        (["--config-name", "mine"], False),
+        (["-cp", "/somewhere"], False),
+    ],
+)
+def test_the_quick_start_is_the_experiment_of_those_who_name_none(argv, quickstart):
+    assert (QUICKSTART in words(*argv)) == quickstart
+
+
+@pytest.mark.parametrize(
+    ("argv", "fragment"),
+    [
+        (["--bogus"], "unrecognized arguments: --bogus"),
+        (["-x", "seed=1"], "unrecognized arguments: -x"),
+        (["--config-dir"], "--config-dir/-cd: expected one argument"),
+        (["--config-dir", "/does/not/exist"], "--config-dir /does/not/exist is not a folder"),
+        (["--cfg", "jobs"], "invalid choice: 'jobs'"),
+        (["--resolve"], "--resolve belongs to --cfg"),
+        (["-m", "--cfg", "job"], "Only one of --run, --multirun"),
+        (["--experimental-rerun", "config.pickle"], "would load a pickle"),
+    ],
+)
+def test_options_that_cannot_be_used(argv, fragment):
+    with pytest.raises(BadInput) as caught:
+        read_command(argv)
+    assert fragment in str(caught.value)
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--hydra-help"], ["--cfg", "job"], ["--info"], ["-cn", "x"]])
+def test_a_question_composes_no_job(jobs, argv):
+    assert jobs("synthesis.ipc=0", *argv) == []
+
+
+def test_without_a_sweep_there_is_one_job(jobs):
+    (config,) = jobs("seed=3")
+    assert (config.name, config.seed, config.dataset.name) == ("quickstart", 3, "fashion_mini")
+
+
+def test_a_sweep_on_the_command_line_is_every_combination(jobs):
+    configs = jobs("-m", "+experiment=quickstart", "synthesis.ipc=1,5", "seed=range(2)", "labels=online")
+    assert [(one.synthesis.ipc, one.seed) for one in configs] == [(1, 0), (1, 1), (5, 0), (5, 1)]
+    assert {one.labels.kind for one in configs} == {"online"}
+
+
+def test_experiments_can_be_swept(jobs):
+    configs = jobs("-m", "+experiment=quickstart,tiny_imagenet_ipc50_prior")
+    assert [one.name for one in configs] == ["quickstart", "tiny_imagenet_ipc50_prior"]
+
+
+def test_a_sweep_file_needs_no_flag(jobs):
+    configs = jobs("+sweep=ipc", "+experiment=quickstart")
+    assert [one.synthesis.ipc for one in configs] == [1, 10, 50]
+
+
+def test_the_command_line_wins_over_the_sweep_file(jobs):
+    assert [one.synthesis.ipc for one in jobs("+experiment=quickstart", "+sweep=ipc", "synthesis.ipc=2")] == [2]
+    assert [one.synthesis.ipc for one in jobs("+sweep=ipc", "synthesis.ipc=2,3", "seed=1")] == [2, 3]
+    assert len(jobs("+sweep=ipc", "hydra.mode=RUN")) == 1
+
+
+def test_the_last_job_of_a_sweep_is_checked_too(jobs):
+    with pytest.raises(BadInput, match=r"^synthesis\.ipc=0 must be at least 1\.$"):
+        jobs("-m", "synthesis.ipc=1,0")
+
+
+def private(folder: Path) -> str:
+    """A folder of private configurations with the experiment ``mine``."""
+    (folder / "experiment").mkdir(parents=True)
+    text = "# @package _global_\ndefaults: [quickstart, _self_]\nname: mine\nsynthesis: {ipc: 2}\n"
+    (folder / "experiment" / "mine.yaml").write_text(text)
+    return str(folder)
+
+
+@pytest.mark.parametrize("folder", ["with space", "a=b, {c}", 'quote"d', "ünder"])
+def test_private_experiments_are_found_in_any_folder(jobs, tmp_path, folder):
+    (config,) = jobs("+experiment=mine", f"--config-dir={private(tmp_path / folder)}")
+    assert (config.name, config.synthesis.ipc, config.dataset.name) == ("mine", 2, "fashion_mini")
+
+
+def test_private_experiments_can_be_swept(jobs, tmp_path, monkeypatch):
+    private(tmp_path / "relative")
+    monkeypatch.chdir(tmp_path)
+    configs = jobs("+sweep=ipc", "--config-dir", "relative", "+experiment=mine")
+    assert [(one.name, one.synthesis.ipc) for one in configs] == [("mine", 1), ("mine", 10), ("mine", 50)]
+
+
+def test_a_tilde_that_the_shell_left_alone_is_the_home_folder(jobs, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/someone")
+    (config,) = jobs("dataset=cifar10", "dataset.root=~/data/cifar10")
+    assert config.dataset.root == config.dataset.source["root"] == "/home/someone/data/cifar10"
+    assert words("name=a~/b") == ["name=a~/b", QUICKSTART]
+
+
+def test_interpolations_are_resolved_and_environment_is_read(jobs, monkeypatch):
+    monkeypatch.setenv("TEDDY_STORE", "/big/disk")
+    (config,) = jobs("+experiment=quickstart", "model.name=convnet4")
+    assert config.store == "/big/disk"
+    assert config.evaluation.students == ["convnet4"]
+    assert config.baselines["converged"].pool.first == config.pool.training.epochs == 40
+    assert config.pool.strategy["last"] == config.pool.last
+
+
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [
+        ("+typo=1", "typo"),
+        ("+synthesis.typo=1", "synthesis.typo"),
+        ("++dataset.augment.typo=1", "dataset.augment.typo"),
+        ("+evaluation.protocols.paper.typo=1", "evaluation.protocols.paper.typo"),
+        ("+baselines.random.typo=1", "baselines.random.typo"),
+    ],
+)
+def test_an_added_key_that_nothing_reads_is_refused(jobs, word, key):
+    with pytest.raises(BadInput, match=rf"^There is no key '{key}'"):
+        jobs(word)

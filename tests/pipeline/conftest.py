@@ -1,0 +1,200 @@
+"""A desk at which commands are typed: a working directory, a store, and whole runs of a tiny experiment."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SRC = Path(__file__).resolve().parents[2] / "src"
+PRELOAD = ["torch._dynamo", "teddy.cli", "teddy.pipeline", "matplotlib.pyplot", "wandb"]
+TINY = (
+    "+experiment=quickstart",
+    "name=tiny",
+    "model.name=convnet2_w8",
+    "baseline=[random]",
+    "trainer=cpu_float32",
+    "trainer.threads=1",
+    "trainer.workers=0",
+    "logger=csv",
+    "pool.first=1",
+    "pool.last=3",
+    "pool.training.epochs=3",
+    "synthesis.ipc=1",
+    "synthesis.iterations=6",
+    "synthesis.teachers_per_block=2",
+    "synthesis.sheet_every=3",
+    "evaluation.protocol=paper",
+    "evaluation.epochs=3",
+    "evaluation.seeds=1",
+)
+"""The quick start on the embedded data, cut down to a second: two members of a three-epoch trajectory, one image per class."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended, and what it left."""
+
+    code: int
+    out: str
+    err: str
+    folder: Path
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The run's ledger."""
+        return [json.loads(line) for line in (self.folder / "results.jsonl").read_text().splitlines()]
+
+    @property
+    def sentence(self) -> str:
+        """The one line that a failed command says, after what it showed of its progress."""
+        said = [line for line in self.err.splitlines() if line.startswith("teddy: ")]
+        assert len(said) == 1, self.err
+        assert "Traceback" not in self.err
+        return said[0]
+
+
+@dataclass
+class Command:
+    """A command that is running."""
+
+    process: Any
+    folder: Path
+    out: Path
+    err: Path
+
+    def wait(self) -> Done:
+        """Waits for its end."""
+        self.process.join()
+        return Done(self.process.exitcode, self.out.read_text(), self.err.read_text(), self.folder)
+
+    def stop_when(self, appears: Callable[[], bool], how: signal.Signals = signal.SIGKILL) -> Done:
+        """Sends a signal as soon as something is there; the command must still be running then."""
+        limit = time.monotonic() + 120
+        while not appears():
+            assert self.process.is_alive(), f"ended too early:\n{self.err.read_text()}"
+            assert time.monotonic() < limit, "what to wait for does not appear"
+            time.sleep(0.002)
+        os.kill(self.process.pid, how)
+        return self.wait()
+
+
+@dataclass
+class Desk:
+    """A working directory and a store."""
+
+    folder: Path
+    start_process: Callable[..., Any]
+    count: int = field(default=0)
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
+    def start(self, *words: str, base: tuple[str, ...] = TINY, settings: Mapping[str, Any] | None = None) -> Command:
+        """Types a command; the run's records go to ``run0``, ``run1``, …"""
+        self.count += 1
+        name = f"run{self.count - 1}"
+        out, err = self.folder / f"{name}.out", self.folder / f"{name}.err"
+        process = self.start_process(
+            ARGV=[*base, *words, f"hydra.run.dir={name}", f"hydra.sweep.dir={name}"],
+            FOLDER=str(self.folder),
+            ENVIRONMENT={"TEDDY_STORE": str(self.store)},
+            OUT=str(out),
+            ERR=str(err),
+            SETTINGS=dict(settings or {}),
+        )
+        return Command(process, self.folder / name, out, err)
+
+    def run(self, *words: str, code: int = 0, **options: Any) -> Done:
+        """Types a command and waits for its end, which must have this exit code."""
+        done = self.start(*words, **options).wait()
+        assert done.code == code, f"exit code {done.code}\n{done.out}\n{done.err}"
+        return done
+
+    def manifests(self) -> dict[Path, int]:
+        """Finished work, as ``kind/fingerprint/manifest.json``, and when it was finished (ns)."""
+        return {path.relative_to(self.store): path.stat().st_mtime_ns for path in self.store.glob("*/*/manifest.json")}
+
+    def kinds(self) -> dict[str, int]:
+        """How much finished work of each kind there is."""
+        found = [path.parts[0] for path in self.manifests()]
+        return {kind: found.count(kind) for kind in sorted(set(found))}
+
+    def results(self) -> dict[str, Any]:
+        """What the store holds, less the times and memory that no two runs share; by ``kind/fingerprint``."""
+        found = {}
+        for path in self.manifests():
+            manifest = json.loads((self.store / path).read_text())
+            for key in ("seconds", "peak_memory_mb"):
+                manifest["facts"].pop(key, None)
+            files = {name: (self.store / path.parent / name).read_bytes() for name in manifest["files"]}
+            found[path.parent.as_posix()] = (manifest, files)
+        return found
+
+
+@pytest.fixture(scope="session")
+def start_process() -> Iterator[Callable[..., Any]]:
+    """Starts ``typed.py`` with the given globals in a process of its own."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(SRC))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        started = []
+
+        def start(**variables: Any) -> Any:
+            script = str(Path(__file__).with_name("typed.py"))
+            process = context.Process(target=runpy.run_path, args=(script, variables))
+            process.start()
+            started.append(process)
+            return process
+
+        yield start
+    for process in started:
+        process.kill()
+        process.join()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, start_process: Callable[..., Any]) -> Desk:
+    """An empty desk."""
+    return Desk(tmp_path, start_process)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The tiny experiment, run once by the real command line."""
+
+    desk: Desk
+    done: Done
+
+    def copy(self, folder: Path, without: tuple[str, ...] = ()) -> Desk:
+        """A desk with what the run left in its store, less some kinds of work."""
+        shutil.copytree(self.desk.store, folder / "store")
+        for kind in without:
+            shutil.rmtree(folder / "store" / kind)
+        return Desk(folder, self.desk.start_process)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, start_process: Callable[..., Any]) -> Finished:
+    """``python -m teddy`` with the tiny experiment; tests may read it, and change copies of it."""
+    folder = tmp_path_factory.mktemp("finished")
+    command = [sys.executable, "-m", "teddy", *TINY, "hydra.run.dir=run"]
+    environment = {**os.environ, "TEDDY_STORE": str(folder / "store"), "PYTHONPATH": str(SRC)}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    return Finished(Desk(folder, start_process), Done(0, done.stdout, done.stderr, folder / "run"))

@@ -1,0 +1,162 @@
+"""What cannot be done ends with one sentence, an exit code that a script can use, and everything else as it was."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+
+@pytest.fixture
+def desk(finished, tmp_path):
+    """A desk where the tiny experiment has been run."""
+    return finished.copy(tmp_path)
+
+
+def only(folder, pattern):
+    (found,) = folder.glob(pattern)
+    return found
+
+
+def work_of(finished, desk, kind, method="teddy"):
+    """The folder of a method's images or student."""
+    (row,) = [row for row in finished.done.rows if row["method"] == method]
+    return desk.store / f"{kind}s" / row["fingerprints"][kind.removesuffix("s") + ("s" if kind == "image" else "")]
+
+
+# --- stages ---
+
+
+def test_stages_stop_where_they_are_told(finished, tmp_path):
+    desk = type(finished.desk)(tmp_path, finished.desk.start_process)
+    done = desk.run("stages=[pool]")
+    assert desk.kinds() == {"trajectory": 1}
+    assert "synthesis" not in done.err
+    assert not (done.folder / "results.jsonl").exists()
+    # The next command takes it from there.
+    done = desk.run("stages=[synthesis]")
+    assert desk.kinds() == {"images": 2, "trajectory": 1}
+    assert "pool: 0/" not in done.err
+    desk.run()
+    assert desk.results() == finished.desk.results()
+
+
+@pytest.mark.parametrize(
+    ("stages", "without", "missing"),
+    [
+        ("evaluation", ("trajectory", "images", "labels", "students"), "pool"),
+        ("evaluation", ("images", "labels", "students"), "synthesis"),
+        ("evaluation", ("labels", "students"), "labels"),
+        ("report", ("students",), "evaluation"),
+        ("pool,evaluation", ("images",), "synthesis"),
+    ],
+)
+def test_a_stage_whose_input_is_not_there_names_the_stage_that_makes_it(finished, tmp_path, stages, without, missing):
+    desk = finished.copy(tmp_path, without=without)
+    before = desk.manifests()
+    done = desk.run(f"stages=[{stages}]", code=2)
+    assert f"leaves out {missing}," in done.sentence
+    assert f"add {missing} to stages" in done.sentence
+    assert str(desk.store) in done.sentence
+    assert desk.manifests() == before
+
+
+def test_a_report_alone_comes_from_finished_work(desk):
+    before = desk.manifests()
+    done = desk.run("stages=[report]")
+    assert (done.folder / "index.html").is_file()
+    assert desk.manifests() == before
+
+
+# --- damage ---
+
+
+def drop_a_picture(desk, images):
+    victim = images / "images" / "03_dress" / "0000.png"
+    victim.unlink()
+    return images
+
+
+def cut_the_manifest(desk, images):
+    path = images / "manifest.json"
+    path.write_text(path.read_text()[:100])
+    return images
+
+
+def cut_a_snapshot(desk, images):
+    snapshot = only(desk.store, "trajectory/*/epoch-0003.safetensors")
+    snapshot.write_bytes(snapshot.read_bytes()[:-100])
+    return snapshot.parent
+
+
+def cut_the_logits(desk, images):
+    logits = sorted(desk.store.glob("labels/*/logits.npy"))[0]
+    logits.write_bytes(logits.read_bytes()[:-2])
+    return logits.parent
+
+
+@pytest.mark.parametrize("harm", [drop_a_picture, cut_the_manifest, cut_a_snapshot, cut_the_logits])
+def test_damaged_work_is_named_with_the_remedy_and_the_rest_is_left_alone(finished, desk, harm):
+    (row,) = [row for row in finished.done.rows if row["method"] == "teddy"]
+    folder = harm(desk, desk.store / "images" / row["fingerprints"]["images"])
+    before = desk.manifests()
+    done = desk.run(code=2)
+    assert f"delete the folder {folder} and run the command again" in done.sentence
+    assert desk.manifests() == before
+    # The remedy works, and brings back the very same.
+    subprocess.run(["rm", "-r", folder], check=True)
+    desk.run()
+    assert desk.results() == finished.desk.results()
+
+
+def test_a_snapshot_with_other_bytes_is_named_with_the_remedy(finished, tmp_path):
+    """Its size is right, so only who reads the weights can tell."""
+    desk = finished.copy(tmp_path, without=("images", "labels", "students"))
+    snapshot = only(desk.store, "trajectory/*/epoch-0003.safetensors")
+    snapshot.write_bytes(bytes(snapshot.stat().st_size))
+    done = desk.run(code=2)
+    assert f"{snapshot} is not a whole safetensors file" in done.sentence
+    assert f"delete it with its folder {snapshot.parent}" in done.sentence
+
+
+# --- the disk ---
+
+
+def test_a_store_below_a_file_is_the_users_to_change(finished, tmp_path):
+    desk = type(finished.desk)(tmp_path, finished.desk.start_process)
+    (tmp_path / "file").write_text("")
+    done = desk.run(f"store={tmp_path / 'file' / 'store'}", code=2)
+    assert "cannot be written (Not a directory); set store=FOLDER" in done.sentence
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system with 1 MB on it."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("mounting a small file system needs rights that this user does not have")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.parametrize("stage", ["pool", "synthesis", "labels", "evaluation"])
+def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(finished, small_disk, tmp_path, stage):
+    kinds = {"pool": "trajectory", "synthesis": "images", "labels": "labels", "evaluation": "students"}
+    gone = tuple(list(kinds.values())[list(kinds).index(stage) :])
+    source = finished.copy(tmp_path / "source", without=gone)
+    desk = type(source)(tmp_path, source.start_process)
+    subprocess.run(["cp", "-a", source.store, small_disk / "store"], check=True)
+    before = {path: path.stat().st_mtime_ns for path in small_disk.glob("store/*/*/manifest.json")}
+    ballast = small_disk / "ballast"
+    free = os.statvfs(small_disk)
+    # A few kB are left: enough to begin, too little to finish.
+    ballast.write_bytes(bytes(free.f_bavail * free.f_frsize - 4 * 4096))
+    words = (f"store={small_disk / 'store'}", "labels.epochs=100", "evaluation.epochs=3")
+    done = desk.run(*words, settings={"teddy.evaluation.stage.RESUME_SECONDS": 0.0}, code=1)
+    assert done.sentence.startswith(f"teddy: the disk of {small_disk / 'store'} is full; free some space and run")
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    ballast.unlink()
+    desk.run(*words)
+    assert len(json.loads((desk.folder / "run1" / "results.jsonl").read_text().splitlines()[0])) > 5

@@ -1,0 +1,111 @@
+"""Invariant 2: kill it anywhere, run it again, and the result is the same bit for bit.
+
+One run is never interrupted. The others start where some stage of it begins, are killed in that stage as soon as there is
+something on the disk to go on from, and are typed again.
+"""
+
+import re
+import signal
+from dataclasses import dataclass
+
+import pytest
+
+LONG = (
+    "pool.training.epochs=6",
+    "synthesis.iterations=40",
+    "synthesis.checkpoint_every=2",
+    "synthesis.batch_size=5",
+    "labels.epochs=50",
+    "evaluation.epochs=20",
+)
+"""Long enough for each stage to be killed in its midst; synthesis has two blocks."""
+NO_PATIENCE = {"teddy.evaluation.stage.RESUME_SECONDS": 0.0}
+"""Students note where they are after each epoch, as the other stages do, not only every 20 seconds."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage to be killed in.
+
+    Attributes:
+        gone: kinds of work that are not there when it begins.
+        sign: a file that appears in its midst.
+        shown: its name in the display of progress.
+    """
+
+    gone: tuple[str, ...]
+    sign: str
+    shown: str
+
+
+STAGES = {
+    "pool": Stage(("trajectory", "images", "labels", "students"), "trajectory/*/.resume.safetensors", "pool"),
+    "synthesis": Stage(("images", "labels", "students"), "images/*/.resume-00000.safetensors", "synthesis"),
+    "synthesis, second block": Stage(
+        ("images", "labels", "students"), "images/*/.resume-00001.safetensors", "synthesis"
+    ),
+    "labels": Stage(("labels", "students"), "labels/*/progress.json", "labels"),
+    "evaluation": Stage(("students",), "students/*/.resume.safetensors", "evaluation"),
+}
+
+
+@pytest.fixture(scope="module")
+def whole(finished, tmp_path_factory):
+    """A desk where the long command ran without a break, and its results."""
+    desk = finished.copy(tmp_path_factory.mktemp("whole"), without=("trajectory", "images", "labels", "students"))
+    done = desk.run(*LONG, settings=NO_PATIENCE)
+    return desk, done, desk.results()
+
+
+def progress(err: str, stage: str) -> list[int]:
+    """Where each of a stage's displays began: units that earlier runs had done."""
+    return [int(first) for first in re.findall(rf"^{stage}: (\d+)/\d+ \w+ \(\d+ %\)$", err, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_killed_in_a_stage(name, whole, finished, tmp_path):
+    stage, (uncut, done, expected) = STAGES[name], whole
+    desk = type(finished)(uncut, done).copy(tmp_path, without=stage.gone)
+    kept = desk.manifests()
+    killed = desk.start(*LONG, settings=NO_PATIENCE).stop_when(lambda: any(desk.store.glob(stage.sign)))
+    assert killed.code == -signal.SIGKILL
+    left = [path for path in desk.store.glob(stage.sign) if not (path.parent / "manifest.json").exists()]
+    assert left, "the kill came when the stage was over"
+    again = desk.run(*LONG, settings=NO_PATIENCE)
+    assert desk.results() == expected, "every PNG, logit, snapshot and accuracy, byte for byte"
+    assert [row["top1"] for row in again.rows] == [row["top1"] for row in done.rows]
+    assert kept.items() <= desk.manifests().items()
+    if name == "evaluation":  # one display for all students, so their curves tell
+        curve = again.folder / "curves" / "evaluation-teddy-paper-convnet2_w8-0.csv"
+        assert 1 < len(curve.read_text().splitlines()) < 21, (
+            "a line of names, and one for each of the epochs that were left"
+        )
+    else:
+        assert max(progress(again.err, stage.shown)) > 0, f"it began anew:\n{again.err}"
+    assert not [path for path in desk.store.rglob(".*") if path.name != ".lock"], "notes for going on are gone"
+
+
+def test_killed_again_and_again_and_never_where_it_was_before(whole, finished, tmp_path):
+    """Every stage is cut off once in one and the same store."""
+    uncut, done, expected = whole
+    desk = type(finished)(uncut, done).copy(tmp_path, without=("trajectory", "images", "labels", "students"))
+    for stage in STAGES.values():
+        desk.start(*LONG, settings=NO_PATIENCE).stop_when(lambda: any(desk.store.glob(stage.sign)))  # noqa: B023
+    desk.run(*LONG, settings=NO_PATIENCE)
+    assert desk.results() == expected
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("name", ["pool", "synthesis", "labels", "evaluation"])
+def test_told_to_stop(name, how, whole, finished, tmp_path):
+    """Ctrl-C, and what a scheduler sends before it kills: no success, no traceback, and it goes on."""
+    stage, (uncut, done, expected) = STAGES[name], whole
+    desk = type(finished)(uncut, done).copy(tmp_path, without=stage.gone)
+    stopped = desk.start(*LONG, settings=NO_PATIENCE).stop_when(lambda: any(desk.store.glob(stage.sign)), how)
+    if name == "labels" and how == signal.SIGTERM:  # no Lightning there, so the system's own way to end a process
+        assert stopped.code == -signal.SIGTERM
+    else:
+        assert (stopped.code, stopped.sentence) == (130, "teddy: Interrupted; run the same command again to go on.")
+    assert "Traceback" not in stopped.err
+    desk.run(*LONG, settings=NO_PATIENCE)
+    assert desk.results() == expected

@@ -1,0 +1,67 @@
+"""Invariant 1: nothing is computed twice."""
+
+import pytest
+
+TRAJECTORY = {"trajectory": 1}
+
+
+@pytest.fixture
+def desk(finished, tmp_path):
+    """A desk where the tiny experiment has been run."""
+    return finished.copy(tmp_path)
+
+
+def test_the_same_command_again_computes_nothing_and_says_the_same(finished, desk):
+    before = desk.manifests()
+    done = desk.run()
+    assert desk.manifests() == before
+    assert done.rows == finished.done.rows
+    assert "pool: 0/" not in done.err
+    assert "synthesis: 0/" not in done.err
+    assert {path.name for path in (done.folder / "figures").iterdir()} == {
+        path.name for path in (finished.done.folder / "figures").iterdir()
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "new"),
+    [
+        (["evaluation.students=[convnet2_w4]"], {"students": 2}),
+        (["evaluation.seeds=[0,7]"], {"students": 2}),
+        (["evaluation.protocol=[paper,hard_label]"], {"students": 2}),
+        # Stored labels cover as many epochs as the students train; the images do not care.
+        (["evaluation.epochs=4"], {"labels": 2, "students": 2}),
+        (["labels.temperature=5"], {"students": 2}),
+        (["synthesis.ipc=2"], {"images": 2, "labels": 2, "students": 2}),
+        # Random images know no learning rate.
+        (["synthesis.lr=0.1"], {"images": 1, "labels": 1, "students": 1}),
+        # The pool labels both methods' images.
+        (["pool.first=2", "pool.every=1"], {"images": 1, "labels": 2, "students": 2}),
+        (["pool.first=1", "pool.every=1"], {"images": 1, "labels": 2, "students": 2}),
+        (["pool.last=2", "pool.every=1"], {"images": 1, "labels": 2, "students": 2}),
+        (["pool.size=3"], {"images": 1, "labels": 2, "students": 2}),
+        # The same two members, found in another way.
+        (["pool.size=2"], {}),
+        (["synthesis.checkpoint_every=1", "synthesis.sheet_every=0", "name=other", "trainer.workers=1"], {}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_change_computes_what_it_changes_and_nothing_else(desk, words, new):
+    before, kinds = desk.manifests(), desk.kinds()
+    desk.run(*words)
+    after = desk.manifests()
+    assert {path: after[path] for path in before} == before, "finished work is left alone"
+    grown = {kind: count - kinds[kind] for kind, count in desk.kinds().items()}
+    assert {kind: count for kind, count in grown.items() if count} == new
+
+
+def test_a_sweep_over_ipc_trains_one_trajectory(desk, finished):
+    fresh = type(desk)(desk.folder / "fresh", desk.start_process)
+    fresh.folder.mkdir()
+    fresh.run("-m", "synthesis.ipc=1,2")
+    assert fresh.kinds() == {"images": 4, "labels": 4, "students": 4, "trajectory": 1}
+    # What one job of a sweep makes is what a run of its own makes.
+    alone = finished.desk.results()
+    assert {path: found for path, found in fresh.results().items() if path in alone} == alone
+    for job in ("0", "1"):
+        assert len((fresh.folder / "run0" / job / "results.jsonl").read_text().splitlines()) == 2

@@ -1,0 +1,20 @@
+"""One command line in a process of its own: ``python -m teddy`` without the seconds that importing torch takes.
+
+``conftest.py`` has this file run (``runpy.run_path``) in processes forked from a server that has imported everything. They
+differ from ``python -m teddy`` in nothing else: the same ``main()`` reads the same words, in its own working directory, and may be
+killed. ``ARGV``, ``FOLDER``, ``ENVIRONMENT``, ``OUT``, ``ERR`` and ``SETTINGS`` are globals that it is run with.
+"""
+
+import importlib
+import os
+import sys
+
+os.chdir(FOLDER)  # noqa: F821
+os.environ.update(ENVIRONMENT)  # noqa: F821
+for path, number in ((OUT, 1), (ERR, 2)):  # noqa: F821
+    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+for name, value in SETTINGS.items():  # noqa: F821
+    module, _, attribute = name.rpartition(".")
+    setattr(importlib.import_module(module), attribute, value)
+sys.argv[:] = ["teddy", *ARGV]  # noqa: F821
+sys.exit(importlib.import_module("teddy.cli").main())
