@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, replace
 
 from teddy.artifacts.store import ArtifactStore
@@ -28,9 +29,10 @@ from teddy.synthesis.stage import ImageFolderArtifact
 
 
 def compute_of(config: TeddyConfig) -> Compute:
-    """The machine that the run uses."""
+    """The machine that the run uses; more loader processes than cores would only wait for each other."""
     trainer = config.trainer
-    return resolve_compute(trainer.accelerator, trainer.precision, trainer.devices, trainer.workers)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return resolve_compute(trainer.accelerator, trainer.precision, trainer.devices, min(trainer.workers, cores))
 
 
 def dataset_of(config: TeddyConfig) -> RealDataset:
@@ -93,6 +95,7 @@ def synthesis_job(config: TeddyConfig, pool: ModelPool, dataset: RealDataset) ->
         iterations=node.iterations,
         lr=node.lr,
         betas=(node.betas[0], node.betas[1]),
+        weight_decay=node.weight_decay,
         weights=Weights(ce=node.ce_weight, bn=node.bn_weight, first_bn=node.first_bn_weight),
         batch_size=node.batch_size,
         class_order=node.class_order,

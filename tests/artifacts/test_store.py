@@ -164,8 +164,8 @@ def test_notes_stay_until_the_manifest_is_written(store, monkeypatch):
     def killed(path):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("teddy.artifacts.store.file_digest", killed)
+    monkeypatch.setattr("teddy.artifacts.store.file_digest", killed)
+    with pytest.raises(KeyboardInterrupt):
         store.produce("words", CONTENT, build)
     folder = store.folder("words", CONTENT)
     assert (folder / ".resume").is_file()

@@ -1,10 +1,10 @@
 """What cannot be done ends with one sentence, an exit code that a script can use, and everything else as it was."""
 
-import json
 import os
 import subprocess
 
 import pytest
+from PIL import Image
 
 
 @pytest.fixture
@@ -16,12 +16,6 @@ def desk(finished, tmp_path):
 def only(folder, pattern):
     (found,) = folder.glob(pattern)
     return found
-
-
-def work_of(finished, desk, kind, method="teddy"):
-    """The folder of a method's images or student."""
-    (row,) = [row for row in finished.done.rows if row["method"] == method]
-    return desk.store / f"{kind}s" / row["fingerprints"][kind.removesuffix("s") + ("s" if kind == "image" else "")]
 
 
 # --- stages ---
@@ -119,6 +113,21 @@ def test_a_snapshot_with_other_bytes_is_named_with_the_remedy(finished, tmp_path
     assert f"delete it with its folder {snapshot.parent}" in done.sentence
 
 
+# --- data ---
+
+
+def test_a_class_with_a_single_image_leaves_nothing_to_choose_by(desk):
+    for split in ("train", "test"):
+        for label in ("cat", "dog"):
+            folder = desk.folder / "pets" / split / label
+            folder.mkdir(parents=True)
+            Image.new("L", (28, 28), 40 * len(label)).save(folder / "0.png")
+    done = desk.run("dataset=imagefolder", f"dataset.root={desk.folder / 'pets'}", "dataset.name=pets", code=2)
+    assert done.sentence == (
+        "teddy: no training image of pets can be held out, because each class has but one; add some images."
+    )
+
+
 # --- the disk ---
 
 
@@ -158,5 +167,5 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(finished, sm
     assert done.sentence.startswith(f"teddy: the disk of {small_disk / 'store'} is full; free some space and run")
     assert {path: path.stat().st_mtime_ns for path in before} == before
     ballast.unlink()
-    desk.run(*words)
-    assert len(json.loads((desk.folder / "run1" / "results.jsonl").read_text().splitlines()[0])) > 5
+    done = desk.run(*words)
+    assert [row["method"] for row in done.rows] == ["teddy", "random"]

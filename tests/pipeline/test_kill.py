@@ -6,6 +6,7 @@ something on the disk to go on from, and are typed again.
 
 import re
 import signal
+import sys
 from dataclasses import dataclass
 
 import pytest
@@ -93,6 +94,21 @@ def test_killed_again_and_again_and_never_where_it_was_before(whole, finished, t
         desk.start(*LONG, settings=NO_PATIENCE).stop_when(lambda: any(desk.store.glob(stage.sign)))  # noqa: B023
     desk.run(*LONG, settings=NO_PATIENCE)
     assert desk.results() == expected
+
+
+@pytest.mark.parametrize("name", ["pool", "synthesis", "labels"])  # a student leaves no file but its manifest
+def test_cut_off_when_all_is_computed_and_the_files_are_being_counted(name, whole, finished, tmp_path):
+    """The very end of a stage, when its last note for going on must still be there."""
+    stage, (uncut, done, expected) = STAGES[name], whole
+    desk = type(finished)(uncut, done).copy(tmp_path, without=stage.gone)
+    # sys.exit in place of what hashes a finished file.
+    desk.run(*LONG, settings={**NO_PATIENCE, "teddy.artifacts.store.file_digest": sys.exit}, code=130)
+    again = desk.run(*LONG, settings=NO_PATIENCE)
+    assert desk.results() == expected
+    curves = {path.name for path in (again.folder / "curves").iterdir()}
+    assert f"{name}.csv" not in curves, "nothing is optimised again"
+    if name == "labels":
+        assert progress(again.err, "labels")[0] == 500
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

@@ -11,6 +11,7 @@ from torchvision.datasets import ImageFolder
 ONE_OF_EACH = (
     "trainer=cpu_float32",
     "trainer.threads=1",
+    "trainer.workers=2",
     "logger=csv",
     "pool.first=1",
     "pool.last=1",
@@ -40,7 +41,8 @@ def imagenet(tmp_path):
     for label in range(1000):
         wnid = f"n{1440000 + 7 * label:08d}"
         for index in range(2):
-            write_jpeg(root / "train" / wnid / f"{wnid}_{index}.JPEG", 3 * label + index, 40 + label % 9, 30 + label % 31)
+            width, height = 40 + label % 9, 30 + label % 31
+            write_jpeg(root / "train" / wnid / f"{wnid}_{index}.JPEG", 3 * label + index, width, height)
         write_jpeg(root / "val" / wnid / f"ILSVRC2012_val_{label:08d}.JPEG", 3 * label + 2, 50, 37)
     return root
 
@@ -63,24 +65,26 @@ def tiny_imagenet(tmp_path):
     return root
 
 
-def check(desk, done, classes: int, size: int) -> None:
+def check(desk, done, train: Path, size: int) -> None:
     """A whole run: its ledger, its pictures, and images that another tool reads as the right classes."""
+    classes = sorted(path.name for path in train.iterdir())
     assert [row["method"] for row in done.rows] == ["teddy", "random"]
     for row in done.rows:
         folder = ImageFolder(str(desk.store / "images" / row["fingerprints"]["images"] / "images"))
-        assert len(folder.classes) == classes
-        assert [label for _, label in folder.samples] == list(range(classes))
-        assert folder[classes - 1][0].size == (size, size)
+        assert folder.classes == classes
+        assert [label for _, label in folder.samples] == list(range(len(classes)))
+        assert folder[len(classes) - 1][0].size == (size, size)
     names = {path.name for path in (done.folder / "figures").iterdir()}
     assert {"images_teddy.png", "images_random.png", "curves.png"} <= names
     assert (done.folder / "index.html").is_file()
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_imagenet_to_one_image_per_class(imagenet, desk):
     network = ("model.name=convnet6_w4",)
     done = desk.run("+experiment=imagenet_ipc10_prior", f"dataset.root={imagenet}", *network, *ONE_OF_EACH, base=())
-    check(desk, done, 1000, 224)
+    check(desk, done, imagenet / "train", 224)
     config = yaml.safe_load((done.folder / "config.yaml").read_text())
     assert (config["synthesis"]["lr"], config["synthesis"]["bn_weight"]) == (0.25, 0.01), "the experiment's own"
     assert "synthesis: 10/10 steps" in done.err, "ten blocks of a hundred classes"
@@ -90,14 +94,12 @@ def test_imagenet_to_one_image_per_class(imagenet, desk):
     assert desk.manifests() == before
 
 
-@pytest.mark.slow
 def test_tiny_imagenet_to_one_image_per_class(tiny_imagenet, desk):
     network = ("model.name=convnet4_w8",)
     words = ("+experiment=tiny_imagenet_ipc50_prior", f"dataset.root={tiny_imagenet}", *network, *ONE_OF_EACH)
     done = desk.run(*words, base=())
-    check(desk, done, 200, 64)
+    check(desk, done, tiny_imagenet / "train", 64)
     assert "synthesis: 2/2 steps" in done.err, "two blocks of a hundred classes"
-    assert "thing 0" in (done.folder / "index.html").read_text()
 
 
 @pytest.mark.slow
@@ -105,5 +107,5 @@ def test_tiny_imagenet_to_one_image_per_class(tiny_imagenet, desk):
 def test_imagenet_with_the_papers_network(imagenet, desk):
     """ResNet-18 at 224 pixels, as the experiment has it."""
     done = desk.run("+experiment=imagenet_ipc10_prior", f"dataset.root={imagenet}", *ONE_OF_EACH, base=())
-    check(desk, done, 1000, 224)
+    check(desk, done, imagenet / "train", 224)
     assert {row["student"] for row in done.rows} == {"resnet18"}

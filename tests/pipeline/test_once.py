@@ -55,6 +55,18 @@ def test_a_change_computes_what_it_changes_and_nothing_else(desk, words, new):
     assert {kind: count for kind, count in grown.items() if count} == new
 
 
+def test_two_runs_at_a_time_compute_it_once(finished, tmp_path):
+    desk = type(finished.desk)(tmp_path, finished.desk.start_process)
+    running = [desk.start("pool.training.epochs=5", "pool.last=5") for _ in range(2)]
+    one, other = (command.wait() for command in running)
+    assert (one.code, other.code) == (0, 0)
+    assert [row["top1"] for row in one.rows] == [row["top1"] for row in other.rows]
+    assert desk.kinds() == finished.desk.kinds()
+    assert (one.err + other.err).count("pool: 0/") == 1
+    assert "another run is making" in one.out + other.out
+    assert "waiting for it" in one.out + other.out
+
+
 def test_a_sweep_over_ipc_trains_one_trajectory(desk, finished):
     fresh = type(desk)(desk.folder / "fresh", desk.start_process)
     fresh.folder.mkdir()

@@ -43,6 +43,7 @@ def job(tmp_path) -> SynthesisJob:
         iterations=7,
         lr=0.1,
         betas=(0.5, 0.9),
+        weight_decay=0.01,
         weights=Weights(ce=1.0, bn=0.5, first_bn=10.0),
         batch_size=6,
         class_order="consecutive",
@@ -63,7 +64,7 @@ def plain_loop(job: SynthesisJob) -> list[torch.Tensor]:
     for block in job.blocks():
         pixels = initial.real(block, SPEC, job.train, job.ipc, job.seed).requires_grad_()
         labels = torch.tensor(block.classes)
-        adam = torch.optim.Adam([pixels], lr=job.lr, betas=job.betas)
+        adam = torch.optim.Adam([pixels], lr=job.lr, betas=job.betas, weight_decay=0.01)
         cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=job.iterations)
         for iteration in range(job.iterations):
             chosen = TEACHER_POLICIES[job.teacher_policy](block, iteration, 4, 2, job.seed)

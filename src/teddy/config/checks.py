@@ -50,6 +50,7 @@ NOT_NEGATIVE = (
     "pool.training.weight_decay",
     "pool.training.warmup_epochs",
     "dataset.augment.padding",
+    "synthesis.weight_decay",
     "synthesis.bn_weight",
     "synthesis.ce_weight",
     "synthesis.first_bn_weight",

@@ -97,6 +97,7 @@ class SynthesisConfig:
     iterations: int = MISSING
     lr: float = MISSING
     betas: list[float] = MISSING
+    weight_decay: float = MISSING
     bn_weight: float = MISSING
     ce_weight: float = MISSING
     first_bn_weight: float = MISSING

@@ -24,6 +24,7 @@ class SynthesisJob:
     Attributes:
         train: real training images, for ``initial="real"``.
         betas: of Adam.
+        weight_decay: of Adam, added to the gradient as ``weight_decay * pixels``.
         checkpoint_every: iterations between two points that a killed block resumes from; no part of the result.
         sheet_every: iterations between two pictures of the first block; no part of the result.
     """
@@ -34,6 +35,7 @@ class SynthesisJob:
     iterations: int
     lr: float
     betas: tuple[float, float]
+    weight_decay: float
     weights: Weights
     batch_size: int
     class_order: str

@@ -70,8 +70,9 @@ class PixelSynthesis(L.LightningModule):
         return None if self.terms is None else self.terms.total
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam on the pixels, without weight decay (see the notes on Table 7 in ``experiments/``)."""
-        return torch.optim.Adam([self.pixels], lr=self.job.lr, betas=self.job.betas)
+        """Adam on the pixels (Table 7)."""
+        job = self.job
+        return torch.optim.Adam([self.pixels], lr=job.lr, betas=job.betas, weight_decay=job.weight_decay)
 
     def train_dataloader(self) -> range:
         """One step per iteration; there are no data to load."""
