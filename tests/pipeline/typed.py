@@ -8,8 +8,10 @@ may be killed. ``ARGV``, ``FOLDER``, ``ENVIRONMENT``, ``OUT``, ``ERR`` and ``SET
 import importlib
 import multiprocessing
 import os
+import signal
 import sys
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the tests themselves run in the background
 multiprocessing.set_start_method(None, force=True)  # the system's own again, not the server that this process came from
 os.chdir(FOLDER)  # noqa: F821
 os.environ.update(ENVIRONMENT)  # noqa: F821

@@ -30,8 +30,17 @@ def generator(*keys: Key) -> torch.Generator:
 
 
 def seed_torch(*keys: Key) -> None:
-    """Seeds torch's own generators on all devices, for layers such as dropout that cannot be handed one."""
-    torch.manual_seed(stable_seed(*keys))
+    """Seeds torch's own generators, for layers such as dropout that cannot be handed one.
+
+    Only generators of devices that are in use: ``torch.manual_seed`` keeps a stack trace for every device that is not there
+    yet, at each call.
+    """
+    seed = stable_seed(*keys)
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
 
 
 def splitmix64(state: np.ndarray) -> np.ndarray:
