@@ -7,12 +7,12 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
 from teddy.config.errors import BadInput
 from teddy.data.augment import Augmentation
-from teddy.data.batches import Batch, Batches, EpochOrder, InOrder
-from teddy.data.images import DecodedImages, ImageSet, TensorImages
+from teddy.data.batches import Batch, EpochOrder, InOrder, load_batches
+from teddy.data.images import DecodedImages, ImageSet
 from teddy.data.spec import DatasetSpec
 from teddy.runtime.seeding import uniform
 
@@ -82,18 +82,19 @@ class RealData(L.LightningDataModule):
         """Training batches in the order of (seed, epoch)."""
         rank, replicas = self._place()
         order = EpochOrder(self.train_indices, self.batch_size, self.seed, self.first_epoch, rank, replicas)
-        return self._loader(self.train, order, self.augment if self._crops_when_decoding else None)
+        augment = self.augment if self._crops_when_decoding else None
+        return load_batches(self.train, order, self.workers, augment, self.seed)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """The held-out images, or nothing when none are held out."""
         if len(self.held_indices) == 0:
             return []
-        return self._loader(self.train, InOrder(self.held_indices, self.eval_batch_size, *self._place()))
+        return load_batches(self.train, InOrder(self.held_indices, self.eval_batch_size, *self._place()), self.workers)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """The test images."""
         indices = np.arange(len(self.test))
-        return self._loader(self.test, InOrder(indices, self.eval_batch_size, *self._place()))
+        return load_batches(self.test, InOrder(indices, self.eval_batch_size, *self._place()), self.workers)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Moves images and labels; the indices stay, because random numbers are drawn on the CPU."""
@@ -112,15 +113,3 @@ class RealData(L.LightningDataModule):
         if self.trainer is None:
             return 0, 1
         return self.trainer.global_rank, self.trainer.world_size
-
-    def _loader(self, images: ImageSet, order: Sampler[Any], augment: Augmentation | None = None) -> DataLoader[Batch]:
-        # Slicing memory is faster than sending the slices between processes.
-        workers = 0 if isinstance(images, TensorImages) else self.workers
-        return DataLoader(
-            Batches(images, augment, self.seed),
-            sampler=order,
-            batch_size=None,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
-        )
