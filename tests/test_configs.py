@@ -87,7 +87,7 @@ def test_every_experiment_is_whole(name):
     for key in config.paper:  # "method/student/protocol" of a row in the results, or a method for all of its rows
         method, *row = key.split("/")
         assert method in ("teddy", *config.baselines)
-        assert not row or (row[0] in config.evaluation.students and row[1:] == protocols(config)[: len(row[1:])])
+        assert not row or (row[0] in config.evaluation.students and set(row[1:]) <= set(protocols(config)))
     assert "random" in config.baselines, "a number without its baseline is not a result"
     assert "report" in config.stages
 

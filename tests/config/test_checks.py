@@ -106,7 +106,7 @@ CASES = [
     ({"baselines.random.images": "real"}, "baselines.random.images='real' is not known; choose one of distilled"),
     ({"baselines.converged.teachers_per_block": 0}, "baselines.converged.teachers_per_block=0"),
     ({"baselines.converged.teachers_per_block": 2}, "means 2 teachers of a pool of 1"),
-    ({"baselines.converged.teachers_per_block": None}, "means 3 teachers of a pool of 1"),
+    ({"baselines.converged.teachers_per_block": None}, "means 5 teachers of a pool of 1"),
     # blocks against the classes
     (
         {"synthesis.class_order": "all", "synthesis.batch_size": 9},
