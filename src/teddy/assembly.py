@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 
 from teddy.artifacts.store import ArtifactStore
 from teddy.config.build import build
-from teddy.config.checks import protocols, seeds
+from teddy.config.checks import pool_of, protocols, seeds
 from teddy.config.schema import BaselineConfig, PoolConfig, TeddyConfig
 from teddy.data.augment import Augmentation
 from teddy.data.dataset import RealDataset, open_dataset
+from teddy.evaluation.divergence import Divergence
+from teddy.evaluation.exam import Exam, open_exam
 from teddy.evaluation.protocol import Protocol
 from teddy.evaluation.stage import Student
 from teddy.labels.stage import LabelRecipe, Labels, hard_labels
@@ -48,6 +50,7 @@ def dataset_of(config: TeddyConfig) -> RealDataset:
         mean=node.mean,
         std=node.std,
         class_names=node.class_names,
+        per_class=node.per_class,
     )
 
 
@@ -77,12 +80,34 @@ def base_training(
     )
 
 
-def make_pool(
-    config: TeddyConfig, pool: PoolConfig, store: ArtifactStore, dataset: RealDataset, compute: Compute, log: RunLog
-) -> ModelPool:
-    """The pool that a configuration describes, made now or found."""
-    strategy: PoolStrategy = build(pool.strategy)
-    return strategy.make(base_training(config, pool, store, dataset, compute, log), pool.label)
+@dataclass(frozen=True)
+class PoolMaker:
+    """A pool strategy with all that it works on."""
+
+    strategy: PoolStrategy
+    base: BaseTraining
+    label: str
+
+    def check(self) -> None:
+        """Raises BadInput if the pool cannot be made from what was given."""
+        self.strategy.check(self.base)
+
+    def make(self) -> ModelPool:
+        """The pool, made now or found in the store."""
+        return self.strategy.make(self.base, self.label)
+
+
+def pool_maker(
+    config: TeddyConfig,
+    method: BaselineConfig,
+    store: ArtifactStore,
+    dataset: RealDataset,
+    compute: Compute,
+    log: RunLog,
+) -> PoolMaker:
+    """The pool of one method: its own selection from the run's training, or the run's pool."""
+    pool = config.pool if method.pool is None else pool_of(config, method.pool)
+    return PoolMaker(build(pool.strategy), base_training(config, pool, store, dataset, compute, log), pool.label)
 
 
 def synthesis_job(config: TeddyConfig, pool: ModelPool, dataset: RealDataset) -> SynthesisJob:
@@ -109,10 +134,24 @@ def synthesis_job(config: TeddyConfig, pool: ModelPool, dataset: RealDataset) ->
     )
 
 
-def baseline_job(job: SynthesisJob, baseline: BaselineConfig, pool: ModelPool) -> SynthesisJob:
-    """The same optimisation against a baseline's pool; each block sees all of a pool that is smaller."""
-    wanted = baseline.teachers_per_block or job.teachers_per_block
-    return replace(job, pool=pool, teachers_per_block=min(wanted, len(pool)))
+def method_job(job: SynthesisJob, method: BaselineConfig, pool: ModelPool) -> SynthesisJob:
+    """The run's optimisation against a method's pool; each block sees all of a pool that is smaller."""
+    wanted = method.teachers_per_block or job.teachers_per_block
+    iterations = method.iterations or job.iterations
+    return replace(job, pool=pool, iterations=iterations, teachers_per_block=min(wanted, len(pool)))
+
+
+def exam(config: TeddyConfig, dataset: RealDataset) -> Exam:
+    """What students are measured on."""
+    return open_exam(config.evaluation.split, dataset, config.dataset.holdout, config.seed)
+
+
+def divergence(config: TeddyConfig, dataset: RealDataset, pool: ModelPool, compute: Compute) -> Divergence | None:
+    """Measures the distance of students to their teachers on held-out images, if that is asked for."""
+    if not config.evaluation.divergence:
+        return None
+    held = open_exam("heldout", dataset, config.dataset.holdout, config.seed)
+    return Divergence(pool, held.images, held.identity, compute)
 
 
 def label_recipe(config: TeddyConfig, pool: ModelPool) -> LabelRecipe:
@@ -123,6 +162,7 @@ def label_recipe(config: TeddyConfig, pool: ModelPool) -> LabelRecipe:
     return LabelRecipe(
         kind=node.kind,
         members=members,
+        member_policy=node.member_policy,
         temperature=node.temperature,
         average=node.average,
         batch_size=node.batch_size,

@@ -9,7 +9,7 @@ from typing import Any
 
 from teddy import __version__
 from teddy.config.build import build
-from teddy.config.command import check_command, read_command, to_config
+from teddy.config.command import check_command, read_command, sweep_overrides, to_config
 from teddy.config.errors import BadInput, StageFailed
 from teddy.config.paths import config_dir
 from teddy.config.schema import TeddyConfig, register_schemas
@@ -25,8 +25,12 @@ def main() -> int:
         return 0
     try:
         args, sys.argv[1:] = read_command(sys.argv[1:])
-        _check_objects(check_command(args))
-        _hydra_main()
+        typed = ["python -m teddy", *sys.argv[1:]]
+        configs = check_command(args)
+        _check_objects(configs)
+        if configs:
+            sys.argv[1:] += sweep_overrides(args)
+        _hydra_main(typed)
     except KeyboardInterrupt:
         return _say("Interrupted; run the same command again to go on.", 130)
     except BrokenPipeError:  # the reader, such as `head`, had enough
@@ -56,7 +60,7 @@ def _check_objects(configs: list[TeddyConfig]) -> None:
             build(node)
 
 
-def _hydra_main() -> None:
+def _hydra_main(typed: list[str]) -> None:
     import hydra
 
     home, failures = os.getpid(), []
@@ -69,7 +73,7 @@ def _hydra_main() -> None:
         from teddy.pipeline import run  # imports torch: as late as can be
 
         try:
-            run(config, Path(HydraConfig.get().runtime.output_dir), command=["python -m teddy", *sys.argv[1:]])
+            run(config, Path(HydraConfig.get().runtime.output_dir), command=typed)
         except (BadInput, StageFailed) as error:
             if os.getpid() != home:  # a launcher's worker: only an exception finds its way back
                 raise

@@ -12,14 +12,15 @@ from typing import Any
 import torch
 
 from teddy import assembly
-from teddy.artifacts.store import ArtifactStore, atomic_write
-from teddy.config.checks import check, pool_of
+from teddy.artifacts.store import ArtifactStore, atomic_write, write_json
+from teddy.config.checks import check
 from teddy.config.command import to_yaml
-from teddy.config.schema import STAGES, PoolConfig, TeddyConfig
+from teddy.config.schema import STAGES, BaselineConfig, TeddyConfig
 from teddy.data.dataset import RealDataset
 from teddy.evaluation.stage import Student, evaluate
 from teddy.labels.stage import Labels, prepare_labels
 from teddy.pool.members import ModelPool
+from teddy.publish import publish, publish_lineage
 from teddy.report import tables
 from teddy.report.ledger import Ledger, Result
 from teddy.report.page import write_report
@@ -28,8 +29,14 @@ from teddy.runtime.loggers import RunLog, open_log
 from teddy.runtime.progress import StageProgress
 from teddy.synthesis.stage import ImageFolderArtifact, distil, random_real
 
-OURS = "teddy"
-STAGE_OF_KIND = {"trajectory": "pool", "images": "synthesis", "labels": "labels", "students": "evaluation"}
+STAGE_OF_KIND = {
+    "trajectory": "pool",
+    "base": "pool",
+    "pruned": "pool",
+    "images": "synthesis",
+    "labels": "labels",
+    "students": "evaluation",
+}
 _log = logging.getLogger("teddy")
 
 
@@ -82,6 +89,8 @@ class Invocation:
         self.config, self.folder, self.command = config, folder, command
         self.store, self.dataset, self.log = store, dataset, log
         self.compute = assembly.compute_of(config)
+        self.main = config.method
+        self.methods = {self.main: BaselineConfig(images=config.images), **config.baselines}
         self.pools: dict[str, ModelPool] = {}
         self.images: dict[str, ImageFolderArtifact] = {}
         self.labels: dict[str, Labels] = {}
@@ -94,31 +103,32 @@ class Invocation:
             getattr(self, f"_{stage}")()
 
     def _pool(self) -> None:
-        self.pools[OURS] = self._make_pool(self.config.pool)
-        for name, baseline in self.config.baselines.items():
-            self.pools[name] = (
-                self.pools[OURS] if baseline.pool is None else self._make_pool(pool_of(self.config, baseline.pool))
-            )
-        for member in self.pools[OURS].members:
+        makers = {
+            name: assembly.pool_maker(self.config, method, self.store, self.dataset, self.compute, self.log)
+            for name, method in self.methods.items()
+            if name == self.main or method.pool is not None
+        }
+        for maker in makers.values():
+            maker.check()  # a base checkpoint of the wrong shape is found before hours of training, not after
+        made = {name: maker.make() for name, maker in makers.items()}
+        self.pools = {name: made.get(name, made[self.main]) for name in self.methods}
+        for member in self.pools[self.main].members:
             _log.info(
-                "pool: epoch %d, held-out accuracy %.1f %%, test accuracy %.1f %%",
+                "pool: epoch %g, held-out accuracy %.1f %%, test accuracy %.1f %%",
                 member.epoch,
                 member.top1_holdout,
                 member.top1_test,
             )
 
-    def _make_pool(self, pool: PoolConfig) -> ModelPool:
-        return assembly.make_pool(self.config, pool, self.store, self.dataset, self.compute, self.log)
-
     def _synthesis(self) -> None:
-        job = assembly.synthesis_job(self.config, self.pools[OURS], self.dataset)
-        self.images[OURS] = distil(self.store, job, self.compute, self.log.stage("synthesis"))
-        for name, baseline in self.config.baselines.items():
-            if baseline.images == "random":
+        job = assembly.synthesis_job(self.config, self.pools[self.main], self.dataset)
+        for name, method in self.methods.items():
+            if method.images == "random":
                 self.images[name] = random_real(self.store, self.dataset, self.config.synthesis.ipc, self.config.seed)
             else:
-                other = assembly.baseline_job(job, baseline, self.pools[name])
-                self.images[name] = distil(self.store, other, self.compute, self.log.stage(f"synthesis/{name}"))
+                logger = self.log.stage("synthesis" if name == self.main else f"synthesis/{name}")
+                one = assembly.method_job(job, method, self.pools[name])
+                self.images[name] = distil(self.store, one, self.compute, logger)
         for name, images in self.images.items():
             _log.info("images: %s in %s", name, images.folder)
 
@@ -139,6 +149,11 @@ class Invocation:
             for name, images in self.images.items()
             for student in assembly.students(self.config, images, self.labels.get(name))
         ]
+        self._exam = assembly.exam(self.config, self.dataset)
+        self._divergences = {
+            name: assembly.divergence(self.config, self.dataset, pool, self.compute)
+            for name, pool in self.pools.items()
+        }
         epochs = sum(student.protocol.epochs for _, student in planned)
         with StageProgress("evaluation", total=epochs, unit="epochs") as progress:
             for name, student in planned:
@@ -149,41 +164,84 @@ class Invocation:
     def _evaluate(self, name: str, student: Student, progress: StageProgress) -> Result:
         pool, images = self.pools[name], self.images[name]
         title = f"{name} {student.protocol_name} {student.network} {student.seed}"
-        artifact = evaluate(self.store, self.dataset, images, student, self.compute, self.log, progress, title)
+        artifact = evaluate(
+            self.store,
+            self._exam,
+            images,
+            student,
+            self.compute,
+            self.log,
+            progress,
+            title,
+            self._divergences[name],
+        )
         return Result(
             dataset=self.config.dataset.name,
             ipc=self.config.synthesis.ipc,
             method=name,
             pool=pool.description,
             labels=student.labels.kind,
-            protocol=student.protocol_name,
+            protocol=" ".join(filter(None, (student.protocol_name, self._exam.name))),
             student=student.network,
             seed=student.seed,
             top1=artifact.facts["top1"],
             seconds=artifact.facts["seconds"],
             peak_memory_mb=artifact.facts["peak_memory_mb"],
             fingerprints={"pool": pool.fingerprint, "images": images.fingerprint, "student": artifact.fingerprint},
+            cost=self._cost(name),
+            divergence=artifact.facts.get("divergence", {}),
         )
 
+    def _cost(self, name: str) -> dict[str, float]:
+        """What came before the students of a method; random images took no time worth a word."""
+        images, labels = self.images[name], self.labels.get(name)
+        cost = {"pool_seconds": self.pools[name].seconds}
+        if images.history:
+            cost["synthesis_seconds"] = images.seconds
+            if images.peak_memory_mb is not None:
+                cost["synthesis_peak_memory_mb"] = images.peak_memory_mb
+        if labels is not None:
+            cost |= {"labels_seconds": labels.seconds, "labels_mb": labels.megabytes}
+        return cost
+
     def _report(self) -> None:
-        frames = self.images[OURS].frames()
+        frames = self.images[self.main].frames()
         losses = {name: self._write_losses(name, one) for name, one in self.images.items() if one.history}
+        names = self.dataset.spec.class_names
+        members, facts = self._pool_members(), self._facts()
+        write_json(
+            self.folder / "run.json",
+            {
+                "name": self.config.name,
+                "command": self.command,
+                "images": {name: str(one.folder.absolute()) for name, one in self.images.items()},
+                "fingerprints": facts["fingerprints"],
+                "facts": facts,
+                "pool": members,
+                "class_names": names,
+                "paper": self.config.paper,
+            },
+        )
         page = write_report(
             self.folder,
             self.rows,
             title=self.config.name,
             command=self.command,
             config_yaml=to_yaml(self.config),
-            pool_members=self._pool_members(),
+            pool_members=members,
             images={name: (one.images.images.numpy(), one.images.labels.numpy()) for name, one in self.images.items()},
-            class_names=self.dataset.spec.class_names,
-            curves=losses[OURS],
+            class_names=names,
+            curves=losses.get(self.main, ()),
             paper=self.config.paper,
-            facts=self._facts(),
+            facts=facts,
             snapshots=[(frame.iteration, frame.images.numpy()) for frame in frames],
-            snapshot_names=[self.dataset.spec.class_names[label] for label in frames[0].classes] if frames else [],
+            snapshot_names=[names[label] for label in frames[0].classes] if frames else [],
         )
-        self._publish()
+        publish(self.log, self.config, self.folder, self.rows, self._cost(self.main))
+        made = {one.fingerprint for one in self.store.made}
+        publish_lineage(
+            self.log, self.config.name, self.pools[self.main], self.images[self.main], self.labels.get(self.main), made
+        )
         groups = tables.group(self.rows)
         from rich.console import Console
 
@@ -191,29 +249,10 @@ class Invocation:
         console.print(tables.rich_table(groups, self.config.paper, title=self.config.name))
         for line in tables.sentences(groups):
             console.print(line)
-        console.print(f"Report: {page}\nImages: {self.images[OURS].folder}\nRun:    {self.folder}", soft_wrap=True)
-
-    def _publish(self) -> None:
-        """Hands tables, pictures and the distilled set to W&B."""
-        for group in tables.group(self.rows):
-            name = f"{group.method}/{group.protocol}/{group.labels}/{group.student}"
-            self.log.summary({metrics.student(name): group.mean, metrics.student(name, "top1_std"): group.std})
-        columns = ["method", "protocol", "labels", "student", "seed", "top1"]
-        self.log.table("results", columns, [[getattr(row, column) for column in columns] for row in self.rows])
-        for picture in sorted(self.folder.glob("figures/*.png")):
-            self.log.image(f"report/{picture.stem}", picture)
-        spent = {images.fingerprint: images.seconds for images in self.images.values()}
-        self.log.summary({"cost/synthesis_seconds": sum(spent.values())})
-        ours = self.images[OURS]
-        self.log.artifact(
-            f"{self.config.name}-images",
-            "synset",
-            ours.folder,
-            {"fingerprint": ours.fingerprint, "ipc": self.config.synthesis.ipc},
-        )
+        console.print(f"Report: {page}\nImages: {self.images[self.main].folder}\nRun:    {self.folder}", soft_wrap=True)
 
     def _pool_members(self) -> list[dict[str, Any]]:
-        chosen = {member.identity for member in self.pools[OURS].members}
+        chosen = {member.identity for member in self.pools[self.main].members}
         known = {member.identity: member for pool in self.pools.values() for member in pool.members}
         return [
             {
@@ -252,8 +291,8 @@ class Invocation:
             "versions": {"python": platform.python_version(), "torch": torch.__version__},
             "seconds": {f"images of {name}": images.seconds for name, images in self.images.items() if images.history},
             "label_storage_mb": max((labels.megabytes for labels in self.labels.values()), default=0.0),
-            "pool": self.pools[OURS].description,
-            "images": str(self.images[OURS].folder),
+            "pool": self.pools[self.main].description,
+            "images": str(self.images[self.main].folder),
             "store": str(self.store.root),
             "fingerprints": {name: images.fingerprint for name, images in self.images.items()},
         }

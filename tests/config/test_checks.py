@@ -12,7 +12,7 @@ from teddy.config import checks
 from teddy.config.checks import check, protocols, seeds
 from teddy.config.errors import BadInput
 from teddy.config.messages import known_keys
-from teddy.config.schema import TeddyConfig
+from teddy.config.schema import SelectionConfig, TeddyConfig
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,8 @@ def complaint(config: TeddyConfig, values: dict[str, Any]) -> str:
     assert text.endswith(".")
     return text
 
+
+PRIOR = {"_target_": "teddy.pool.prior.PriorPool"}
 
 CASES = [
     # values from a list of words
@@ -97,7 +99,18 @@ CASES = [
     ({"pool.last": 42}, "pool.last=42 lies beyond the training; lower it or raise pool.training.epochs=40"),
     ({"pool.training.save_every": 5}, "pool epochs 2, 4, 8, 10 are not among the saved ones"),
     ({"pool.training.warmup_epochs": 40}, "pool.training.warmup_epochs must be smaller than pool.training.epochs=40"),
-    ({"baselines.converged.pool.last": 41}, "baselines.converged.pool.last=41 lies beyond the training"),
+    (
+        {"baselines.converged.pool": SelectionConfig(PRIOR, "late", first=1, last=41)},
+        "baselines.converged.pool.last=41 lies beyond the training",
+    ),
+    ({"baselines.converged.pool.size": None}, "baselines.converged.pool.size=null leaves the number of members open"),
+    ({"pool.first": None}, "pool.first=null leaves the first member open"),
+    ({"pool.last": None}, "pool.last and pool.size are both null"),
+    ({"pool.last": None, "pool.size": 40, "pool.every": 1}, "pool epochs 41 are not among the saved ones"),
+    ({"method": "random"}, "method=random is also the name of a baseline"),
+    ({"images": "real"}, "images='real' is not known; choose one of distilled, random"),
+    ({"evaluation.split": "train"}, "evaluation.split='train' is not known; choose one of test, heldout"),
+    ({"paper": {"teddy/convnet3/paper/ipc10": []}}, "must be [mean] or [mean,standard deviation]"),
     # teachers against the pool
     ({"synthesis.teachers_per_block": 6}, "synthesis.teachers_per_block=6 asks for more teachers than the pool's 5"),
     ({"labels.members": 6}, "labels.members=6 asks for more teachers than the pool's 5"),

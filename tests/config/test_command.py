@@ -128,7 +128,7 @@ def test_interpolations_are_resolved_and_environment_is_read(jobs, monkeypatch):
     (config,) = jobs("+experiment=quickstart", "model.name=convnet4")
     assert config.store == "/big/disk"
     assert config.evaluation.students == ["convnet4"]
-    assert config.baselines["converged"].pool.first == config.pool.training.epochs == 40
+    assert config.baselines["converged"].pool.strategy["base"] == config.baselines["converged"].pool.base == "trained"
     assert config.pool.strategy["last"] == config.pool.last
 
 

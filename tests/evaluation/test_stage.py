@@ -20,6 +20,7 @@ from teddy.data.distilled import export_images
 from teddy.data.images import TensorImages
 from teddy.data.sources.base import Loaded
 from teddy.evaluation import stage
+from teddy.evaluation.exam import open_exam
 from teddy.evaluation.protocol import Protocol
 from teddy.evaluation.stage import Student, evaluate
 from teddy.evaluation.student import StudentTraining
@@ -104,7 +105,7 @@ def run(
     with StageProgress("evaluation", one.protocol.epochs, "epochs") as progress:
         return evaluate(
             ArtifactStore(folder / store),
-            data or dataset(),
+            open_exam("test", data or dataset(), 0.1, 0),
             images,
             one,
             Compute("cpu", "float32"),

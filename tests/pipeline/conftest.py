@@ -150,11 +150,19 @@ class Desk:
         found = {}
         for path in self.manifests():
             manifest = json.loads((self.store / path).read_text())
-            for key in ("seconds", "peak_memory_mb"):
-                manifest["facts"].pop(key, None)
+            facts = manifest["facts"]
+            for one in (facts, *facts.get("members", [])):
+                for key in ("seconds", "peak_memory_mb"):
+                    one.pop(key, None)
             files = {name: (self.store / path.parent / name).read_bytes() for name in manifest["files"]}
             found[path.parent.as_posix()] = (manifest, files)
         return found
+
+
+@pytest.fixture(scope="session")
+def tiny() -> tuple[str, ...]:
+    """The words of the tiny experiment, for a command line that a test types itself."""
+    return TINY
 
 
 @pytest.fixture(scope="session")

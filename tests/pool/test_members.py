@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -113,23 +112,6 @@ def test_the_fingerprint_names_the_members_and_nothing_else() -> None:
 def test_select_keeps_the_asked_order() -> None:
     members = [member(epoch) for epoch in (1, 3, 5, 7)]
     assert [one.epoch for one in select(members, [3, 7])] == [3, 7]
-
-
-@pytest.mark.parametrize("size", range(1, 14))
-def test_spread_is_even_from_the_first_to_the_last(size: int) -> None:
-    pool = pool_of(*range(1, size + 1))
-    assert len(pool) == size
-    assert pool.spread(1) == [size - 1]
-    assert pool.spread(size) == list(range(size))
-    for count in range(2, size + 1):
-        chosen = pool.spread(count)
-        assert len(set(chosen)) == count
-        assert chosen == sorted(chosen)
-        assert (chosen[0], chosen[-1]) == (0, size - 1)
-        gaps = [b - a for a, b in pairwise(chosen)]
-        assert max(gaps) - min(gaps) <= 2
-        step = (size - 1) / (count - 1)
-        assert all(abs(index - i * step) <= 0.5 for i, index in enumerate(chosen))
 
 
 def test_description_says_strategy_epochs_and_size() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -224,6 +226,18 @@ def test_a_run_that_was_cut_off_goes_on_bit_for_bit(tmp_path: Path, monkeypatch:
         assert (one.top1_holdout, one.top1_test) == (other.top1_holdout, other.top1_test)
     assert trajectory(made) == found
     assert epochs_run == [3, 4]
+
+
+@pytest.mark.parametrize("cut", [cut_in_epoch, cut_after_snapshot])
+def test_the_seconds_of_all_runs_are_added_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: Any) -> None:
+    """By a clock that goes on by one second whenever it is looked at: at the start and at the end of an epoch."""
+    monkeypatch.setattr("teddy.pool.teacher.time", SimpleNamespace(monotonic=itertools.count().__next__))
+    made = base(tmp_path, COSINE)
+    with monkeypatch.context() as patch:
+        cut(patch, 3)
+        with pytest.raises(PowerCut):
+            trajectory(made)
+    assert [(member.epoch, member.seconds) for member in trajectory(made)] == [(1, 1.0), (3, 3.0), (4, 4.0)]
 
 
 def test_dropout_goes_on_bit_for_bit_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

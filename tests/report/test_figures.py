@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageColor
 
-from teddy.report.figures import BLUE, DPI, GREY, ORANGE, accuracy_bars, curves, pool_curve
+from teddy.report.figures import BLUE, DPI, GREY, ORANGE, PURPLE, accuracy_bars, colours_of, curves, pool_curve
 from teddy.report.ledger import Result
 from teddy.report.tables import group
 from teddy.runtime.curves import CurveFile
@@ -59,7 +59,26 @@ def test_the_pool_s_members_are_marked(tmp_path):
     assert Image.open(tmp_path / "marked.png").size == (round(6.4 * DPI), round(3.6 * DPI))
 
 
-def test_pruned_members_share_epochs_and_one_may_lack_a_number(tmp_path):
+@pytest.mark.parametrize("epochs", [[0.22, 0.44, 0.9, 2.0], [1, 1, 1, 2], [0, 0.5, 0.5, 30]])
+def test_pruned_copies_stand_side_by_side_in_equal_steps(tmp_path, epochs):
+    members = [dict(epoch=epoch, top1_holdout=50.0, chosen=True) for epoch in epochs]
+    image = np.asarray(Image.open(pool_curve(members[::-1], tmp_path / "p.png")).convert("RGB")).astype(int)
+    blue = np.abs(image - ImageColor.getrgb(BLUE)).max(axis=2) < 12
+    columns = np.flatnonzero(blue[blue.sum(axis=1).argmax()])  # the row in which all of them lie
+    dots = [part.mean() for part in np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1)]
+    assert len(dots) == 4
+    assert np.ptp(np.diff(dots)) < 2
+
+
+def test_copies_outside_the_pool_are_hollow(tmp_path):
+    members = [dict(epoch=0.5, top1_holdout=50.0 + n, chosen=True) for n in range(6)]
+    full = pixels_of(pool_curve(members, tmp_path / "a.png"), BLUE)
+    for member in members[1:]:
+        member["chosen"] = False
+    assert pixels_of(pool_curve(members, tmp_path / "b.png"), BLUE) < 0.7 * full
+
+
+def test_a_member_may_lack_a_number(tmp_path):
     members = [dict(epoch=n % 3, top1_holdout=50.0 + n if n else None, chosen=True) for n in range(6)]
     assert pixels_of(pool_curve(members, tmp_path / "p.png"), BLUE) > 200
     assert pool_curve([dict(epoch=0, chosen=True)], tmp_path / "none.png") is None
@@ -102,3 +121,13 @@ def test_a_single_run_has_a_bar_and_nothing_has_none(tmp_path):
     single = [row for row in results({"teddy": 80.0}) if row.seed == 0]
     assert pixels_of(accuracy_bars(group(single), tmp_path / "b.png"), BLUE) > 1000
     assert accuracy_bars([], tmp_path / "none.png") is None
+
+
+def test_each_method_has_its_own_colour_in_every_report(tmp_path):
+    out = accuracy_bars(group(results({"sre2l": 60.0, "random": 40.0})), tmp_path / "b.png")
+    assert min(pixels_of(out, PURPLE), pixels_of(out, GREY)) > 1000
+    lanes = [("teddy", 1), ("teddy", 2), ("sre2l", 1), ("converged", 1), ("new", 1), ("random", 1), ("random", 2)]
+    colours = colours_of(lanes)
+    assert (colours["teddy", 1], colours["sre2l", 1], colours["converged", 1]) == (BLUE, PURPLE, ORANGE)
+    assert colours["random", 1] == colours["random", 2] == GREY
+    assert len(set(colours.values())) == 6

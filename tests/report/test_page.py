@@ -36,7 +36,7 @@ def report(tmp_path_factory):
         images={"teddy": (images, labels), "random": (images, labels)},
         class_names=["ant", "bee", "cat"],
         curves=[folder / "synthesis.csv", folder / "missing.csv"],
-        paper={"teddy": 63.5},
+        paper={"teddy/resnet18/paper/ipc2": [63.5, 0.2], "random/resnet18/paper/ipc10": [51.0]},
         facts={
             "hardware": "1 GPU",
             "seconds": {"pool": 65, "synthesis": 3},
@@ -53,7 +53,8 @@ def report(tmp_path_factory):
 def test_markdown_says_what_was_measured_and_what_ran(report):
     text = (report / "results.md").read_text()
     assert text.startswith("# toy <IPC 2>\n")
-    assert "| teddy | online | paper | resnet18 | 2 | 3 | 61.0 ± 1.0 | +10.0 | 63.5 |" in text
+    assert "| teddy | online | paper | resnet18 | 2 | 3 | 61.0 ± 1.0 | +10.0 | 63.5 ± 0.2 |" in text
+    assert "| random | online | paper | resnet18 | 2 | 3 | 51.0 ± 1.0 |  |  |" in text
     assert "Teddy beats random real images by 10.0 points" in text
     for fact in ("hardware: 1 GPU", "pool 1:05, synthesis 3 s", "1.2 MB", "pool f00d", "+experiment=toy"):
         assert fact in text
@@ -61,7 +62,7 @@ def test_markdown_says_what_was_measured_and_what_ran(report):
 
 def test_every_picture_that_markdown_links_exists(report):
     links = re.findall(r"!\[[^]]*\]\(([^)]+)\)", (report / "results.md").read_text())
-    names = "accuracy images_teddy images_random curves pool iterations"
+    names = "accuracy images_teddy images_random methods curves pool iterations"
     assert links == [f"figures/{name}.png" for name in names.split()]
     assert all((report / link).stat().st_size > 500 for link in links)
 
@@ -102,12 +103,32 @@ def test_the_page_is_whole_and_needs_nothing_else(report):
     outline.feed(page)
     assert outline.open == []
     assert "<script" not in page
-    assert len(outline.sources) == 6
+    assert len(outline.sources) == 7
     first = outline.sources[0].removeprefix("data:image/png;base64,")
     assert base64.b64decode(first) == (report / "figures" / "accuracy.png").read_bytes()
     assert "toy <IPC 2>" in outline.text
     assert "a < b" in outline.text
     assert "61.0 ± 1.0" in outline.text
+
+
+def test_the_table_for_latex_has_the_same_cells(report):
+    text = (report / "results.tex").read_text()
+    row = "teddy & online & paper & resnet18 & 2 & 3 & \\textbf{61.0 $\\pm$ 1.0} & $+10.0$ & 63.5 $\\pm$ 0.2 \\\\"
+    assert row in text.splitlines()
+    assert text.startswith("% toy <IPC 2>; needs \\usepackage{booktabs}")
+
+
+@pytest.mark.parametrize("method", ["random", "sre2l"])
+def test_a_report_without_teddy(tmp_path, method):
+    rows = [Result(method=method, seed=seed, top1=50.0 + seed, **FACTS) for seed in range(3)]
+    images = np.zeros((3, 1, 8, 8), np.uint8), np.arange(3)
+    write_report(
+        tmp_path, rows, title="x", command="x", config_yaml="", images={method: images}, class_names=["a", "b", "c"]
+    )
+    text = (tmp_path / "results.md").read_text()
+    assert f"| {method} | online | paper | resnet18 | 2 | 3 | 51.0 ± 1.0 |" in text
+    assert ("stands without a baseline" in text) == (method == "sre2l")
+    assert sorted(path.stem for path in tmp_path.glob("figures/*")) == ["accuracy", f"images_{method}"]
 
 
 def test_a_report_without_results_is_still_a_report(tmp_path):

@@ -2,7 +2,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from teddy.report.sheets import GAP, image_sheet, iteration_sheet
+from teddy.report.sheets import (
+    GAP,
+    choose,
+    classes_to_compare,
+    image_sheet,
+    iteration_sheet,
+    method_sheet,
+    read_folder,
+)
 
 
 def coloured(classes, per_class, size=8):
@@ -96,3 +104,45 @@ def test_iterations_go_to_the_right(tmp_path):
     for row in range(2):
         for column in range(3):
             assert np.array_equal(shown(grid, tmp_path / "s.png", row, column)[0], snapshots[column][1][row])
+
+
+def test_methods_stand_below_one_another_class_by_class(tmp_path):
+    images, labels = coloured(3, 4)
+    ours = {label: list(images[labels == label]) for label in (0, 2)}
+    theirs = {label: [255 - image for image in some[:2]] for label, some in ours.items()}
+    path = tmp_path / "s.png"
+    names = ["ant", "a very long name of a class " * 9, "cat"]
+    grid = method_sheet({"Teddy, teachers per block of images 3": ours, "SRe2L": theirs}, names, path, columns=3)
+    assert (grid.rows, grid.columns) == (4, 3)
+    assert Image.open(path).size == grid.size
+    for row, (method, label) in enumerate([(ours, 0), (theirs, 0), (ours, 2), (theirs, 2)]):
+        for column in range(3):
+            small, _ = shown(grid, path, row, column)
+            wanted = method[label][column] if column < len(method[label]) else np.full_like(images[0], 255)
+            assert np.array_equal(small, wanted)
+    # Between the classes there is room for the next one's name, at the left edge; none between methods.
+    tops = [grid.corner(row, 0)[1] for row in range(4)]
+    assert tops[1] - tops[0] == tops[3] - tops[2] == grid.cell + GAP
+    assert tops[2] - tops[1] > grid.cell + GAP + 20
+    pixels = np.asarray(Image.open(path).convert("L"))
+    for top in (tops[0], tops[2]):
+        assert (pixels[top - 30 : top - 2, 10:60] < 128).any()
+    assert (pixels[:, : grid.left - 4][tops[1] : tops[1] + grid.cell] < 128).any()
+
+
+def test_images_are_read_from_folders_in_the_order_of_names(tmp_path, make_images):
+    folder = make_images(tmp_path / "x", blue=7, classes=("bee", "ant", "cat"), count=4)  # ant is class 0
+    found = read_folder(folder, [0, 2, 9], columns=2)
+    assert [[image[:, 0, 0].tolist() for image in found[label]] for label in (0, 2)] == [
+        [[30, 20, 7], [30, 30, 7]],
+        [[40, 20, 7], [40, 30, 7]],
+    ]
+    assert set(found) == {0, 2}
+    assert read_folder(tmp_path / "none", [0]) == {}
+
+
+def test_few_classes_by_seed_and_fewer_for_many_methods():
+    assert classes_to_compare(range(4), 2) == [0, 1, 2, 3]
+    assert [len(classes_to_compare(range(100), methods)) for methods in (2, 3, 6, 50)] == [6, 6, 3, 2]
+    assert choose(range(100), 5, seed=1) == choose(range(100), 5, seed=1) == sorted(choose(range(100), 5, seed=1))
+    assert choose(range(100), 5, seed=1) != choose(range(100), 5, seed=2)

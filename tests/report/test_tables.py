@@ -1,11 +1,12 @@
 import io
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 from rich.console import Console
 
 from teddy.report.ledger import Result
-from teddy.report.tables import baseline_of, group, markdown, rich_table, sentences
+from teddy.report.tables import NAMES, baseline_of, best, group, latex, markdown, rich_table, sentences
 
 
 def students(method, top1, **changes):
@@ -28,7 +29,7 @@ def test_one_seed_shows_no_spread():
 
 def test_the_table():
     rows = students("random", [50.0, 52.0]) + students("teddy", [60.0, 62.0, 64.0])
-    assert markdown(group(rows), {"teddy": 63.5}).splitlines() == [
+    assert markdown(group(rows), {"teddy/resnet18/paper/ipc10": [63.5]}).splitlines() == [
         "| method | labels | protocol | student | IPC | seeds | top-1 % | against random | paper |",
         "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
         "| teddy | online | paper | resnet18 | 10 | 3 | 62.0 ± 2.0 | +11.0 | 63.5 |",
@@ -41,20 +42,47 @@ def test_teddy_first_random_last_within_protocol_and_student():
     rows = [
         row
         for protocol, student in settings
-        for method in ("random", "converged", "noise", "teddy")
+        for method in ("random", "converged", "noise", "sre2l", "teddy")
         for row in students(method, [1.0], protocol=protocol, student=student)
     ]
     order = [(item.protocol, item.student, item.method) for item in group(rows)]
-    methods = ["teddy", "converged", "noise", "random"]
+    methods = ["teddy", "sre2l", "converged", "noise", "random"]
     assert order == [(*s, m) for s in [("modern", "b"), ("paper", "a"), ("paper", "b")] for m in methods]
 
 
-def test_the_paper_s_number_of_the_very_setting_comes_before_the_method_s():
-    values = {"teddy": 40.0, "teddy/resnet18/modern": 50.0}
-    (paper,) = group(students("teddy", [1.0]))
-    (modern,) = group(students("teddy", [1.0], protocol="modern"))
-    (random,) = group(students("random", [1.0]))
-    assert [item.paper(values) for item in (paper, modern, random)] == [40.0, 50.0, None]
+def test_the_paper_s_number_belongs_to_the_very_setting():
+    values = {"teddy/resnet18/paper/ipc10": [34.1, 0.14], "teddy/resnet18/modern/ipc10": [50.0], "teddy": [1.0]}
+    changes = [{}, {"protocol": "modern"}, {"ipc": 50}, {"student": "vgg"}]
+    shown = [group(students("teddy", [1.0], **change))[0].paper(values) for change in changes]
+    assert shown == ["34.1 ± 0.1", "50.0", None, None]
+    (item,) = group(students("teddy", [1.0]))
+    assert item.published(values) == (34.1, 0.14)
+    assert item.published({"teddy/resnet18/paper/ipc10": []}) is None
+
+
+def test_costs_and_divergences_are_means_over_the_students_that_have_them():
+    rows = [
+        *students("teddy", [1.0], cost={"pool_seconds": 10.0}, divergence={"epoch 1": 0.5}),
+        *students("teddy", [1.0], cost={"pool_seconds": 20.0, "labels_mb": 3.0}),
+    ]
+    (item,) = group([replace(row, seed=seed) for seed, row in enumerate(rows)])
+    assert item.cost == {"pool_seconds": 15.0, "labels_mb": 3.0}
+    assert item.divergence == {"epoch 1": 0.5}
+
+
+def test_the_best_of_each_setting_is_bold_in_latex():
+    rows = [
+        *students("teddy", [60.0, 62.0]),
+        *students("random", [70.0, 72.0]),
+        *students("teddy", [60.0], protocol="modern"),
+    ]
+    groups = group(rows)
+    assert [groups[place].method for place in best(groups)] == ["random"]
+    text = latex(groups, {"teddy/resnet18/paper/ipc10": [63.5, 0.2]})
+    assert text.count("textbf") == 1
+    assert r"\textbf{71.0 $\pm$ 1.4}" in text
+    assert r"61.0 $\pm$ 1.4 & $-10.0$ & 63.5 $\pm$ 0.2 \\" in text
+    assert text.count(r"\midrule") == 2  # below the head, and between the protocols
 
 
 def test_different_labels_protocols_students_and_sizes_are_never_averaged_or_compared():
@@ -136,14 +164,29 @@ def test_every_rival_has_its_sentence():
     assert all(name in " ".join(said) for name in ("a single converged teacher", "noise", "random real images"))
 
 
+def test_without_teddy_each_other_method_meets_random_images():
+    rows = [row for name in ("sre2l", "converged", "random") for row in students(name, [1.0, 2.0, 3.0])]
+    said = sentences(group(rows))
+    assert len(said) == 2
+    assert "SRe2L and random real images differ by no more" in said[0]
+    assert "A single converged teacher and random real images differ" in said[1]
+    assert sentences(group(students("random", [1.0]))) == []
+
+
+def test_every_name_of_a_method_is_said_as_it_is():
+    rows = [row for name in NAMES for row in students(name, [1.0, 2.0, 3.0])]
+    assert all(name in " ".join(sentences(group(rows))) for name in NAMES.values())
+
+
 def test_the_console_shows_the_same_numbers_on_eighty_columns():
     rows = students("teddy", [60.0, 62.0, 64.0]) + students("random", [50.0, 52.0, 54.0])
     rows += students("teddy", [70.0, 72.0, 74.0], student="vgg[11]")
     console = Console(file=io.StringIO(), width=80)
-    console.print(rich_table(group(rows), {"teddy": 63.5}, "cifar10"))
+    paper = {"teddy/resnet18/paper/ipc10": [63.5, 0.25]}
+    console.print(rich_table(group(rows), paper, "cifar10"))
     text = console.file.getvalue()
     lines = [line.split() for line in text.splitlines() if "±" in line]
-    assert lines[0] == ["teddy", "resnet18", "3", "62.0", "±", "2.0", "+10.0", "63.5"]
+    assert lines[0] == ["teddy", "resnet18", "3", "62.0", "±", "2.0", "+10.0", "63.5", "±", "0.2"]
     assert lines[1] == ["random", "resnet18", "3", "52.0", "±", "2.0"]
     assert lines[2][1] == "vgg[11]"
     assert text.startswith("cifar10, labels online, protocol paper, IPC 10")

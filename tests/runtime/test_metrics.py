@@ -10,10 +10,18 @@ def test_every_fixed_name_is_listed_once_and_has_two_parts():
 
 def test_curves_belong_to_a_stage():
     families = {name.split("/")[0] for name in metrics.FIXED}
-    assert families - {"cost"} <= set(metrics.STAGES)
+    assert families - {"cost", "divergence"} <= set(metrics.STAGES)
 
 
 def test_names_with_a_variable_part():
     assert metrics.step_of(metrics.SYNTHESIS) == "synthesis/step"
-    assert metrics.student("resnet18") == "student/resnet18/top1"
-    assert metrics.student("resnet18", "top1_std") == "student/resnet18/top1_std"
+    setting = "teddy/paper/stored/resnet18"
+    assert metrics.student(setting) == "student/teddy/paper/stored/resnet18/top1"
+    assert metrics.student(setting, "top1_std") == "student/teddy/paper/stored/resnet18/top1_std"
+
+
+def test_a_curve_keeps_its_name_in_a_stage_and_gets_a_longer_one_in_a_fit():
+    fit = metrics.student_fit("teddy", "paper", "resnet18", 0)
+    assert fit == "evaluation/teddy/paper/resnet18/0"
+    assert metrics.in_fit(fit, metrics.EVALUATION_LOSS) == "evaluation/teddy/paper/resnet18/0/loss"
+    assert metrics.in_fit("pool", metrics.POOL_LOSS) == metrics.POOL_LOSS

@@ -11,13 +11,17 @@ from teddy.config.epochs import member_epochs, saved_epochs
 from teddy.config.errors import BadInput
 from teddy.config.schema import STAGES, BaselineConfig, PoolConfig, SelectionConfig, TeddyConfig
 
+IMAGES = ("distilled", "random")
 WORDS = {
     "dataset.augment.crop": ("padded", "resized", "none"),
     "pool.training.schedule": ("step", "cosine", "constant"),
     "synthesis.class_order": ("consecutive", "permuted", "all"),
     "synthesis.teacher_policy": ("block", "iteration", "round_robin"),
+    "images": IMAGES,
     "synthesis.initial": ("noise", "real"),
+    "evaluation.split": ("test", "heldout"),
     "labels.kind": ("online", "stored", "hard"),
+    "labels.member_policy": ("spread", "random", "last"),
     "labels.average": ("logits", "probabilities"),
     "labels.mix": ("cutmix", "mixup", "none"),
     "logger.mode": ("auto", "online", "offline", "disabled"),
@@ -29,6 +33,7 @@ AT_LEAST_ONE = (
     "dataset.channels",
     "dataset.size",
     "dataset.resize",
+    "dataset.per_class",
     "pool.training.epochs",
     "pool.training.batch_size",
     "pool.training.save_every",
@@ -82,6 +87,8 @@ def check(config: TeddyConfig) -> None:
     if not 0 <= config.labels.flip <= 1:
         raise BadInput(f"labels.flip={config.labels.flip} is a probability and must lie between 0 and 1.")
     own_target("dataset.source._target_", config.dataset.source)
+    if config.method in config.baselines:
+        raise BadInput(f"method={config.method} is also the name of a baseline; leave it out of baseline=[...].")
     members = _check_pool("pool", config.pool)
     _check_teachers(config, members)
     _check_blocks(config)
@@ -120,8 +127,12 @@ def _one_of(key: str, value: Any, allowed: Iterable[str]) -> None:
 
 
 def _check_values(config: TeddyConfig) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", config.name):
-        raise BadInput(f"name={config.name!r} names folders; use letters, digits, '_', '-' and '.' only.")
+    for key in ("name", "method"):
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", _value(config, key)):
+            raise BadInput(f"{key}={_value(config, key)!r} names folders; use letters, digits, '_', '-' and '.' only.")
+    for key, published in config.paper.items():
+        if not 1 <= len(published) <= 2:
+            raise BadInput(f"paper.{key}={published} must be [mean] or [mean,standard deviation], in percent.")
     for key, allowed in WORDS.items():
         _one_of(key, _value(config, key), allowed)
     for key in AT_LEAST_ONE:
@@ -152,27 +163,33 @@ def _check_stages(stages: list[str]) -> None:
 def _check_pool(key: str, pool: PoolConfig) -> int:
     """Checks one pool and returns its number of members."""
     own_target(f"{key}.strategy._target_", pool.strategy)
-    if not 1 <= pool.first <= pool.last:
-        raise BadInput(f"{key}.first={pool.first} must be at least 1 and at most {key}.last={pool.last}.")
-    if pool.every < 1:
-        raise BadInput(f"{key}.every={pool.every} must be at least 1.")
     if pool.size is not None and pool.size < 1:
         raise BadInput(f"{key}.size={pool.size} must be at least 1.")
-    if pool.last > pool.training.epochs:
+    if pool.every < 1:
+        raise BadInput(f"{key}.every={pool.every} must be at least 1.")
+    if pool.training.warmup_epochs >= pool.training.epochs:
+        raise BadInput(f"pool.training.warmup_epochs must be smaller than pool.training.epochs={pool.training.epochs}.")
+    if pool.base is not None:
+        if pool.size is None:
+            raise BadInput(f"{key}.size=null leaves the number of members open; give it, such as {key}.size=10.")
+        return pool.size
+    if pool.first is None:
+        raise BadInput(f"{key}.first=null leaves the first member open; give its epoch, such as {key}.first=1.")
+    if (pool.last is not None and pool.first > pool.last) or pool.first < 1:
+        raise BadInput(f"{key}.first={pool.first} must be at least 1 and at most {key}.last={pool.last}.")
+    if pool.last is not None and pool.last > pool.training.epochs:
         raise BadInput(
             f"{key}.last={pool.last} lies beyond the training; lower it or raise pool.training.epochs={pool.training.epochs}."
         )
-    if pool.training.warmup_epochs >= pool.training.epochs:
-        raise BadInput(f"pool.training.warmup_epochs must be smaller than pool.training.epochs={pool.training.epochs}.")
     saved = saved_epochs(pool.training.epochs, pool.training.save_every)
     return len(member_epochs(pool.first, pool.last, pool.every, pool.size, saved))
 
 
 def _check_teachers(config: TeddyConfig, members: int) -> None:
-    if config.synthesis.teachers_per_block > members:
+    if config.images == "distilled" and config.synthesis.teachers_per_block > members:
         raise BadInput(
             f"synthesis.teachers_per_block={config.synthesis.teachers_per_block} asks for more teachers than the pool's "
-            f"{members}; lower it or widen pool.first, pool.last, pool.every."
+            f"{members}; lower it or enlarge the pool (pool.first, pool.last, pool.every, pool.size)."
         )
     wanted = config.labels.members
     if wanted == "all":
@@ -186,7 +203,9 @@ def _check_teachers(config: TeddyConfig, members: int) -> None:
 
 
 def _check_baseline(key: str, baseline: BaselineConfig, config: TeddyConfig, members: int) -> None:
-    _one_of(f"{key}.images", baseline.images, ("distilled", "random"))
+    _one_of(f"{key}.images", baseline.images, IMAGES)
+    if baseline.iterations is not None and baseline.iterations < 1:
+        raise BadInput(f"{key}.iterations={baseline.iterations} must be at least 1.")
     if baseline.pool is not None:
         members = _check_pool(f"{key}.pool", pool_of(config, baseline.pool))
     given = baseline.teachers_per_block

@@ -115,11 +115,7 @@ def check_command(args: Namespace) -> list[TeddyConfig]:
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    overrides = list(args.overrides)
-    if args.config_dir:
-        overrides.append(
-            f"hydra.searchpath=[{json.dumps(f'file://{Path(args.config_dir).absolute()}', ensure_ascii=False)}]"
-        )
+    overrides = [*args.overrides, *_searchpath(args)]
     configs = []
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
@@ -127,6 +123,40 @@ def check_command(args: Namespace) -> list[TeddyConfig]:
             configs.append(to_config(node))
             check(configs[-1])
     return configs
+
+
+def sweep_overrides(args: Namespace) -> list[str]:
+    """What to add to the command line so that it wins over the sweep file where both name a key.
+
+    Hydra's own sweeper would multiply the two instead: ``+sweep=ipc synthesis.ipc=5`` would run three times the same job.
+    """
+    from hydra import initialize_config_dir
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    if not any(word.lstrip("+").startswith("sweep=") for word in args.overrides):
+        return []
+    parsed = OverridesParser.create().parse_overrides(args.overrides)
+    single = [word for word, override in zip(args.overrides, parsed, strict=True) if not override.is_sweep_override()]
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        head = _compose([*single, *_searchpath(args)], return_hydra_config=True)
+    words = _sweep_words(head, parsed)
+    if len(words) == len(head.hydra.sweeper.get("params") or {}):
+        return []
+    return [*words, "hydra.sweeper.params=null"]
+
+
+def _sweep_words(head: Any, given: list[Any]) -> list[str]:
+    """The overrides of a sweep file, without those that the command line gives itself."""
+    params = head.hydra.sweeper.get("params") or {}
+    keys = {override.get_key_element() for override in given}
+    return [f"{key}={value}" for key, value in params.items() if key not in keys]
+
+
+def _searchpath(args: Namespace) -> list[str]:
+    if not args.config_dir:
+        return []
+    place = f"file://{Path(args.config_dir).absolute()}"
+    return [f"hydra.searchpath=[{json.dumps(place, ensure_ascii=False)}]"]
 
 
 def _compose(overrides: list[str], **how: bool) -> Any:
@@ -161,9 +191,7 @@ def _jobs(overrides: list[str], multirun: bool) -> Iterator[Any]:
             del head["hydra"]
         yield head
         return
-    params = head.hydra.sweeper.get("params") or {}
-    given = {override.get_key_element() for override in parsed}
-    words = [f"{key}={value}" for key, value in params.items() if key not in given] + overrides
+    words = _sweep_words(head, parsed) + overrides
     batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(words), max_batch_size=None)
     for batch in batches:
         for job in batch:

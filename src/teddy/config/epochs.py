@@ -13,17 +13,22 @@ def saved_epochs(epochs: int, save_every: int) -> list[int]:
     return sorted({*range(1, epochs + 1, save_every), epochs})
 
 
-def member_epochs(first: int, last: int, every: int, size: int | None, saved: list[int]) -> list[int]:
+def member_epochs(first: int, last: int | None, every: int, size: int | None, saved: list[int]) -> list[int]:
     """The epochs of the pool's members, early to late.
 
     ``first`` to ``last`` in steps of ``every``; the last epoch always belongs to the pool, as the eight teachers of the paper's
     "16-50, with step 5" need. With ``size`` the step follows instead: that many epochs, evenly spread over the saved ones
-    between the same ends (Fig. 3c).
+    between the same ends (Fig. 3c). With ``size`` and no ``last`` the end follows: a window of that many epochs (Fig. 2c).
 
     Raises:
         BadInput: an epoch was not saved, or fewer epochs were saved than ``size`` asks for.
     """
-    if size is None:
+    if last is None and size is None:
+        raise BadInput("pool.last and pool.size are both null; give the last epoch or the number of members.")
+    if last is None:
+        assert size is not None
+        wanted = list(range(first, first + every * size, every))
+    elif size is None:
         wanted = sorted({*range(first, last + 1, every), last})
     else:
         between = [epoch for epoch in saved if first <= epoch <= last]

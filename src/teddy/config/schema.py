@@ -40,6 +40,7 @@ class DatasetConfig:
     class_names: list[str] | None = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     holdout: float = MISSING
+    per_class: int | None = None
 
 
 @dataclass
@@ -66,15 +67,26 @@ class TrainingConfig:
 
 
 @dataclass
-class PoolConfig:
-    """Which weak teachers make the pool. ``first``, ``last``, ``every``, ``size`` count full epochs from 1."""
+class SelectionConfig:
+    """Which teachers make a pool: epochs of one training run (counted from 1), or copies of one well-trained ``base``.
+
+    ``base`` is trained, pretrained or a file with weights, of which the strategy makes ``size`` members; null where the base
+    model is untrained and its epochs count. ``last`` null means ``size`` members from ``first`` on, every ``every`` epochs.
+    """
 
     strategy: Any = MISSING
     label: str = MISSING
-    first: int = MISSING
-    last: int = MISSING
-    every: int = MISSING
+    base: str | None = None
+    first: int | None = None
+    last: int | None = None
+    every: int = 1
     size: int | None = None
+
+
+@dataclass
+class PoolConfig(SelectionConfig):
+    """The run's own pool, and the training of the base model that all pools of the run share."""
+
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
@@ -117,6 +129,7 @@ class LabelsConfig:
 
     kind: str = MISSING
     members: Any = MISSING
+    member_policy: str = MISSING
     temperature: float = MISSING
     average: str = MISSING
     batch_size: int = MISSING
@@ -153,18 +166,8 @@ class EvaluationConfig:
     seeds: Any = MISSING
     epochs: int | None = None
     batch_size: int | None = None
-
-
-@dataclass
-class SelectionConfig:
-    """Another pool from the run's own training."""
-
-    strategy: Any = MISSING
-    label: str = MISSING
-    first: int = MISSING
-    last: int = MISSING
-    every: int = MISSING
-    size: int | None = None
+    split: str = MISSING
+    divergence: bool = MISSING
 
 
 @dataclass
@@ -174,6 +177,7 @@ class BaselineConfig:
     images: str = MISSING
     pool: SelectionConfig | None = None
     teachers_per_block: int | None = None
+    iterations: int | None = None
 
 
 @dataclass
@@ -201,6 +205,8 @@ class TeddyConfig:
     """One run: everything that ``python -m teddy`` reads."""
 
     name: str = MISSING
+    method: str = MISSING
+    images: str = MISSING
     seed: int = MISSING
     store: str = MISSING
     stages: list[str] = MISSING
@@ -213,7 +219,7 @@ class TeddyConfig:
     baselines: dict[str, BaselineConfig] = field(default_factory=dict)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
-    paper: dict[str, float] = field(default_factory=dict)
+    paper: dict[str, list[float]] = field(default_factory=dict)
 
 
 GROUPS = {

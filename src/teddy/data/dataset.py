@@ -13,9 +13,10 @@ import torch
 
 from teddy.artifacts.fingerprint import fingerprint
 from teddy.config.errors import BadInput
-from teddy.data.images import ImageSet, TensorImages
+from teddy.data.images import ImageSet, TensorImages, subset
 from teddy.data.sources.base import Loaded, Source
 from teddy.data.spec import DatasetSpec
+from teddy.runtime import seeding
 
 _MEASURED_IMAGES = 10_000
 
@@ -23,11 +24,14 @@ _MEASURED_IMAGES = 10_000
 class RealDataset:
     """The facts, two splits and identity of a real dataset; nothing is read before it is asked for."""
 
-    def __init__(self, name: str, source: Source, facts: dict[str, Any], resize: int | None) -> None:
+    def __init__(
+        self, name: str, source: Source, facts: dict[str, Any], resize: int | None, per_class: int | None = None
+    ) -> None:
         self.name = name
         self.source = source
         self._facts = facts
         self._resize = resize
+        self._per_class = per_class
 
     @cached_property
     def fingerprint(self) -> str:
@@ -35,7 +39,10 @@ class RealDataset:
         places.
         """
         seen = {key: value for key, value in self._facts.items() if key != "class_names"}
-        return fingerprint({"data": self.source.fingerprint(), "facts": seen, "resize": self._resize})
+        content = {"data": self.source.fingerprint(), "facts": seen, "resize": self._resize}
+        if self._per_class is not None:
+            content["per_class"] = self._per_class
+        return fingerprint(content)
 
     @cached_property
     def loaded(self) -> Loaded:
@@ -90,10 +97,11 @@ class RealDataset:
             class_ids=loaded.class_ids,
         )
 
-    @property
+    @cached_property
     def train(self) -> ImageSet:
-        """The training images."""
-        return self.loaded.train
+        """The training images, or so many of each class as ``per_class`` says."""
+        whole = self.loaded.train
+        return whole if self._per_class is None else subset(whole, first_of_each_class(whole.labels, self._per_class))
 
     @property
     def test(self) -> ImageSet:
@@ -111,8 +119,13 @@ def open_dataset(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     class_names: Sequence[str] | None = None,
+    per_class: int | None = None,
 ) -> RealDataset:
-    """Names a dataset and what is known about it; a fact that is None is read from the data."""
+    """Names a dataset and what is known about it; a fact that is None is read from the data.
+
+    Args:
+        per_class: trains on at most this many images of each class, drawn at random once for all; the test set stays whole.
+    """
     facts = {
         "num_classes": num_classes,
         "channels": channels,
@@ -121,7 +134,14 @@ def open_dataset(
         "std": None if std is None else [float(value) for value in std],
         "class_names": None if class_names is None else [str(value) for value in class_names],
     }
-    return RealDataset(name, source, facts, resize)
+    return RealDataset(name, source, facts, resize, per_class)
+
+
+def first_of_each_class(labels: torch.Tensor, count: int) -> torch.Tensor:
+    """Sorted indices of ``count`` images of each class, or of all where there are fewer, from one fixed random order."""
+    order = torch.from_numpy(seeding.permutation(len(labels), 0, "images per class"))
+    chosen = [order[labels[order] == label][:count] for label in labels.unique()]
+    return torch.cat(chosen).sort().values
 
 
 def measure(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:

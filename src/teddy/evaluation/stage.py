@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from teddy.artifacts.store import Artifact, ArtifactStore
 from teddy.data.batches import test_batches
-from teddy.data.dataset import RealDataset
+from teddy.evaluation.divergence import Divergence
+from teddy.evaluation.exam import Exam
 from teddy.evaluation.protocol import Protocol
 from teddy.evaluation.student import DsaViews, StudentTraining, ViewSource, batches_per_epoch
 from teddy.labels.stage import Labels
@@ -22,6 +19,7 @@ from teddy.labels.views import ViewMaker, ViewRecipe
 from teddy.models.accuracy import top1
 from teddy.models.networks import build_network
 from teddy.runtime.loggers import RunLog
+from teddy.runtime.memory import PeakMemory
 from teddy.runtime.precision import Compute
 from teddy.runtime.progress import SharedProgress, StageProgress
 from teddy.runtime.resume import ResumePoint
@@ -56,21 +54,23 @@ class Student:
 
 def evaluate(
     store: ArtifactStore,
-    dataset: RealDataset,
+    exam: Exam,
     images: ImageFolderArtifact,
     student: Student,
     compute: Compute,
     log: RunLog,
     progress: StageProgress,
     title: str,
+    divergence: Divergence | None = None,
 ) -> Artifact:
-    """The trained student's test accuracy (percent, ``facts["top1"]``), from the store if it is there.
+    """The trained student's accuracy (percent, ``facts["top1"]``), from the store if it is there.
 
-    The test set is used once, after the last epoch (invariant 7).
+    The exam's images are used once, after the last epoch (invariant 7).
 
     Args:
         progress: the display of all students' epochs.
         title: what this student is called in it.
+        divergence: measures the student's distance to its teachers as well (``facts["divergence"]``).
 
     Raises:
         StageFailed: the student diverged.
@@ -78,7 +78,7 @@ def evaluate(
     content = {
         "version": VERSION,
         "images": images.fingerprint,
-        "test": dataset.fingerprint,
+        **exam.identity,
         "network": student.network,
         "protocol": asdict(student.protocol),
         "labels": student.labels.identity,
@@ -87,10 +87,12 @@ def evaluate(
         "seed": student.seed,
         "precision": compute.precision,
     }
+    if divergence is not None:
+        content["divergence"] = divergence.identity
     before = progress.done
 
     def build(folder: Path) -> dict[str, Any]:
-        return _train(folder, dataset, images, student, compute, log, progress, title)
+        return _train(folder, exam, images, student, compute, log, progress, title, divergence)
 
     artifact = store.produce("students", content, build)
     progress.skip(student.protocol.epochs - (progress.done - before))
@@ -108,13 +110,14 @@ def _views(images: ImageFolderArtifact, student: Student, compute: Compute) -> V
 
 def _train(
     folder: Path,
-    dataset: RealDataset,
+    exam: Exam,
     images: ImageFolderArtifact,
     student: Student,
     compute: Compute,
     log: RunLog,
     progress: StageProgress,
     title: str,
+    divergence: Divergence | None,
 ) -> dict[str, Any]:
     spec, protocol = images.spec, student.protocol
     network = build_network(student.network, spec.num_classes, spec.channels, spec.size, seed=student.seed)
@@ -124,8 +127,7 @@ def _train(
     done, notes = resume.restore(network)
     before = notes["seconds"] if notes else 0.0
     progress.skip(done)
-    if compute.accelerator == "cuda":
-        torch.cuda.reset_peak_memory_stats()
+    memory = PeakMemory(compute.accelerator)
     module = StudentTraining(
         network,
         _views(images, student, compute),
@@ -140,24 +142,17 @@ def _train(
         compute,
         max_epochs=protocol.epochs - done,
         folder=folder,
-        logger=log.stage(f"evaluation/{title.replace(' ', '/')}"),
+        logger=log.stage(f"evaluation/{title.replace(' ', '/')}", first_step=done * steps),
         callbacks=[SharedProgress(progress, title), resume],
         log_every=max(1, protocol.epochs * steps // 100),
     )
     if done < protocol.epochs:
         trainer.fit(module)
     network.to(compute.device)
-    accuracy = top1(network, test_batches(dataset.test, compute.workers), spec.normalise, spec.num_classes, compute)
-    return {
+    accuracy = top1(network, test_batches(exam.images(), compute.workers), spec.normalise, spec.num_classes, compute)
+    facts = {
         "top1": round(accuracy, 4),
         "seconds": round(before + time.monotonic() - started, 2),
-        "peak_memory_mb": peak_memory_mb(compute),
+        "peak_memory_mb": memory.megabytes(),
     }
-
-
-def peak_memory_mb(compute: Compute) -> float:
-    """Peak memory in MB: of the GPU's tensors, or of this process where there is no GPU."""
-    if compute.accelerator == "cuda":
-        return round(torch.cuda.max_memory_allocated() / 1e6, 1)
-    unit = 1e6 if sys.platform == "darwin" else 1e3
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, 1)
+    return facts if divergence is None else {**facts, "divergence": divergence(network)}

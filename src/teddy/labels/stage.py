@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 
+from teddy.artifacts.fingerprint import fingerprint
 from teddy.artifacts.store import ArtifactStore
 from teddy.labels.ensemble import PoolLabeller
+from teddy.labels.members import MEMBER_POLICIES
 from teddy.labels.sources import HardLabels, LabelSource, OnlineLabels, StoredLabels
 from teddy.labels.store import LOGITS, write_stored_labels
 from teddy.labels.views import ViewMaker, ViewRecipe
@@ -29,13 +31,15 @@ class LabelRecipe:
 
     Attributes:
         kind: "online", "stored" or "hard".
-        members: how many of the pool's teachers answer, evenly spread over it; None means all.
+        members: how many of the pool's teachers answer; None means all.
+        member_policy: which ones, see :data:`teddy.labels.members.MEMBER_POLICIES`.
         epochs: epochs of views that stored labels cover.
         seed: of the views; shared by all students, so that stored labels serve every one of them.
     """
 
     kind: str
     members: int | None
+    member_policy: str
     temperature: float
     average: str
     batch_size: int
@@ -50,6 +54,7 @@ class Labels:
 
     Attributes:
         identity: what the labels depend on, for the students' fingerprints.
+        fingerprint: names the labels of these images.
         source: makes the label source for students on the run's device.
         megabytes: size on disk; 0 where nothing is stored.
         seconds: how long storing took.
@@ -58,6 +63,7 @@ class Labels:
     kind: str
     identity: dict[str, Any]
     source: Callable[[], LabelSource]
+    fingerprint: str = ""
     megabytes: float = 0.0
     seconds: float = 0.0
 
@@ -84,7 +90,9 @@ def _teachers_identity(pool: ModelPool, recipe: LabelRecipe, compute: Compute) -
 
 
 def _chosen(pool: ModelPool, recipe: LabelRecipe) -> list[int]:
-    return list(range(len(pool))) if recipe.members is None else pool.spread(recipe.members)
+    if recipe.members is None:
+        return list(range(len(pool)))
+    return MEMBER_POLICIES[recipe.member_policy](len(pool), recipe.members, recipe.seed)
 
 
 def _labeller(pool: ModelPool, recipe: LabelRecipe, compute: Compute) -> PoolLabeller:
@@ -97,7 +105,8 @@ def _online(
     store: ArtifactStore, pool: ModelPool, images: ImageFolderArtifact, recipe: LabelRecipe, compute: Compute
 ) -> Labels:
     identity = _teachers_identity(pool, recipe, compute)
-    return Labels("online", identity, lambda: OnlineLabels(_labeller(pool, recipe, compute), recipe.temperature))
+    name = fingerprint({"labels": identity, "images": images.fingerprint})
+    return Labels("online", identity, lambda: OnlineLabels(_labeller(pool, recipe, compute), recipe.temperature), name)
 
 
 def _stored(
@@ -139,6 +148,7 @@ def _stored(
         "stored",
         identity,
         lambda: StoredLabels(path, len(images.images), spec.num_classes, recipe.temperature),
+        artifact.fingerprint,
         megabytes=float(artifact.facts["megabytes"]),
         seconds=float(artifact.facts["seconds"]),
     )
@@ -152,7 +162,8 @@ def _hard(
 
 def hard_labels(images: ImageFolderArtifact) -> Labels:
     """The class indices of the images, mixed as their views are."""
-    return Labels("hard", {"kind": "hard"}, lambda: HardLabels(images.images.labels, images.spec.num_classes))
+    name = fingerprint({"labels": "hard", "images": images.fingerprint})
+    return Labels("hard", {"kind": "hard"}, lambda: HardLabels(images.images.labels, images.spec.num_classes), name)
 
 
 KINDS = {"online": _online, "stored": _stored, "hard": _hard}

@@ -12,6 +12,10 @@ from teddy.pool.trajectory import BaseTraining, trajectory
 class PoolStrategy(Protocol):
     """A way to make weak teachers from one base model."""
 
+    def check(self, base: BaseTraining) -> None:
+        """Raises BadInput if ``make`` could not work; called for every pool of a run before anything is trained."""
+        ...
+
     def make(self, base: BaseTraining, label: str) -> ModelPool:
         """Makes the pool, or finds it in the store."""
         ...
@@ -22,13 +26,16 @@ class PriorPool:
 
     Args:
         first: full epochs behind the first member.
-        last: full epochs behind the last member; always a member.
+        last: full epochs behind the last member; always a member. None: ``size`` members from ``first`` on (Fig. 2c).
         every: epochs between two members.
         size: instead of ``every``, this many members between the same ends (Fig. 3c).
     """
 
-    def __init__(self, first: int, last: int, every: int, size: int | None = None) -> None:
+    def __init__(self, first: int, last: int | None, every: int, size: int | None = None) -> None:
         self.first, self.last, self.every, self.size = first, last, every, size
+
+    def check(self, base: BaseTraining) -> None:
+        """Nothing more to check: the epochs are checked against the training with the configuration."""
 
     def make(self, base: BaseTraining, label: str) -> ModelPool:
         """Trains the base model unless its trajectory is in the store, and selects from it.
@@ -37,5 +44,6 @@ class PriorPool:
             BadInput: the trajectory does not hold an epoch that is asked for.
         """
         members = trajectory(base)
-        epochs = member_epochs(self.first, self.last, self.every, self.size, [member.epoch for member in members])
-        return ModelPool(select(members, epochs), base.dataset.spec, label)
+        epochs = member_epochs(self.first, self.last, self.every, self.size, [int(member.epoch) for member in members])
+        chosen = select(members, epochs)
+        return ModelPool(chosen, base.dataset.spec, label, seconds=chosen[-1].seconds)

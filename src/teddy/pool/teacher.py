@@ -62,6 +62,10 @@ class SnapshotPool(L.Callback):
         epochs: full epochs after which to keep the weights, counted from 1.
         measure: gives the accuracies to note for a snapshot.
         records: the notes of earlier snapshots, when training is resumed.
+        seconds: of training in earlier runs, when training is resumed.
+
+    Attributes:
+        seconds: of training up to the last full epoch, without the time that measuring took.
     """
 
     def __init__(
@@ -70,12 +74,18 @@ class SnapshotPool(L.Callback):
         epochs: Sequence[int],
         measure: Callable[[nn.Module], dict[str, float]],
         records: Sequence[dict[str, Any]] = (),
+        seconds: float = 0.0,
     ) -> None:
         self.folder = folder
         self.epochs = set(epochs)
         self.measure = measure
         self.records = list(records)
-        self._started = time.monotonic()
+        self.seconds = seconds
+        self._since = time.monotonic()
+
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Starts the clock of the epoch."""
+        self._since = time.monotonic()
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Writes the snapshot of an epoch that is wanted.
@@ -85,7 +95,9 @@ class SnapshotPool(L.Callback):
         """
         assert isinstance(module, TeacherTraining)
         epoch = module.first_epoch + trainer.current_epoch + 1
+        # Reading the loss waits for the device, so that the epoch's time is the whole.
         loss = float(trainer.callback_metrics.get(metrics.POOL_LOSS, torch.tensor(0.0)))
+        self.seconds += time.monotonic() - self._since
         if not math.isfinite(loss):
             raise StageFailed(
                 f"teacher training diverged in epoch {epoch} (loss {loss}); lower pool.training.lr={module.recipe.lr}."
@@ -94,7 +106,12 @@ class SnapshotPool(L.Callback):
             return
         name = f"epoch-{epoch:04d}.safetensors"
         save_tensors(self.folder / name, module.network.state_dict(), {"epoch": epoch})
-        record: dict[str, Any] = {"epoch": epoch, "file": name, **self.measure(module.network)}
+        record: dict[str, Any] = {
+            "epoch": epoch,
+            "file": name,
+            "seconds": round(self.seconds, 2),
+            **self.measure(module.network),
+        }
         self.records.append(record)
         if trainer.logger is not None:
             named = {metrics.POOL_TOP1_HOLDOUT: record["top1_holdout"], metrics.POOL_TOP1_TEST: record["top1_test"]}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from teddy.artifacts.store import ArtifactStore
 from teddy.config.epochs import saved_epochs
@@ -74,19 +77,25 @@ def trajectory(base: BaseTraining) -> list[Member]:
             identity=f"{artifact.fingerprint}/{record['epoch']}",
             top1_holdout=record["top1_holdout"],
             top1_test=record["top1_test"],
+            seconds=record.get("seconds", 0.0),
         )
         for record in artifact.facts["members"]
     ]
 
 
-def _train(base: BaseTraining, folder: Path) -> dict[str, Any]:
+def open_data(base: BaseTraining, batch_size: int) -> RealData:
+    """The dataset as teachers are trained and measured on it; what is held out depends on the base model's seed only.
+
+    Raises:
+        BadInput: no image can be held out.
+    """
     data = RealData(
         base.dataset.spec,
         base.dataset.train,
         base.dataset.test,
         augment=base.augment,
         holdout=base.holdout,
-        batch_size=base.recipe.batch_size,
+        batch_size=batch_size,
         seed=base.seed,
         workers=base.compute.workers,
     )
@@ -94,14 +103,37 @@ def _train(base: BaseTraining, folder: Path) -> dict[str, Any]:
         raise BadInput(
             f"no training image of {base.dataset.spec.name} can be held out, because each class has but one; add some images."
         )
+    return data
+
+
+def accuracies(base: BaseTraining, data: RealData, network: nn.Module) -> dict[str, float]:
+    """Top-1 in percent as it is noted for each teacher: ``top1_holdout`` and ``top1_test``."""
+    return {
+        "top1_holdout": holdout_top1(base, data, network),
+        "top1_test": _top1(base, data.test_dataloader(), network),
+    }
+
+
+def holdout_top1(base: BaseTraining, data: RealData, network: nn.Module) -> float:
+    """Top-1 in percent on the held-out images."""
+    return _top1(base, data.val_dataloader(), network)
+
+
+def _top1(base: BaseTraining, batches: Iterable[Any], network: nn.Module) -> float:
+    spec = base.dataset.spec
+    return round(top1(network, batches, spec.normalise, spec.num_classes, base.compute), 3)
+
+
+def _train(base: BaseTraining, folder: Path) -> dict[str, Any]:
+    data = open_data(base, base.recipe.batch_size)
     spec = base.dataset.spec
     network = build_network(base.network, spec.num_classes, spec.channels, spec.size, seed=base.seed)
     resume = ResumePoint(folder / RESUME_FILE)
-    done, records = resume.restore(network)
+    done, notes = resume.restore(network)
     snapshots = SnapshotPool(
-        folder, saved_epochs(base.recipe.epochs, base.save_every), _measure(data, base), records=records or ()
+        folder, saved_epochs(base.recipe.epochs, base.save_every), partial(accuracies, base, data), **(notes or {})
     )
-    resume.notes = lambda: snapshots.records
+    resume.notes = lambda: {"records": snapshots.records, "seconds": snapshots.seconds}
     data.first_epoch = done
     steps = len(data.train_dataloader())
     progress = ProgressCallback("pool", total=base.recipe.epochs * steps, done=done * steps)
@@ -109,21 +141,9 @@ def _train(base: BaseTraining, folder: Path) -> dict[str, Any]:
         base.compute,
         max_epochs=base.recipe.epochs - done,
         folder=folder,
-        logger=base.log.stage("pool"),
+        logger=base.log.stage("pool", first_step=done * steps),
         callbacks=[progress, snapshots, resume],
     )
     if done < base.recipe.epochs:
         trainer.fit(TeacherTraining(network, base.recipe, base.seed, first_epoch=done), datamodule=data)
     return {"members": snapshots.records}
-
-
-def _measure(data: RealData, base: BaseTraining) -> Callable[[Any], dict[str, float]]:
-    spec = base.dataset.spec
-
-    def measure(network: Any) -> dict[str, float]:
-        def accuracy(loader: Any) -> float:
-            return round(top1(network, loader, spec.normalise, spec.num_classes, base.compute), 3)
-
-        return {"top1_holdout": accuracy(data.val_dataloader()), "top1_test": accuracy(data.test_dataloader())}
-
-    return measure

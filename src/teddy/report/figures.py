@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from teddy.report.tables import BASELINE, OURS, Group, several_pools
+from teddy.report.tables import BASELINE, NAMES, OURS, Group, place_of, several_pools
 from teddy.runtime import metrics
 from teddy.runtime.curves import read_curve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8C8C8C"
-OTHERS = (ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9")
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#8C8C8C"
+OF_METHOD = {OURS: BLUE, "sre2l": PURPLE, "converged": ORANGE, BASELINE: GREY}
+OTHERS = (ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9", "#000000")
 DPI = 160
 
 STYLE: Any = {
@@ -40,15 +41,22 @@ STYLE: Any = {
 
 
 @contextlib.contextmanager
-def _chart(path: Path, width: float, height: float, panels: int = 1, **options: Any) -> Iterator[list[Axes]]:
-    """Opens a figure with panels side by side, in inches, and writes it to ``path`` when the block ends."""
+def chart(
+    path: Path, width: float, height: float, panels: int = 1, across: int | None = None, **options: Any
+) -> Iterator[list[Axes]]:
+    """Opens a figure in inches with panels, ``across`` of them (or all) side by side, and writes it to ``path`` when the
+    block ends.
+    """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    across = min(across or panels, panels)
     with rc_context(STYLE):
         figure = Figure(figsize=(width, height), dpi=DPI)
-        axes = figure.subplots(1, panels, squeeze=False, **options)[0]
-        yield list(axes)
+        axes = list(figure.subplots(-(-panels // across), across, squeeze=False, **options).flat)
+        for empty in axes[panels:]:
+            empty.remove()
+        yield axes[:panels]
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
 
@@ -73,7 +81,7 @@ def curves(csv_paths: Path | Sequence[Path], path: Path) -> Path | None:
     panels = [(name, title) for name, title in panels if blocks[name]]
     if not panels:
         return None
-    with _chart(path, 4.8 * len(panels), 3.4, len(panels)) as axes:
+    with chart(path, 4.8 * len(panels), 3.4, len(panels)) as axes:
         for axis, (name, title), colour in zip(axes, panels, (BLUE, ORANGE), strict=False):
             _plot_blocks(axis, blocks[name], colour)
             axis.set(title=title, xlabel="iteration")
@@ -115,12 +123,12 @@ def _block_lines(rows: Sequence[Mapping[str, str]], name: str) -> list[tuple[np.
 
 
 def pool_curve(members: Sequence[Mapping[str, Any]], path: Path) -> Path | None:
-    """Accuracy of the base model's snapshots over the epochs, the pool's members marked.
+    """Accuracy of the teachers: snapshots of one training run over its epochs, or one place for each pruned copy.
 
     Args:
-        members: one mapping per snapshot with ``epoch``, ``chosen`` (bool) and, in percent where known,
-            ``top1_holdout`` and ``top1_test``. Where epochs repeat (pruned copies), the snapshots are
-            numbered instead.
+        members: one mapping per teacher with ``epoch``, ``chosen`` (bool) and, in percent where known,
+            ``top1_holdout`` and ``top1_test``. Where an epoch repeats or is no whole number, the teachers are copies with
+            a little training each, and stand side by side with their epochs below.
 
     Returns:
         ``path``, or None without any accuracy.
@@ -129,21 +137,31 @@ def pool_curve(members: Sequence[Mapping[str, Any]], path: Path) -> Path | None:
     series = [entry for entry in series if any(member.get(entry[0]) is not None for member in members)]
     if not series:
         return None
-    epochs = [member["epoch"] for member in members]
-    numbered = len(set(epochs)) < len(epochs)
-    xs = np.arange(1, len(members) + 1) if numbered else np.asarray(epochs)
-    order = np.argsort(xs)
+    members = sorted(members, key=lambda member: (member["epoch"], member.get(series[0][0]) or 0))
+    epochs = [float(member["epoch"]) for member in members]
+    copies = len(set(epochs)) < len(epochs) or not all(epoch.is_integer() for epoch in epochs)
+    xs = np.arange(len(members)) if copies else np.asarray(epochs)
     chosen = np.asarray([bool(member.get("chosen")) for member in members])
-    with _chart(path, 6.4, 3.6) as (axis,):
-        for key, name, colour in series:
+    with chart(path, max(6.4, 2 + 0.3 * len(members) * copies), 3.6) as (axis,):
+        for number, (key, name, colour) in enumerate(series):
             ys = np.asarray([np.nan if member.get(key) is None else member[key] for member in members], float)
-            line, marker = ("none", "o") if numbered else ("-", "none")
-            look: dict[str, Any] = dict(ls=line, marker=marker, ms=7, mfc="white", lw=1.5)
-            axis.plot(xs[order], ys[order], color=colour, label=name, **look)
-            axis.plot(xs[chosen], ys[chosen], "o", color=colour, ms=7, mec="white", mew=0.8)
+            places = xs + copies * 0.2 * (number - (len(series) - 1) / 2)
+            if copies:
+                axis.plot(places[~chosen], ys[~chosen], "o", color=colour, ms=6, mfc="white")
+            else:
+                axis.plot(xs, ys, color=colour, lw=1.5)
+            axis.plot(places[chosen], ys[chosen], "o", color=colour, ms=7, mec="white", mew=0.8)
+            axis.plot([], [], "s" if copies else "-", color=colour, lw=1.5, label=name)
         axis.plot([], [], "o", color=GREY, ms=7, mec="white", label="in the pool")
-        axis.set(xlabel="member" if numbered else "epoch", ylabel="top-1 accuracy (%)", title="The pool's teachers")
-        axis.locator_params(axis="x", integer=True)
+        if copies:
+            if not chosen.all():
+                axis.plot([], [], "o", color=GREY, ms=6, mfc="white", label="not in the pool")
+            axis.set_xticks(xs, [f"{round(epoch, 2):g}" for epoch in epochs], fontsize=9)
+            axis.grid(False, axis="x")
+        else:
+            axis.locator_params(axis="x", integer=True)
+        axis.set(xlabel="epochs of training of each teacher" if copies else "epoch", ylabel="top-1 accuracy (%)")
+        axis.set_title("The pool's teachers")
         axis.margins(y=0.12)
         axis.legend(loc="best")
     return path
@@ -164,21 +182,19 @@ def accuracy_bars(groups: Sequence[Group], path: Path) -> Path | None:
     panels: dict[str, list[Group]] = {}
     for item in groups:
         dataset = f"{item.dataset}: " if len({other.dataset for other in groups}) > 1 else ""
-        panels.setdefault(f"{dataset}{item.protocol.replace('_', ' ')}, {item.labels} labels", []).append(item)
+        panels.setdefault(f"{dataset}{item.protocol.replace('_', ' ')} protocol, {item.labels} labels", []).append(item)
     pools = several_pools(groups)
 
     def lane_of(item: Group) -> tuple[str, str]:
         return item.method, item.pool if pools else ""
 
-    bars = sorted(
-        dict.fromkeys(lane_of(item) for item in groups),
-        key=lambda bar: {OURS: 0, BASELINE: 2}.get(bar[0], 1),
-    )
-    colours, names = _bar_colours(bars), _bar_names(bars)
+    bars = sorted(dict.fromkeys(lane_of(item) for item in groups), key=lambda bar: place_of(bar[0]))
+    colours, names = colours_of(bars), _bar_names(bars)
     places = [list(dict.fromkeys((item.student, item.ipc) for item in inside)) for inside in panels.values()]
-    widths = [max(2.6, 0.55 * len(place) * len(bars)) for place in places]
+    sizes = [0.55 * len(place) * len(bars) for place in places]
+    widths = [max(2.6, 0.095 * len(title), size) for title, size in zip(panels, sizes, strict=True)]
     width = max(4.8, 0.8 + sum(widths))
-    with _chart(path, width, 4.0, len(panels), sharey=True, width_ratios=widths) as axes:
+    with chart(path, width, 4.0, len(panels), sharey=True, width_ratios=widths) as axes:
         for axis, (title, inside), place in zip(axes, panels.items(), places, strict=True):
             for item in inside:
                 lane = bars.index(lane_of(item))
@@ -192,10 +208,16 @@ def accuracy_bars(groups: Sequence[Group], path: Path) -> Path | None:
             axis.set_title(title)
             axis.margins(y=0.1)
         axes[0].set_ylabel("top-1 accuracy (%)")
-        handles = [Patch(color=colours[bar], label=names[bar]) for bar in bars]
-        columns = max(1, min(len(bars), int(width / (0.75 + 0.085 * max(map(len, names.values()))))))
-        axes[0].figure.legend(handles=handles, loc="outside lower left", ncols=columns)
+        legend_below(axes[0], [Patch(color=colours[bar], label=names[bar]) for bar in bars])
     return path
+
+
+def legend_below(axis: Axes, handles: Sequence[Any]) -> None:
+    """A legend below the whole figure, in as many columns as its width allows."""
+    figure: Any = axis.figure
+    longest = max(len(handle.get_label()) for handle in handles)
+    columns = max(1, min(len(handles), int(figure.get_figwidth() / (0.65 + 0.08 * longest))))
+    figure.legend(handles=handles, loc="outside lower left", ncols=columns, columnspacing=1.2)
 
 
 def _bar(axis: Axes, x: float, width: float, item: Group, colour: str) -> None:
@@ -207,19 +229,22 @@ def _bar(axis: Axes, x: float, width: float, item: Group, colour: str) -> None:
     axis.annotate(f"{item.mean:.1f}", (x, top), (0, 4), textcoords="offset points", ha="center", fontsize=9)
 
 
-def _bar_colours(bars: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Teddy blue and random grey in every report; the others in turn, and again for further pools of one
-    method.
+def colours_of(lanes: Sequence[tuple[str, Any]]) -> dict[tuple[str, Any], str]:
+    """A colour for each (method, variant): a method's first variant has the method's own colour in every report, all of
+    random's are grey, and the others take what is left in turn.
     """
-    colours, spare = {}, 0
-    fixed = {OURS: BLUE, BASELINE: GREY}
-    for bar in bars:
-        colour = fixed.pop(bar[0], None)
-        colours[bar] = colour or OTHERS[spare % len(OTHERS)]
-        spare += colour is None
+    fixed = {method: OF_METHOD[method] for method, _ in reversed(lanes) if method in OF_METHOD}
+    spare = [colour for colour in OTHERS if colour not in fixed.values()] or list(OTHERS)
+    colours, taken = {}, 0
+    for lane in lanes:
+        method = lane[0]
+        colour = fixed[BASELINE] if method == BASELINE else fixed.pop(method, None)
+        colours[lane] = colour or spare[taken % len(spare)]
+        taken += colour is None
     return colours
 
 
 def _bar_names(bars: Sequence[tuple[str, str]]) -> dict[tuple[str, str], str]:
     methods = [method for method, _ in bars]
-    return {bar: bar[0] if methods.count(bar[0]) == 1 else f"{bar[0]}, {bar[1]}" for bar in bars}
+    names = {bar: NAMES.get(bar[0], bar[0]) for bar in bars}
+    return {bar: names[bar] if methods.count(bar[0]) == 1 else f"{names[bar]}, {bar[1]}" for bar in bars}

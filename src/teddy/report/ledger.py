@@ -27,7 +27,12 @@ class Result:
         top1: accuracy on the real test set in percent.
         seconds: time of the student's training and test.
         peak_memory_mb: peak memory in MB (10^6 bytes): of the GPU, or of the whole process on a CPU.
-        fingerprints: the artifacts it came from, e.g. ``{"pool": ..., "synthesis": ..., "labels": ...}``.
+        fingerprints: the artifacts it came from, e.g. ``{"pool": ..., "images": ..., "student": ...}``.
+        cost: of what came before the student: ``pool_seconds`` (training that the pool needs, without epochs beyond its
+            last member), ``synthesis_seconds``, ``synthesis_peak_memory_mb``, ``labels_seconds``, ``labels_mb``; a name
+            that is absent was not measured.
+        divergence: KL divergence in nats from the student's predictions to each teacher's on held-out real images, by the
+            teacher's name such as ``epoch 5``; empty where it was not measured (Fig. 2c).
     """
 
     dataset: str
@@ -42,6 +47,8 @@ class Result:
     seconds: float = 0.0
     peak_memory_mb: float = 0.0
     fingerprints: dict[str, str] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)
+    divergence: dict[str, float] = field(default_factory=dict)
 
 
 class Ledger:

@@ -1,13 +1,9 @@
-"""The report of one run: results.md and results.csv, the pictures beside them, and all of it in one
+"""The report of one run: results.md, results.tex and results.csv, the pictures beside them, and all of it in one
 index.html.
 """
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import io
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from teddy.artifacts.store import atomic_write
-from teddy.report import figures, sheets, tables, webpage
+from teddy.report import figures, formats, sheets, tables, webpage
 from teddy.report.ledger import Result
-from teddy.runtime.progress import duration
+
+METHODS_CAPTION = "A few classes, the images of each method in rows; the classes were drawn by a fixed seed."
 
 
 @dataclass(frozen=True)
@@ -41,7 +38,7 @@ def write_report(
     images: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
     class_names: Sequence[str] = (),
     curves: Path | Sequence[Path] = (),
-    paper: Mapping[str, float] | None = None,
+    paper: tables.Published | None = None,
     facts: Mapping[str, Any] | None = None,
     snapshots: Sequence[tuple[int, np.ndarray]] = (),
     snapshot_names: Sequence[str] = (),
@@ -54,7 +51,7 @@ def write_report(
         pool_members: as in :func:`teddy.report.figures.pool_curve`.
         images: by method, (uint8 (N, C, H, W), class indices (N,)).
         curves: curve files of the synthesis stage; those that do not exist are passed over.
-        paper: published accuracies, by ``method`` or ``method/student/protocol``.
+        paper: published accuracies, ``[mean, std]`` or ``[mean]`` by ``method/student/protocol/ipcN``.
         facts: what ran, in the order to be shown. A mapping ``{stage: seconds}`` under ``seconds`` is shown
             as durations; other mappings (``fingerprints``) and values as they are; e.g. ``hardware``,
             ``label_storage_mb``.
@@ -70,14 +67,45 @@ def write_report(
         path = folder / "figures" / "iterations.png"
         sheets.iteration_sheet(snapshots, path, snapshot_names)
         pictures.append(Picture(path, "Over the iterations", "The same images from their start to the last iteration."))
-    said, what_ran = tables.sentences(groups), _what_ran(rows, facts or {})
-    notes = _notes(groups)
-    atomic_write(folder / "results.csv", _csv(rows))
-    lines = [f"# {title}", "", tables.markdown(groups, paper), *(f"*{note}*" for note in notes), ""]
-    lines += [*(f"- {sentence}" for sentence in said), "", "## What ran", "", "```sh", command, "```", ""]
-    lines += [f"- {name}: {text}" for name, text in what_ran.items()]
+    atomic_write(folder / "results.csv", formats.students_csv([({}, row) for row in rows]))
+    atomic_write(folder / "results.tex", tables.latex(groups, paper, title))
+    return write_pages(
+        folder,
+        title=title,
+        table=tables.cells(groups, paper),
+        notes=notes_on(groups),
+        sentences=tables.sentences(groups),
+        pictures=pictures,
+        facts=_what_ran(rows, facts or {}),
+        command=command,
+        config_yaml=config_yaml,
+    )
+
+
+def write_pages(
+    folder: Path,
+    *,
+    title: str,
+    table: tuple[Sequence[str], formats.Lines],
+    notes: Sequence[str],
+    sentences: Sequence[str],
+    pictures: Sequence[Picture],
+    facts: Mapping[str, str],
+    command: str,
+    config_yaml: str,
+) -> Path:
+    """Writes results.md and index.html, which say the same; the pictures lie in ``folder`` already.
+
+    Returns:
+        The path of ``index.html``.
+    """
+    lines = [f"# {title}", "", formats.markdown(*table)]
+    lines += [line for note in notes for line in (f"*{note}*", "")]
+    lines += [*(f"- {sentence}" for sentence in sentences), "", "## What ran", "", "```sh", command, "```", ""]
+    lines += [f"- {name}: {text}" for name, text in facts.items()]
     lines += [
         "- every student: [results.csv](results.csv)",
+        "- the table for LaTeX: [results.tex](results.tex)",
         "- all on one page: [index.html](index.html)",
         "",
     ]
@@ -85,14 +113,13 @@ def write_report(
         place = picture.path.relative_to(folder).as_posix()
         lines += [f"## {picture.heading}", "", f"![{picture.heading}]({place})", "", picture.caption, ""]
     atomic_write(folder / "results.md", "\n".join(lines))
-    head, cells = tables.cells(groups, paper)
     page = webpage.render(
         title=title,
-        table=(head, cells),
+        table=table,
         notes=notes,
-        sentences=said,
+        sentences=sentences,
         pictures=[(picture.heading, picture.caption, picture.path) for picture in pictures],
-        facts=what_ran,
+        facts=facts,
         command=command,
         config_yaml=config_yaml,
     )
@@ -118,6 +145,8 @@ def _draw(
         some = f" {sheets.MAX_CLASSES} of {classes} classes." if classes > sheets.MAX_CLASSES else ""
         caption = f"{len(pixels):,} images as exported; a row is a class, at most ten images of each.{some}"
         pictures.append(Picture(path, f"Images: {tables.NAMES.get(method, method)}", caption))
+    if len(images) > 1 and (path := _method_sheet(images, class_names, folder / "methods.png")):
+        pictures.append(Picture(path, "The methods side by side", METHODS_CAPTION))
     sources = [curves] if isinstance(curves, Path) else list(curves)
     if path := figures.curves([source for source in sources if source.is_file()], folder / "curves.png"):
         pictures.append(Picture(path, "Synthesis", "Both terms of the objective (Eq. 7) over the iterations."))
@@ -126,7 +155,23 @@ def _draw(
     return pictures
 
 
-def _notes(groups: Sequence[tables.Group]) -> list[str]:
+def _method_sheet(
+    images: Mapping[str, tuple[np.ndarray, np.ndarray]], class_names: Sequence[str], path: Path
+) -> Path | None:
+    common = sorted(set.intersection(*(set(labels.tolist()) for _, labels in images.values())))
+    if not common:
+        return None
+    chosen = sheets.classes_to_compare(common, len(images))
+    shown = {
+        tables.SHORT.get(method, method): {label: list(pixels[labels == label]) for label in chosen}
+        for method, (pixels, labels) in sorted(images.items(), key=lambda item: tables.place_of(item[0]))
+    }
+    sheets.method_sheet(shown, class_names, path)
+    return path
+
+
+def notes_on(groups: Sequence[tables.Group]) -> list[str]:
+    """What has to be known to read the table."""
     notes = []
     if groups:
         notes.append("Top-1 on the real test set after the last epoch: mean ± sample standard deviation over seeds.")
@@ -138,6 +183,8 @@ def _notes(groups: Sequence[tables.Group]) -> list[str]:
 
 
 def _what_ran(rows: Sequence[Result], facts: Mapping[str, Any]) -> dict[str, str]:
+    from teddy.runtime.progress import duration  # imports torch, which a report on several runs does without
+
     shown = {}
     for name, value in facts.items():
         if name == "seconds":
@@ -153,13 +200,3 @@ def _what_ran(rows: Sequence[Result], facts: Mapping[str, Any]) -> dict[str, str
     if peak := max((row.peak_memory_mb for row in rows), default=0):
         shown["peak memory of a student"] = f"{peak:,.0f} MB"
     return shown
-
-
-def _csv(rows: Sequence[Result]) -> str:
-    text = io.StringIO()
-    names = [field.name for field in dataclasses.fields(Result)]
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({**dataclasses.asdict(row), "fingerprints": json.dumps(row.fingerprints, sort_keys=True)})
-    return text.getvalue()

@@ -4,7 +4,7 @@ smoothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from PIL import Image, ImageFont
 
 MAX_CLASSES = 20
+METHOD_CLASSES, METHOD_ROWS = 6, 18
 INK, FAINT = (34, 34, 34), (110, 110, 110)
 GAP = 4
 MARGIN = 16
-FONT_PX = 17
+FONT_PX, LARGE_PX = 17, 25
 _CELL_AIM, _CELL_MAX = 112, 160
 
 
@@ -31,6 +32,7 @@ class Grid:
         scale: how many sheet pixels one image pixel takes on each axis; 0 where a large image is shrunk
             instead.
         left, top: the upper left corner of cell (0, 0).
+        block, space: after so many rows, so many more pixels are left free (0: never).
     """
 
     rows: int
@@ -39,10 +41,13 @@ class Grid:
     scale: int
     left: int
     top: int
+    block: int = 0
+    space: int = 0
 
     def corner(self, row: int, column: int) -> tuple[int, int]:
         """The (x, y) of a cell's upper left pixel."""
-        return self.left + column * (self.cell + GAP), self.top + row * (self.cell + GAP)
+        spaces = row // self.block if self.block else 0
+        return self.left + column * (self.cell + GAP), self.top + row * (self.cell + GAP) + spaces * self.space
 
     @property
     def size(self) -> tuple[int, int]:
@@ -80,9 +85,7 @@ def image_sheet(
         The geometry of the sheet that was written to ``path``.
     """
     images, labels = np.asarray(images), np.asarray(labels)
-    classes = np.unique(labels)
-    if len(classes) > MAX_CLASSES:
-        classes = np.sort(np.random.default_rng(seed).choice(classes, MAX_CLASSES, replace=False))
+    classes = choose(np.unique(labels), MAX_CLASSES, seed)
     rows = [list(images[labels == label][:columns_per_class]) for label in classes]
     return _draw(rows, [class_names[label] for label in classes], [], path, title)
 
@@ -105,19 +108,88 @@ def iteration_sheet(
     return _draw(rows, list(row_names[:count]), [f"{iteration:,}" for iteration, _ in snapshots], path, title)
 
 
-def _draw(rows: list[list[np.ndarray]], row_names: list[str], column_names: list[str], path: Path, title: str) -> Grid:
+def choose(classes: Sequence[int] | np.ndarray, most: int, seed: int = 0) -> list[int]:
+    """At most so many classes, drawn by the seed, in their order."""
+    some = np.asarray(classes)
+    if len(some) > most:
+        some = np.sort(np.random.default_rng(seed).choice(some, most, replace=False))
+    return [int(label) for label in some]
+
+
+def method_sheet(
+    images: Mapping[str, Mapping[int, Sequence[np.ndarray]]], class_names: Sequence[str], path: Path, columns: int = 10
+) -> Grid:
+    """Draws methods one below the other, class by class, as the paper's Fig. 4, 6 and 7 do.
+
+    Args:
+        images: by method, and by class index, images uint8 (C, H, W); a class is drawn if some method has it.
+        columns: at most so many images of each class, in their order.
+
+    Returns:
+        The geometry of the sheet; row ``n`` is the method ``n % len(images)``.
+    """
+    labels = sorted({label for some in images.values() for label in some})
+    rows = [list(some.get(label, ()))[:columns] for label in labels for some in images.values()]
+    headings = [class_names[label] if label < len(class_names) else str(label) for label in labels]
+    return _draw(rows, list(images) * len(labels), [], path, "", headings)
+
+
+def classes_to_compare(classes: Sequence[int] | np.ndarray, methods: int, seed: int = 0) -> list[int]:
+    """A few classes for :func:`method_sheet`, fewer where there are many methods, drawn by the seed."""
+    return choose(classes, max(2, min(METHOD_CLASSES, METHOD_ROWS // methods)), seed)
+
+
+def read_folder(folder: Path, classes: Sequence[int], columns: int = 10) -> dict[int, list[np.ndarray]]:
+    """The first images of some classes, uint8 (3, H, W), from a folder of PNG files by class.
+
+    Args:
+        classes: indices of the folder's subfolders in the order of their names.
+    """
+    from PIL import Image
+
+    places = class_folders(folder)
+    found: dict[int, list[np.ndarray]] = {}
+    for label in classes:
+        for file in sorted(places[label].glob("*.png"))[:columns] if label < len(places) else ():
+            with Image.open(file) as image:
+                found.setdefault(label, []).append(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+    return found
+
+
+def class_folders(folder: Path) -> list[Path]:
+    """The subfolders of an image folder, whose sorted order is the order of class indices; none if it is not there."""
+    return sorted(child for child in folder.iterdir() if child.is_dir()) if folder.is_dir() else []
+
+
+def _draw(
+    rows: list[list[np.ndarray]],
+    row_names: list[str],
+    column_names: list[str],
+    path: Path,
+    title: str,
+    headings: Sequence[str] = (),
+) -> Grid:
+    """Draws images in rows.
+
+    Args:
+        headings: names of equal blocks of rows, each written above its block, at the left.
+    """
     from PIL import Image, ImageDraw
 
-    font, bold = _font(), _font(bold=True)
-    names = [_fit(name.replace("_", " "), font, 200) for name in row_names]
-    cell, scale = cell_size(rows[0][0].shape[-1])
+    px = LARGE_PX if headings else FONT_PX
+    font, bold = _font(px), _font(px, bold=True)
+    names = [name.replace("_", " ") for name in row_names]
+    names = [_wrap(name, font, 9 * px) if headings else _fit(name, font, 200) for name in names]
+    cell, scale = cell_size(next(row[0] for row in rows if row).shape[-1])
     grid = Grid(
         rows=len(rows),
         columns=max(len(row) for row in rows),
         cell=cell,
         scale=scale,
-        left=MARGIN + (round(max(map(font.getlength, names))) + 12 if names else 0),
-        top=MARGIN + (FONT_PX + 14 if title else 0) + (FONT_PX + 8 if column_names else 0),
+        left=MARGIN + (round(max(map(font.getlength, "\n".join(names).split("\n")))) + 12 if names else 0),
+        top=MARGIN + (px + 14 if title else 0) + (px + 8 if column_names or headings else 0),
+        block=len(rows) // len(headings) if headings else 0,
+        space=px + 22 if headings else 0,
     )
     if title:
         title = _fit(title, bold, grid.size[0] - 2 * MARGIN)
@@ -128,10 +200,14 @@ def _draw(rows: list[list[np.ndarray]], row_names: list[str], column_names: list
     for column, name in enumerate(column_names):
         x, y = grid.corner(0, column)
         pen.text((x + cell // 2, y - 8), _fit(name, font, cell), FAINT, font, anchor="ms")
+    for index, name in enumerate(headings):
+        _, y = grid.corner(index * grid.block, 0)
+        name = _fit(name.replace("_", " "), bold, grid.size[0] - 2 * MARGIN)
+        pen.text((MARGIN, y - 8), name, INK, bold, anchor="ls")
     for index, row in enumerate(rows):
         if names:
             x, y = grid.corner(index, 0)
-            pen.text((x - 12, y + cell // 2), names[index], INK, font, anchor="rm")
+            pen.text((x - 12, y + cell // 2), names[index], INK, font, anchor="rm", align="right")
         for column, image in enumerate(row):
             sheet.paste(_shown(image, cell, scale), grid.corner(index, column))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -149,12 +225,12 @@ def _shown(image: np.ndarray, cell: int, scale: int) -> Image.Image:
     return Image.fromarray(pixels).resize((cell, cell), Image.Resampling.NEAREST if scale else Image.Resampling.LANCZOS)
 
 
-def _font(bold: bool = False) -> ImageFont.FreeTypeFont:
+def _font(px: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     from matplotlib import font_manager
     from PIL import ImageFont
 
     family = font_manager.FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
-    return ImageFont.truetype(font_manager.findfont(family), FONT_PX)
+    return ImageFont.truetype(font_manager.findfont(family), px)
 
 
 def _fit(text: str, font: Any, width: int) -> str:
@@ -164,3 +240,16 @@ def _fit(text: str, font: Any, width: int) -> str:
     while text and font.getlength(text + "…") > width:
         text = text[:-1]
     return text.rstrip(" ,") + "…"
+
+
+def _wrap(text: str, font: Any, width: int, most: int = 3) -> str:
+    """Text in at most so many lines, each at most ``width`` pixels wide."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    kept = [*lines[: most - 1], " ".join(lines[most - 1 :])]
+    return "\n".join(_fit(line, font, width) for line in kept if line)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from teddy.report.tables import OURS, is_number
+from teddy.report import formats
+from teddy.report.tables import OURS
 
 CSS = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 60rem; margin: 0 auto;
@@ -69,7 +70,7 @@ def render(
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    kinds = [' class="number"' if is_number(name) else "" for name in head]
+    kinds = [' class="number"' if number else "" for number in formats.numeric(head, rows)]
     heads = "".join(f"<th{kind}>{escape(name)}</th>" for name, kind in zip(head, kinds, strict=True))
     lines = []
     for row in rows:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import re
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers.logger import Logger
 
@@ -19,6 +22,10 @@ from teddy.runtime.curves import CurveFile
 from teddy.runtime.wandb_mode import choose_mode
 
 log = logging.getLogger("teddy")
+
+GRID_COLUMNS = 10
+LONG_FACT = 4000
+"""Characters of JSON beyond which a fact stays out of an artifact's metadata, such as the loss curves of all blocks."""
 
 
 class RunLog:
@@ -35,15 +42,17 @@ class RunLog:
         self.folder = folder
         self._run = wandb_run
         self._curves: dict[str, CurveFile] = {}
+        self._artifacts: dict[str, str] = {}
 
-    def stage(self, name: str) -> StageLogger:
+    def stage(self, name: str, first_step: int = 0) -> StageLogger:
         """A Lightning logger for one fit.
 
         Args:
             name: a stage, or a fit within a stage such as ``evaluation/resnet18/seed0``; each name has its
                 own CSV file and its own x-axis, so the students of one run do not write over each other.
+            first_step: steps that an earlier, interrupted run did of this fit; Lightning counts from 0 again.
         """
-        return StageLogger(self, name)
+        return StageLogger(self, name, first_step)
 
     @rank_zero_only
     def scalars(self, stage: str, step: int, metrics: Mapping[str, Any]) -> None:
@@ -57,9 +66,9 @@ class RunLog:
             self._curves[stage] = self._open_curve(stage)
         self._curves[stage].append(step, values)
         if self._run is not None:
-            prefix = stage.split("/")[0] + "/"
-            renamed = {f"{stage}/{name.removeprefix(prefix)}": value for name, value in values.items()}
-            self._run.log({**renamed, names.step_of(stage): step})
+            self._run.log(
+                {names.in_fit(stage, name): value for name, value in values.items()} | {names.step_of(stage): step}
+            )
 
     def _open_curve(self, stage: str) -> CurveFile:
         if self._run is not None:
@@ -82,6 +91,18 @@ class RunLog:
             self._run.log({key: wandb.Image(str(path), caption=caption)})
 
     @rank_zero_only
+    def picture(self, stage: str, step: int, key: str, images: torch.Tensor, caption: str = "") -> None:
+        """Shows images, uint8 (n, C, H, W), as one grid at a step of a stage; nothing is written without W&B."""
+        if self._run is None:
+            return
+        import wandb
+        from torchvision.utils import make_grid
+
+        grid = make_grid(images, nrow=GRID_COLUMNS, pad_value=255).permute(1, 2, 0).numpy()
+        picture = wandb.Image(grid, caption=caption)
+        self._run.log({names.in_fit(stage, key): picture, names.step_of(stage): step})
+
+    @rank_zero_only
     def summary(self, values: Mapping[str, Any]) -> None:
         """Notes final numbers, in W&B's summary and in ``summary.json``."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -99,18 +120,52 @@ class RunLog:
             self._run.log({key: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
 
     @rank_zero_only
-    def artifact(self, name: str, type: str, folder: Path, metadata: Mapping[str, Any]) -> None:
-        """Hands a finished folder to W&B, for the lineage pool → images → labels → students."""
+    def artifact(
+        self,
+        name: str,
+        type: str,
+        files: Path | Sequence[Path] | None,
+        metadata: Mapping[str, Any],
+        parents: Sequence[str] = (),
+        made: bool = True,
+    ) -> None:
+        """Hands finished work to W&B, for the lineage pool → images → labels → students.
+
+        What this run made becomes its output, what it found in the store its input; so W&B's graph leads from the run that
+        trained a pool to the runs that used it. Steps within one run have no edges there: they stand in the metadata under
+        ``parents``. The same work is the same version, because ``artifact.json`` and an alias hold its fingerprint.
+
+        Args:
+            type: ``teachers``, ``synset`` or ``labels``.
+            files: a folder, single files, or None to leave the files in the store and hand over the facts alone.
+            metadata: facts, among them ``fingerprint``; long ones are left out.
+            parents: names of the artifacts it was made from, handed over before.
+            made: by this run, as opposed to found in the store.
+        """
+        name = _artifact_name(name)
+        self._artifacts[name] = fingerprint = str(metadata["fingerprint"])
         if self._run is None:
             return
         import wandb
 
-        artifact = wandb.Artifact(re.sub(r"[^\w.-]", "-", name), type, metadata=dict(metadata))
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and not path.name.startswith("."):
-                # "immutable": finished work never changes, so W&B need not copy it before uploading.
-                artifact.add_file(str(path), path.relative_to(folder).as_posix(), policy="immutable")
-        self._run.log_artifact(artifact)
+        lineage = {parent: self._artifacts[parent] for parent in map(_artifact_name, parents)}
+        facts = {key: value for key, value in metadata.items() if len(json.dumps(value, default=str)) <= LONG_FACT}
+        artifact = wandb.Artifact(name, type, metadata={**facts, "parents": lineage})
+        note = Path(self._run.dir).parent / "artifacts" / f"{name}.json"
+        note.parent.mkdir(exist_ok=True)
+        write_json(note, {"name": name, "type": type, "fingerprint": fingerprint, "parents": lineage})
+        # "immutable": finished work never changes, so W&B need not copy it before uploading.
+        artifact.add_file(str(note), "artifact.json", policy="immutable")
+        for path, inside in _files(files):
+            artifact.add_file(str(path), inside, policy="immutable")
+        if made:
+            self._run.log_artifact(artifact, aliases=[fingerprint])
+            return
+        try:
+            # This is what use_artifact does with a new artifact, but use_artifact refuses to do it offline.
+            self._run._log_artifact(artifact, aliases=[fingerprint], is_user_created=True, use_after_commit=True)
+        except (AttributeError, TypeError):  # another version of W&B; as an output it is shown as well
+            self._run.log_artifact(artifact, aliases=[fingerprint])
 
     @rank_zero_only
     def finish(self, exit_code: int = 0) -> None:
@@ -124,12 +179,27 @@ class RunLog:
             log.warning("W&B could not close its run (%s); the curves in %s are complete.", error, self.folder)
 
 
-class StageLogger(Logger):
-    """Lightning's view of a :class:`RunLog`."""
+def _artifact_name(name: str) -> str:
+    return re.sub(r"[^\w.-]", "-", name)
 
-    def __init__(self, run_log: RunLog, name: str) -> None:
+
+def _files(files: Path | Sequence[Path] | None) -> list[tuple[Path, str]]:
+    """Files and their names in an artifact; hidden ones are no part of finished work."""
+    if files is None:
+        return []
+    if isinstance(files, Path):
+        folder, found = files, [path for path in sorted(files.rglob("*")) if path.is_file()]
+    else:
+        folder, found = Path(os.path.commonpath([path.parent for path in files])), sorted(files)
+    return [(path, path.relative_to(folder).as_posix()) for path in found if not path.name.startswith(".")]
+
+
+class StageLogger(Logger):
+    """Lightning's view of a :class:`RunLog`; steps are counted from ``first_step`` on."""
+
+    def __init__(self, run_log: RunLog, name: str, first_step: int = 0) -> None:
         super().__init__()
-        self._run_log, self._name = run_log, name
+        self._run_log, self._name, self._first_step = run_log, name, first_step
 
     @property
     def name(self) -> str:
@@ -144,7 +214,13 @@ class StageLogger(Logger):
         return str(self._run_log.folder)
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        self._run_log.scalars(self._name, step or 0, metrics)
+        # Lightning adds an epoch that counts from 0 where the fit was resumed; who needs epochs logs them.
+        values = {name: value for name, value in metrics.items() if name != "epoch"}
+        self._run_log.scalars(self._name, self._first_step + (step or 0), values)
+
+    def log_image(self, key: str, images: torch.Tensor, step: int, caption: str = "") -> None:
+        """Shows images, uint8 (n, C, H, W), at a step of the fit."""
+        self._run_log.picture(self._name, self._first_step + step, key, images, caption)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Nothing to do: the whole resolved config is logged when the run is opened."""

@@ -12,6 +12,7 @@ from torch import nn
 
 from teddy.config.errors import StageFailed
 from teddy.runtime import metrics
+from teddy.runtime.loggers import StageLogger
 from teddy.runtime.resume import load_tensors, optimizer_tensors, restore_optimizer, save_tensors
 from teddy.synthesis.blocks import TEACHER_POLICIES, Block
 from teddy.synthesis.initial import INITIAL
@@ -167,15 +168,21 @@ class PixelSynthesis(L.LightningModule):
         self.history.append([self.iteration, *values])
         if self.trainer.logger is not None:
             names = (metrics.SYNTHESIS_LOSS, metrics.SYNTHESIS_LOSS_CE, metrics.SYNTHESIS_LOSS_BN)
-            step = self.current_epoch * self.job.iterations + self.iteration
+            step = self.block.index * self.job.iterations + self.iteration
             where = {"synthesis/block": self.block.index, "synthesis/iteration": self.iteration}
             self.trainer.logger.log_metrics({**dict(zip(names, values, strict=True)), **where}, step=step)
 
     def _save_frame(self) -> None:
         folder = self.folder / "frames"
         folder.mkdir(exist_ok=True)
-        # The first image of as many classes as fit, so that the picture shows them side by side.
-        firsts = [i for i, slot in enumerate(self.block.slots) if slot == self.block.slots[0]][:SHEET_IMAGES]
+        # The first image of as many classes as fit, by class, so that the pictures of all runs can be compared.
+        firsts = [i for i, slot in enumerate(self.block.slots) if slot == self.block.slots[0]]
+        firsts = sorted(firsts, key=lambda i: self.block.classes[i])[:SHEET_IMAGES]
         images = self.job.pool.spec.denormalise(self.pixels.detach()[firsts]).cpu()
-        notes = {"iteration": self.iteration, "classes": [self.block.classes[i] for i in firsts]}
+        classes = [self.block.classes[i] for i in firsts]
+        notes = {"iteration": self.iteration, "classes": classes}
         save_tensors(folder / f"{self.iteration:06d}.safetensors", {"images": images}, notes)
+        if isinstance(self.trainer.logger, StageLogger):
+            names = ", ".join(self.job.pool.spec.class_names[label] for label in classes)
+            caption = f"iteration {self.iteration}: {names}"
+            self.trainer.logger.log_image(metrics.SYNTHESIS_IMAGES, images, self.iteration, caption)

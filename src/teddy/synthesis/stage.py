@@ -15,6 +15,7 @@ from teddy.data.dataset import RealDataset
 from teddy.data.distilled import export_images, load_distilled
 from teddy.data.images import TensorImages
 from teddy.data.spec import DatasetSpec
+from teddy.runtime.memory import PeakMemory
 from teddy.runtime.precision import Compute
 from teddy.runtime.resume import load_tensors
 from teddy.synthesis.initial import random_images
@@ -57,6 +58,11 @@ class ImageFolderArtifact:
         """How long the making took, over all runs that had a part in it."""
         return float(self.artifact.facts["seconds"])
 
+    @property
+    def peak_memory_mb(self) -> float | None:
+        """Peak memory of the optimisation in MB; of its last part, where a killed run had done the first."""
+        return self.artifact.facts.get("peak_memory_mb")
+
     @cached_property
     def images(self) -> TensorImages:
         """The exported 8-bit images, in the order of classes and slots."""
@@ -82,12 +88,15 @@ def distil(store: ArtifactStore, job: SynthesisJob, compute: Compute, logger: Lo
     """
 
     def build(folder: Path) -> dict[str, Any]:
+        memory = PeakMemory(compute.accelerator)
         optimise_blocks(job, folder, compute, logger)
+        # Processes that were started for several devices have their own memory, which is not seen from here.
+        peak = {"peak_memory_mb": memory.megabytes()} if compute.devices == 1 else {}
         files = [block_file(folder, block) for block in job.blocks()]
         parts = [load_tensors(path) for path in files]
         images, labels = _in_class_order([tensors for tensors, _ in parts])
         export_images(folder / IMAGES, images, labels, job.pool.spec)
-        return {"method": "distilled", "ipc": job.ipc, "history": [notes["history"] for _, notes in parts]}
+        return {"method": "distilled", "ipc": job.ipc, "history": [notes["history"] for _, notes in parts], **peak}
 
     artifact = store.produce("images", job.content(compute.precision), build)
     return ImageFolderArtifact(artifact, job.pool.spec)
