@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-all check format bench wheel clean lock
+.PHONY: help install quickstart test test-all check format bench experiments wheel clean lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ format: $(STAMP) ## repair what ruff can repair, and format
 
 bench: $(STAMP) ## run the benchmarks
 	@if [ -d benchmarks ]; then $(BIN)/python -m benchmarks; else echo "There are no benchmarks in this checkout yet."; fi
+
+experiments: $(STAMP) ## repeat the records in experiments/, or one of them: NAME=figure3a WORDS="dataset.root=..."
+	$(BIN)/python scripts/experiments.py $(NAME) -- $(WORDS)
 
 # Always through the sdist: a wheel built straight from the checkout would also pack files that git ignores.
 wheel: $(STAMP) ## build dist/*.tar.gz and, from it, dist/*.whl

@@ -116,6 +116,11 @@ def test_a_post_pool_is_one_word_away_from_a_prior_pool(name):
     assert config.pool.training == composed(f"+experiment={name}").pool.training
 
 
+@pytest.mark.parametrize("name", names("launch"))
+def test_every_launcher_takes_the_jobs_of_a_sweep(name):
+    assert len(jobs("+experiment=mini", "+sweep=ipc", f"+launch={name}")) == 3
+
+
 def test_every_file_says_what_it_is_for():
     silent = [str(path) for path in CONF.rglob("*.yaml") if "hydra" not in path.parts and "#" not in path.read_text()]
     assert not silent

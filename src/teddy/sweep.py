@@ -12,12 +12,22 @@ class SweepReport(Callback):
     """Hydra calls this in the process that was started by the user, whichever launcher ran the jobs."""
 
     def on_multirun_end(self, config: Any, **kwargs: Any) -> None:
-        """Writes the sweep's report from what its jobs have left in their folders."""
-        from teddy.report.sweep_page import write_sweep_report
+        """Shows the sweep's table and writes its report, from what the jobs have left in their folders."""
+        from rich.console import Console
+
+        from teddy.config.errors import BadInput
+        from teddy.report.runs import read_runs
+        from teddy.report.sweep import collect, rich_table
+        from teddy.report.sweep_page import sentences, write
 
         folder = Path(config.hydra.sweep.dir)
-        jobs = sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
-        finished = [path for path in jobs if (path / "results.jsonl").is_file()]
-        if finished:
-            page = write_sweep_report(finished, folder, title=f"{config.name}: {len(finished)} of {len(jobs)} jobs")
-            print(f"Sweep:  {page}")
+        try:
+            sweep = collect(read_runs([folder]))
+        except BadInput:  # no job has come to a result, and each has said why
+            return
+        page = write(sweep, [folder], folder, title=f"{config.name}, {len(sweep.runs)} runs")
+        console = Console()
+        console.print(rich_table(sweep, title=config.name))
+        for line in sentences(sweep):
+            console.print(line)
+        console.print(f"Sweep:  {page}", soft_wrap=True)

@@ -69,7 +69,8 @@ def test_a_failed_job_is_named_and_the_others_are_in_the_table(desk):
     assert "teacher training diverged" in done.sentence
     assert (done.folder / "results.md").is_file()
     assert {row["run"] for row in students(done.folder)} == {"0"}
-    assert "1 of 2 jobs" in (done.folder / "results.md").read_text()
+    assert "1 has no results and is left out" in (done.folder / "results.md").read_text()
+    assert "Sweep:" in done.out
 
 
 @pytest.mark.parametrize(

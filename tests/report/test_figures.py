@@ -104,6 +104,13 @@ def test_more_protocols_make_a_wider_figure(tmp_path):
     assert wide[1] == narrow[1] == 4 * DPI
 
 
+def test_many_panels_stand_in_rows_of_two(tmp_path):
+    rows = [row for protocol in "abcde" for row in results({"teddy": 80.0}, protocol=protocol)]
+    width, height = Image.open(accuracy_bars(group(rows), tmp_path / "b.png")).size
+    assert height == 3 * 4 * DPI
+    assert width < 8 * DPI
+
+
 def test_a_method_keeps_its_colour_where_its_pool_is_called_otherwise(tmp_path):
     rows = results({"teddy": 80.0, "random": 40.0})
     rows += [replace(row, protocol="hard_label", pool="none") for row in results({"random": 40.0})]

@@ -46,8 +46,17 @@ class FineTuning(TeacherTraining):
     """Teacher training for a number of steps, which may end within an epoch."""
 
     def __init__(self, network: nn.Module, plan: FineTune, steps: int, seed: int) -> None:
-        numbers = dict(lr=plan.lr, momentum=plan.momentum, weight_decay=plan.weight_decay, batch_size=plan.batch_size)
-        constant = Recipe(epochs=1, schedule="constant", step_size=1, gamma=1.0, warmup_epochs=0, **numbers)  # type: ignore[arg-type]
+        constant = Recipe(
+            epochs=1,
+            lr=plan.lr,
+            momentum=plan.momentum,
+            weight_decay=plan.weight_decay,
+            batch_size=plan.batch_size,
+            schedule="constant",
+            step_size=1,
+            gamma=1.0,
+            warmup_epochs=0,
+        )
         super().__init__(network, constant, seed)
         self.plan, self.steps = plan, steps
 

@@ -193,8 +193,10 @@ def accuracy_bars(groups: Sequence[Group], path: Path) -> Path | None:
     places = [list(dict.fromkeys((item.student, item.ipc) for item in inside)) for inside in panels.values()]
     sizes = [0.55 * len(place) * len(bars) for place in places]
     widths = [max(2.6, 0.095 * len(title), size) for title, size in zip(panels, sizes, strict=True)]
-    width = max(4.8, 0.8 + sum(widths))
-    with chart(path, width, 4.0, len(panels), sharey=True, width_ratios=widths) as axes:
+    across = len(panels) if len(panels) <= 3 else 2  # more would be too small to read on a phone
+    ratios = [max(widths[column::across]) for column in range(across)]
+    size = max(4.8, 0.8 + sum(ratios)), 4.0 * -(-len(panels) // across)
+    with chart(path, *size, len(panels), across, sharey=True, width_ratios=ratios) as axes:
         for axis, (title, inside), place in zip(axes, panels.items(), places, strict=True):
             for item in inside:
                 lane = bars.index(lane_of(item))
@@ -207,7 +209,8 @@ def accuracy_bars(groups: Sequence[Group], path: Path) -> Path | None:
             axis.tick_params(axis="x", length=0)
             axis.set_title(title)
             axis.margins(y=0.1)
-        axes[0].set_ylabel("top-1 accuracy (%)")
+        for axis in axes[::across]:
+            axis.set_ylabel("top-1 accuracy (%)")
         legend_below(axes[0], [Patch(color=colours[bar], label=names[bar]) for bar in bars])
     return path
 

@@ -112,7 +112,7 @@ def collect(runs: Sequence[Run]) -> Sweep:
     rows = [row for some in alike.values() for row in _merge(keys, some, list(places))]
     groups = [row.group for row in rows]
     for index, row in enumerate(rows):
-        if row.against is None:  # the only random baseline may come from another run
+        if row.against is None and row.group.method != tables.BASELINE:  # the only baseline may come from another run
             rows[index] = dataclasses.replace(row, against=tables.against_random(row.group, groups))
     sweep = Sweep(list(runs), values, rows)
     rows.sort(key=lambda row: _order(sweep, row))
