@@ -32,7 +32,7 @@ def teddy(empty, monkeypatch, capsys):
     Only a command that passes every check reaches ``started``, which stands where Hydra would begin the run.
     """
     started: list[list[str]] = []
-    monkeypatch.setattr(cli, "_hydra_main", lambda: started.append(sys.argv[1:]))
+    monkeypatch.setattr(cli, "_hydra_main", lambda typed: started.append(sys.argv[1:]))
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     monkeypatch.delenv("TEDDY_TRACEBACK", raising=False)
 
@@ -140,7 +140,7 @@ def test_version(teddy):
     ids=lambda value: type(value).__name__,
 )
 def test_exit_codes_of_a_run_that_ends_badly(teddy, monkeypatch, error, code, said):
-    def fail() -> None:
+    def fail(typed: list[str]) -> None:
         raise error
 
     monkeypatch.setattr(cli, "_hydra_main", fail)

@@ -73,7 +73,10 @@ def _hydra_main(typed: list[str]) -> None:
         from teddy.pipeline import run  # imports torch: as late as can be
 
         try:
-            run(config, Path(HydraConfig.get().runtime.output_dir), command=typed)
+            hydra_config = HydraConfig.get()
+            job_number = f"-{hydra_config.job.num}" if str(hydra_config.mode).endswith("MULTIRUN") else ""
+            title = f"{config.name}-s{config.seed}{job_number}"
+            run(config, Path(hydra_config.runtime.output_dir), typed, title)
         except (BadInput, StageFailed) as error:
             if os.getpid() != home:  # a launcher's worker: only an exception finds its way back
                 raise

@@ -40,8 +40,12 @@ STAGE_OF_KIND = {
 _log = logging.getLogger("teddy")
 
 
-def run(config: TeddyConfig, folder: Path, command: list[str]) -> None:
+def run(config: TeddyConfig, folder: Path, command: list[str], title: str) -> None:
     """Runs one invocation and writes its records to ``folder``.
+
+    Args:
+        command: the words that repeat it.
+        title: tells it from other invocations in a dashboard.
 
     Raises:
         BadInput: something the user gave cannot be used.
@@ -63,7 +67,7 @@ def run(config: TeddyConfig, folder: Path, command: list[str]) -> None:
         config.logger.mode,
         project=config.logger.project,
         entity=config.logger.entity,
-        name=f"{config.name}-s{config.seed}",
+        name=title,
         group=config.name,
         job_type="+".join(config.stages),
         tags=[config.dataset.name, f"ipc{config.synthesis.ipc}", config.pool.label],

@@ -47,7 +47,7 @@ def test_each_teacher_gets_its_divergence_from_the_student(tmp_path):
     measure = Divergence(teachers, images, {"heldout": "x"}, compute)
     found = measure(student)
 
-    student.eval()
+    student.eval().requires_grad_(False)
     inputs = SPEC.normalise(images().images)
     mine = Categorical(logits=student(inputs))
     expected = [float(kl_divergence(mine, Categorical(logits=teachers.load(i)(inputs))).mean()) for i in range(3)]

@@ -43,10 +43,13 @@ def test_a_baseline_sees_no_more_teachers_than_its_pool_has(config):
     dataset = assembly.dataset_of(node)
     job = assembly.synthesis_job(node, pool_of(5, dataset.spec), dataset)
     converged = node.baselines["converged"]
-    assert assembly.baseline_job(job, converged, pool_of(1)).teachers_per_block == 1
+    assert assembly.method_job(job, converged, pool_of(1)).teachers_per_block == 1
     converged.teachers_per_block = None
-    assert assembly.baseline_job(job, converged, pool_of(2)).teachers_per_block == 2
-    assert assembly.baseline_job(job, converged, pool_of(5)).teachers_per_block == 3
+    assert assembly.method_job(job, converged, pool_of(2)).teachers_per_block == 2
+    assert assembly.method_job(job, converged, pool_of(5)).teachers_per_block == 3
+    assert assembly.method_job(job, converged, pool_of(5)).iterations == job.iterations
+    converged.iterations = 4
+    assert assembly.method_job(job, converged, pool_of(5)).iterations == 4
 
 
 def test_students_are_protocols_times_networks_times_seeds(config):
@@ -60,6 +63,7 @@ def test_students_are_protocols_times_networks_times_seeds(config):
 
     class Images:
         images = spec = None
+        fingerprint = "abc"
 
     students = assembly.students(node, Images(), soft)
     assert [(one.protocol_name, one.network, one.seed, one.labels.kind) for one in students] == [
