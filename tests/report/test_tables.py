@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from teddy.report.ledger import Result
-from teddy.report.tables import NAMES, baseline_of, best, group, latex, markdown, rich_table, sentences
+from teddy.report.tables import NAMES, baseline_of, best, difference, group, latex, markdown, rich_table, sentences
 
 
 def students(method, top1, **changes):
@@ -202,3 +202,7 @@ def test_markdown_rows_have_as_many_cells_as_the_head():
     lines = markdown(group(students("a|b", [1.0]) + students("teddy", [1.0]))).splitlines()
     counts = [line.replace("\\|", "").count("|") for line in lines]
     assert all(one == other for one, other in pairwise(counts))
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_minus():
+    assert [difference(points) for points in (-0.04, 0.04, -0.06, 1.24)] == ["+0.0", "+0.0", "-0.1", "+1.2"]

@@ -181,7 +181,7 @@ def cells(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
         item = row.group
         line = [item.dataset] * datasets + [item.method, *(said(sweep, row, key) for key in keys)] + [item.pool] * pools
         line += [item.labels, item.protocol, item.student, str(item.ipc), item.seeds(), item.accuracy()]
-        line.append("" if row.against is None else f"{row.against:+.1f}")
+        line.append("" if row.against is None else tables.difference(row.against))
         line.append("" if row.published is None else tables.with_spread(*row.published))
         lines.append(line)
     return head, lines

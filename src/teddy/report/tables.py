@@ -167,7 +167,7 @@ def cells(groups: Sequence[Group], paper: Published) -> tuple[list[str], list[li
         line = [item.dataset] * several_datasets + [item.method] + [item.pool] * pools
         line += [item.labels, item.protocol, item.student, str(item.ipc), item.seeds(), item.accuracy()]
         gain = against_random(item, groups)
-        line.append("" if gain is None else f"{gain:+.1f}")
+        line.append("" if gain is None else difference(gain))
         line.append(item.paper(paper) or "")
         lines.append(line)
     return head, lines
@@ -177,6 +177,11 @@ def against_random(item: Group, groups: Sequence[Group]) -> float | None:
     """Points above random real images; None for those themselves and without them."""
     random = baseline_of(item, groups)
     return None if random is None or random is item else item.mean - random.mean
+
+
+def difference(points: float) -> str:
+    """A signed number of points; what rounds to nothing is ``+0.0`` from either side."""
+    return f"{round(points, 1) + 0.0:+.1f}"
 
 
 def best(groups: Sequence[Group]) -> set[int]:
