@@ -101,6 +101,16 @@ def test_tiny_imagenet_to_one_image_per_class(tiny_imagenet, desk):
     check(desk, done, tiny_imagenet / "train", 64)
     assert "synthesis: 2/2 steps" in done.err, "two blocks of a hundred classes"
 
+    # What stands beside it in Table 1 comes from the same training run.
+    own = {"post": ("pool.size=2", "pool.strategy.recalibrate=64"), "sre2l": (), "random": ("pool.every=1",)}
+    for kind, more in own.items():
+        words = (f"+experiment=tiny_imagenet_ipc50_{kind}", f"dataset.root={tiny_imagenet}", *network, *ONE_OF_EACH)
+        done = desk.run(*words, *more, "stages=[pool,synthesis,labels,evaluation]", base=())
+        first = {"post": "teddy"}.get(kind, kind)
+        assert [row["method"] for row in done.rows] == ([first] if kind == "random" else [first, "random"])
+    assert desk.kinds()["trajectory"] == 1
+    assert desk.kinds()["pruned"] == 2
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
