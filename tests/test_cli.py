@@ -169,7 +169,10 @@ HEAVY = {"torch", "torchvision", "lightning", "wandb", "matplotlib", "numpy"}
 def test_help_names_what_there_is_and_loads_no_torch(empty):
     code, out, err, packages = python_m_teddy(empty, "--help")
     assert (code, err) == (0, "")
-    assert set(EXPERIMENTS) <= set(out.replace(",", " ").split())
+    words = set(out.replace(",", " ").split())
+    assert set(EXPERIMENTS) <= words
+    assert not {word for word in words if word[0] == "_"} | words & {"schema"}, "what only other files use is no choice"
+    assert max(map(len, out.splitlines())) <= 130
     assert "pool -> synthesis -> labels -> evaluation -> report" in out
     assert not packages & HEAVY
     assert list(empty.iterdir()) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from teddy import __version__
 from teddy.config.build import build
 from teddy.config.command import check_command, read_command, sweep_overrides, to_config
 from teddy.config.errors import BadInput, StageFailed
+from teddy.config.help import tidy
 from teddy.config.paths import config_dir
 from teddy.config.schema import TeddyConfig, register_schemas
 
@@ -30,6 +33,11 @@ def main() -> int:
         _check_objects(configs)
         if configs:
             sys.argv[1:] += sweep_overrides(args)
+        if args.help:
+            with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
+                _hydra_main(typed)
+            print(tidy(shown.getvalue()), end="")
+            return 0
         _hydra_main(typed)
     except KeyboardInterrupt:
         return _say("Interrupted; run the same command again to go on.", 130)
