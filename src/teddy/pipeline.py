@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import logging
-import platform
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from teddy import assembly
+from teddy import assembly, record
 from teddy.artifacts.store import ArtifactStore, atomic_write, write_json
 from teddy.config.checks import check
 from teddy.config.command import to_yaml
@@ -192,27 +189,17 @@ class Invocation:
             seconds=artifact.facts["seconds"],
             peak_memory_mb=artifact.facts["peak_memory_mb"],
             fingerprints={"pool": pool.fingerprint, "images": images.fingerprint, "student": artifact.fingerprint},
-            cost=self._cost(name),
+            cost=record.cost(pool, images, self.labels.get(name)),
             divergence=artifact.facts.get("divergence", {}),
         )
 
-    def _cost(self, name: str) -> dict[str, float]:
-        """What came before the students of a method; random images took no time worth a word."""
-        images, labels = self.images[name], self.labels.get(name)
-        cost = {"pool_seconds": self.pools[name].seconds}
-        if images.history:
-            cost["synthesis_seconds"] = images.seconds
-            if images.peak_memory_mb is not None:
-                cost["synthesis_peak_memory_mb"] = images.peak_memory_mb
-        if labels is not None:
-            cost |= {"labels_seconds": labels.seconds, "labels_mb": labels.megabytes}
-        return cost
-
     def _report(self) -> None:
         frames = self.images[self.main].frames()
-        losses = {name: self._write_losses(name, one) for name, one in self.images.items() if one.history}
+        losses = {name: record.write_losses(self.folder, name, one) for name, one in self.images.items() if one.history}
         names = self.dataset.spec.class_names
-        members, facts = self._pool_members(), self._facts()
+        members = record.pool_members(self.pools, self.main)
+        pool, images, labels = self.pools[self.main], self.images[self.main], self.labels.get(self.main)
+        facts = record.facts(self.compute, self.store.root, pool, self.images, self.labels.values(), self.main)
         write_json(
             self.folder / "run.json",
             {
@@ -241,11 +228,9 @@ class Invocation:
             snapshots=[(frame.iteration, frame.images.numpy()) for frame in frames],
             snapshot_names=[names[label] for label in frames[0].classes] if frames else [],
         )
-        publish(self.log, self.config, self.folder, self.rows, self._cost(self.main))
+        publish(self.log, self.config, self.folder, self.rows, record.cost(pool, images, labels))
         made = {one.fingerprint for one in self.store.made}
-        publish_lineage(
-            self.log, self.config.name, self.pools[self.main], self.images[self.main], self.labels.get(self.main), made
-        )
+        publish_lineage(self.log, self.config.name, pool, images, labels, made)
         groups = tables.group(self.rows)
         from rich.console import Console
 
@@ -253,50 +238,4 @@ class Invocation:
         console.print(tables.rich_table(groups, self.config.paper, title=self.config.name))
         for line in tables.sentences(groups):
             console.print(line)
-        console.print(f"Report: {page}\nImages: {self.images[self.main].folder}\nRun:    {self.folder}", soft_wrap=True)
-
-    def _pool_members(self) -> list[dict[str, Any]]:
-        chosen = {member.identity for member in self.pools[self.main].members}
-        known = {member.identity: member for pool in self.pools.values() for member in pool.members}
-        return [
-            {
-                "epoch": member.epoch,
-                "top1_holdout": member.top1_holdout,
-                "top1_test": member.top1_test,
-                "chosen": member.identity in chosen,
-            }
-            for member in sorted(known.values(), key=lambda member: member.epoch)
-        ]
-
-    def _write_losses(self, name: str, images: ImageFolderArtifact) -> Path:
-        path = self.folder / f"losses_{name}.csv"
-        head = (
-            metrics.SYNTHESIS_BLOCK,
-            metrics.SYNTHESIS_ITERATION,
-            metrics.SYNTHESIS_LOSS,
-            metrics.SYNTHESIS_LOSS_CE,
-            metrics.SYNTHESIS_LOSS_BN,
-        )
-        with path.open("w", newline="") as stream:
-            writer = csv.writer(stream)
-            writer.writerow(head)
-            for block, rows in enumerate(images.history):
-                writer.writerows([block, *row] for row in rows)
-        return path
-
-    def _facts(self) -> dict[str, Any]:
-        device = (
-            torch.cuda.get_device_name()
-            if self.compute.accelerator == "cuda"
-            else platform.processor() or platform.machine()
-        )
-        return {
-            "hardware": f"{self.compute.accelerator} ({device}, {torch.get_num_threads()} threads), {self.compute.precision}",
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
-            "seconds": {f"images of {name}": images.seconds for name, images in self.images.items() if images.history},
-            "label_storage_mb": max((labels.megabytes for labels in self.labels.values()), default=0.0),
-            "pool": self.pools[self.main].description,
-            "images": str(self.images[self.main].folder),
-            "store": str(self.store.root),
-            "fingerprints": {name: images.fingerprint for name, images in self.images.items()},
-        }
+        console.print(f"Report: {page}\nImages: {images.folder}\nRun:    {self.folder}", soft_wrap=True)
