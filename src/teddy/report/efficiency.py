@@ -103,6 +103,8 @@ def _label(axis: Axes, points: Sequence[tuple[float, Row]]) -> None:
         _, _, offset, box = min(tried)
         taken.append(box)
         how: dict[str, Any] = dict(textcoords="offset points", ha="center", va="center", fontsize=9, color=INK)
+        if offset[0]:  # beside its point, where another may be nearer
+            how["arrowprops"] = dict(arrowstyle="-", color=INK, lw=0.7, shrinkA=0, shrinkB=0)
         note = axis.annotate(text, (place, row.group.mean), offset, **how)
         note.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
 
