@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,22 @@ def fresh_hydra() -> Iterator[None]:
     GlobalHydra.instance().clear()
     yield
     GlobalHydra.instance().clear()
+
+
+@pytest.fixture(scope="session")
+def read_wandb() -> Callable[..., str]:
+    """Reads an offline run with W&B's own tool: what ``wandb leet inspect`` tells of the run under a folder."""
+
+    def read(folder: Path, *options: str) -> str:
+        (file,) = (folder / "wandb").glob("offline-run-*/run-*.wandb")
+        reader = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", *options, str(file)]
+        done = subprocess.run(reader, capture_output=True, text=True, timeout=60)
+        if "No such command" in done.stderr:
+            pytest.skip("this wandb has no `leet inspect`")
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return read
 
 
 @pytest.fixture(scope="session")

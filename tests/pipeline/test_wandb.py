@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,34 +24,23 @@ def run(finished, tmp_path_factory):
     return desk, desk.run("logger=offline", "evaluation.divergence=true", "evaluation.seeds=2", stages)
 
 
-def inspect(run, *options):
-    """What `wandb leet inspect` tells of the run's file."""
-    (file,) = (run[1].folder / "wandb").glob("offline-run-*/run-*.wandb")
-    reader = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", *options, str(file)]
-    done = subprocess.run(reader, capture_output=True, text=True, timeout=60)
-    if "No such command" in done.stderr:
-        pytest.skip("this wandb has no `leet inspect`")
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
-def record(run):
+def record(run, read_wandb):
     """The run's end."""
-    return json.loads(inspect(run, "--summary"))
+    return json.loads(read_wandb(run[1].folder, "--summary"))
 
 
 @pytest.fixture(scope="module")
-def rows(run):
+def rows(run, read_wandb):
     """Every row of the run's curves."""
-    lines = map(json.loads, inspect(run).splitlines())
+    lines = map(json.loads, read_wandb(run[1].folder).splitlines())
     return [line["history"]["item"] for line in lines if line["type"] == "history"]
 
 
 @pytest.fixture(scope="module")
-def artifacts(run):
+def artifacts(run, read_wandb):
     """The artifacts by name; their metadata as an object. W&B makes one of its own, without metadata, of the table."""
-    lines = map(json.loads, inspect(run).splitlines())
+    lines = map(json.loads, read_wandb(run[1].folder).splitlines())
     found = [line["artifact"] for line in lines if "metadata" in line.get("artifact", {})]
     return {one["name"]: {**one, "metadata": json.loads(one["metadata"])} for one in found}
 

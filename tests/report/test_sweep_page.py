@@ -8,13 +8,18 @@ from teddy.config.errors import BadInput
 from teddy.report.runs import read_runs
 from teddy.report.sheets import Grid
 from teddy.report.sweep import collect
-from teddy.report.sweep_page import image_folders, sentences, write_sweep_report
+from teddy.report.sweep_page import image_folders, sentences, write
+
+
+def report(folders, out, title=""):
+    """What the program and ``python -m teddy.report`` do at their end."""
+    return write(collect(read_runs(folders)), folders, out, title)
 
 
 def test_a_sweep_has_one_report(teachers_sweep, tmp_path):
     (teachers_sweep / "3").mkdir()
     (teachers_sweep / "3" / "config.yaml").write_text("name: toy\n")
-    page = write_sweep_report([teachers_sweep], tmp_path / "out")
+    page = report([teachers_sweep], tmp_path / "out")
     assert page == tmp_path / "out" / "index.html"
     text = (tmp_path / "out" / "results.md").read_text()
     assert text.startswith("# toy: synthesis.teachers_per_block\n")
@@ -45,7 +50,7 @@ def test_runs_of_several_seeds_are_one_sentence(tmp_path, make_run, students):
         make_run(tmp_path / str(seed), students("teddy", top1, f"{seed}"), {"seed": seed}, [f"seed={seed}"])
     said = sentences(collect(read_runs([tmp_path])))
     assert said == ["paper protocol, stored labels: Teddy is 53.3 ± 2.5 over the runs with 3 seeds."]  # of 51, 53, 56
-    write_sweep_report([tmp_path], tmp_path / "out")
+    report([tmp_path], tmp_path / "out")
     assert (tmp_path / "out" / "figures" / "ablation_seed.png").is_file()
 
 
@@ -68,7 +73,7 @@ def test_methods_of_several_runs_stand_on_one_sheet(compared, tmp_path):
     runs = read_runs(compared)
     found = image_folders(collect(runs), runs)
     assert list(found) == ["Teddy prior", "Teddy post", "SRe2L", "real images"]
-    write_sweep_report(compared, tmp_path / "out", "mine")
+    report(compared, tmp_path / "out", "mine")
     assert (tmp_path / "out" / "results.md").read_text().startswith("# mine\n")
     picture = np.asarray(Image.open(tmp_path / "out" / "figures" / "methods.png"))
     # From the right lower corner of the sheet: 12 rows of 8 x 8 pixels, each shown 14 x 14 times; the blue tells the folder,
@@ -85,7 +90,7 @@ def test_methods_of_several_runs_stand_on_one_sheet(compared, tmp_path):
 def test_images_that_are_gone_are_passed_over(compared, tmp_path):
     for place in (tmp_path / "png").iterdir():
         place.rename(place.with_name(f"{place.name}_elsewhere"))
-    write_sweep_report(compared, tmp_path / "out")
+    report(compared, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out" / "figures").iterdir()] == ["ablation_experiment.png"]
 
 
@@ -96,7 +101,7 @@ def test_methods_compared_in_words(compared):
 
 
 def test_one_run_alone_has_bars(compared, tmp_path):
-    write_sweep_report(compared[:1], tmp_path / "out")
+    report(compared[:1], tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out" / "figures").iterdir()) == ["accuracy.png", "methods.png"]
 
 
@@ -105,14 +110,14 @@ def test_runs_of_different_datasets_have_bars(tmp_path, make_run, students):
         make_run(
             tmp_path / name, students("teddy", [50.0], name, dataset=name), {"name": name}, [f"+experiment={name}"]
         )
-    write_sweep_report([tmp_path / "cifar", tmp_path / "tiny"], tmp_path / "out")
+    report([tmp_path / "cifar", tmp_path / "tiny"], tmp_path / "out")
     assert [path.name for path in (tmp_path / "out" / "figures").iterdir()] == ["accuracy.png"]
 
 
 def test_a_run_s_own_report_is_not_overwritten(compared, tmp_path):
     with pytest.raises(BadInput, match="is the folder of a run"):
-        write_sweep_report(compared, compared[0])
+        report(compared, compared[0])
     assert (compared[0] / "results.md").read_text() == "its own report"
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="cannot be written to"):
-        write_sweep_report(compared, tmp_path / "file" / "out")
+        report(compared, tmp_path / "file" / "out")

@@ -65,28 +65,16 @@ def offline_run(tmp_path_factory):
     return folder
 
 
-def inspect(folder, *options):
-    """What W&B's own reader finds in the run's file."""
-    (file,) = (folder / "run" / "wandb").glob("offline-run-*/run-*.wandb")
-    wandb = Path(sys.executable).with_name("wandb")
-    command = [str(wandb), "leet", "inspect", "--json", *options, str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    if "inspect" in done.stderr and "No such command" in done.stderr:
-        pytest.skip("this wandb has no `leet inspect`")
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
-def record(offline_run):
+def record(offline_run, read_wandb):
     """The run's end."""
-    return json.loads(inspect(offline_run, "--summary"))
+    return json.loads(read_wandb(offline_run / "run", "--summary"))
 
 
 @pytest.fixture(scope="module")
-def artifacts(offline_run):
+def artifacts(offline_run, read_wandb):
     """The artifacts with metadata (W&B makes others of its own, such as a table's) by name; the metadata as an object."""
-    found = [json.loads(line) for line in inspect(offline_run).splitlines()]
+    found = [json.loads(line) for line in read_wandb(offline_run / "run").splitlines()]
     records = [one["artifact"] for one in found if "metadata" in one.get("artifact", {})]
     return {one["name"]: {**one, "metadata": json.loads(one["metadata"])} for one in records}
 

@@ -131,18 +131,24 @@ def sweep_overrides(args: Namespace) -> list[str]:
     Hydra's own sweeper would multiply the two instead: ``+sweep=ipc synthesis.ipc=5`` would run three times the same job.
     """
     from hydra import initialize_config_dir
-    from hydra.core.override_parser.overrides_parser import OverridesParser
 
     if not any(word.lstrip("+").startswith("sweep=") for word in args.overrides):
         return []
-    parsed = OverridesParser.create().parse_overrides(args.overrides)
-    single = [word for word, override in zip(args.overrides, parsed, strict=True) if not override.is_sweep_override()]
+    parsed, single = _parsed(args.overrides)
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         head = _compose([*single, *_searchpath(args)], return_hydra_config=True)
     words = _sweep_words(head, parsed)
     if len(words) == len(head.hydra.sweeper.get("params") or {}):
         return []
     return [*words, "hydra.sweeper.params=null"]
+
+
+def _parsed(overrides: list[str]) -> tuple[list[Any], list[str]]:
+    """Overrides as Hydra reads them, and the words of those that stand for one value."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    return parsed, [word for word, one in zip(overrides, parsed, strict=True) if not one.is_sweep_override()]
 
 
 def _sweep_words(head: Any, given: list[Any]) -> list[str]:
@@ -175,14 +181,12 @@ def _compose(overrides: list[str], **how: bool) -> Any:
 def _jobs(overrides: list[str], multirun: bool) -> Iterator[Any]:
     """Each job's composed configuration, as Hydra's basic sweeper would make them."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import open_dict
 
-    parsed = OverridesParser.create().parse_overrides(overrides)
+    parsed, single = _parsed(overrides)
     for override in parsed:
         if override.key_or_group in (*GROUPS, "experiment", "sweep") and isinstance(override.value(), int | float):
             raise BadInput(f"{override.input_line} must name a file in conf/{override.key_or_group}.")
-    single = [word for word, override in zip(overrides, parsed, strict=True) if not override.is_sweep_override()]
     head = _compose(single, return_hydra_config=True)
     if not multirun and str(head.hydra.mode or "") != "RunMode.MULTIRUN":
         if single != overrides:
@@ -192,7 +196,7 @@ def _jobs(overrides: list[str], multirun: bool) -> Iterator[Any]:
         yield head
         return
     words = _sweep_words(head, parsed) + overrides
-    batches = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(words), max_batch_size=None)
+    batches = BasicSweeper.split_arguments(_parsed(words)[0], max_batch_size=None)
     for batch in batches:
         for job in batch:
             yield _compose(list(job))

@@ -89,14 +89,7 @@ class PostPool:
     def check(self, base: BaseTraining) -> None:
         """Raises BadInput if the base model cannot be had, or the targets cannot be reached by pruning it."""
         check_base(base, self.base)
-        spec = base.dataset.spec
-        _try_out(
-            base.network,
-            (spec.num_classes, spec.channels, spec.size),
-            self.recut.macs,
-            self.recut.parameters,
-            self.recut.step,
-        )
+        self._check_targets(base)
 
     def make(self, base: BaseTraining, label: str) -> ModelPool:
         """Makes the base model and each member unless they are in the store.
@@ -105,7 +98,7 @@ class PostPool:
             BadInput: the targets cannot be reached, or the base model cannot be had.
             StageFailed: training diverged or the disk is full.
         """
-        self.check(base)
+        self._check_targets(base)
         origin = base_model(base, self.base)
         contents = [self._content(base, origin, index) for index in range(self.size)]
         artifacts = {index: base.store.find(KIND, content) for index, content in enumerate(contents)}
@@ -115,6 +108,11 @@ class PostPool:
         members = tuple(_member(base.network, artifact) for artifact in artifacts.values() if artifact is not None)
         seconds = origin.seconds + sum(member.seconds for member in members)
         return ModelPool(members, base.dataset.spec, label, seconds=seconds)
+
+    def _check_targets(self, base: BaseTraining) -> None:
+        spec = base.dataset.spec
+        shape = spec.num_classes, spec.channels, spec.size
+        _try_out(base.network, shape, self.recut.macs, self.recut.parameters, self.recut.step)
 
     def budget(self, index: int) -> float:
         """Epochs of fine-tuning of member ``index``."""
@@ -181,7 +179,7 @@ def _member(network: str, artifact: Artifact) -> Member:
 def _show(base: BaseTraining, label: str, index: int, artifact: Artifact) -> None:
     facts = artifact.facts
     shown = {metrics.POOL_TOP1_HOLDOUT: facts["top1_holdout"], metrics.POOL_TOP1_TEST: facts["top1_test"]}
-    base.log.stage(f"pool/{label}").log_metrics({**shown, "pool/epoch": facts["epoch"]}, step=index)
+    base.log.stage(f"pool/{label}").log_metrics({**shown, metrics.POOL_EPOCH: facts["epoch"]}, step=index)
 
 
 @cache

@@ -115,4 +115,4 @@ class SnapshotPool(L.Callback):
         self.records.append(record)
         if trainer.logger is not None:
             named = {metrics.POOL_TOP1_HOLDOUT: record["top1_holdout"], metrics.POOL_TOP1_TEST: record["top1_test"]}
-            trainer.logger.log_metrics({**named, "pool/epoch": epoch}, step=trainer.global_step)
+            trainer.logger.log_metrics({**named, metrics.POOL_EPOCH: epoch}, step=trainer.global_step)

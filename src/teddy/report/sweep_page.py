@@ -14,16 +14,17 @@ from teddy.config.errors import BadInput
 from teddy.report import ablation, efficiency, figures, sheets, stages, tables
 from teddy.report import sweep as sweeps
 from teddy.report.page import METHODS_CAPTION, Picture, notes_on, write_pages
-from teddy.report.runs import Run, jobs_of, read_runs, unfinished
+from teddy.report.runs import Run, jobs_of, unfinished
 from teddy.report.sweep import Row, Sweep
 
 COMMAND = "python -m teddy.report"
 
 
-def write_sweep_report(folders: Sequence[Path], out: Path, title: str = "") -> Path:
-    """Reads runs and sweeps and writes results.md, results.tex, results.csv, figures/ and index.html to ``out``.
+def write(sweep: Sweep, folders: Sequence[Path], out: Path, title: str = "") -> Path:
+    """Writes results.md, results.tex, results.csv, figures/ and index.html to ``out``.
 
     Args:
+        sweep: the table that was collected from the runs in ``folders``.
         folders: as for :func:`teddy.report.runs.read_runs`.
         out: a folder that is not that of a run, whose own report would be overwritten; made if it is not there.
         title: by default the name of the sweep or runs.
@@ -32,13 +33,8 @@ def write_sweep_report(folders: Sequence[Path], out: Path, title: str = "") -> P
         The path of ``index.html``.
 
     Raises:
-        BadInput: a folder cannot be read, or ``out`` cannot be written to.
+        BadInput: ``out`` cannot be written to, or is the folder of a run.
     """
-    return write(sweeps.collect(read_runs(folders)), folders, out, title)
-
-
-def write(sweep: Sweep, folders: Sequence[Path], out: Path, title: str = "") -> Path:
-    """Writes the report of a table that was collected from the runs in ``folders``; else as :func:`write_sweep_report`."""
     runs = sweep.runs
     if out.resolve() in {run.folder.resolve() for run in runs}:
         raise BadInput(f"{out} is the folder of a run, whose own report stays there; give another folder with --out.")

@@ -169,7 +169,7 @@ class PixelSynthesis(L.LightningModule):
         if self.trainer.logger is not None:
             names = (metrics.SYNTHESIS_LOSS, metrics.SYNTHESIS_LOSS_CE, metrics.SYNTHESIS_LOSS_BN)
             step = self.block.index * self.job.iterations + self.iteration
-            where = {"synthesis/block": self.block.index, "synthesis/iteration": self.iteration}
+            where = {metrics.SYNTHESIS_BLOCK: self.block.index, metrics.SYNTHESIS_ITERATION: self.iteration}
             self.trainer.logger.log_metrics({**dict(zip(names, values, strict=True)), **where}, step=step)
 
     def _save_frame(self) -> None:
