@@ -12,7 +12,7 @@ from teddy.synthesis.blocks import Block, make_blocks
 from teddy.synthesis.objective import Weights
 from teddy.synthesis.perturb import BlockView
 
-VERSION = 1
+VERSION = 2  # 2: statistics by the kernel that BatchNorm trains with, which rounds differently
 LOG_EVERY = 20
 """Iterations between two recorded losses; nothing synchronises the device in between."""
 
