@@ -34,8 +34,8 @@ format: $(STAMP) ## repair what ruff can repair, and format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(STAMP) ## run the benchmarks
-	@if [ -d benchmarks ]; then $(BIN)/python -m benchmarks; else echo "There are no benchmarks in this checkout yet."; fi
+bench: $(STAMP) ## time what people wait for, beside the least it could take (DEVICE=cuda on a GPU)
+	$(BIN)/python -m benchmarks $(if $(DEVICE),--device $(DEVICE)) $(if $(ONLY),--only $(ONLY))
 
 experiments: $(STAMP) ## repeat the records in experiments/, or one of them: NAME=figure3a WORDS="dataset.root=..."
 	$(BIN)/python scripts/experiments.py $(NAME) -- $(WORDS)

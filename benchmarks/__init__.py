@@ -1,0 +1,1 @@
+"""Times what researchers wait for, beside the least that it could take: `python -m benchmarks`."""

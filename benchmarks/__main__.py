@@ -1,0 +1,74 @@
+"""`python -m benchmarks [--device cpu|cuda] [--only NAME] [--quick]`: one table, and benchmarks/results/<device>.json."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import lightning
+import torch
+import torchvision
+
+import teddy
+from benchmarks import labels, memory, overhead, startup, students, synthesis, teachers
+from benchmarks.results import kept_rows, table, write_results
+from benchmarks.setting import Setting, hardware
+from teddy.config.errors import BadInput
+from teddy.runtime.precision import resolve_compute
+
+BENCHMARKS = {
+    "synthesis": synthesis.rows,
+    "memory": memory.rows,
+    "labels": labels.rows,
+    "students": students.rows,
+    "teachers": teachers.rows,
+    "startup": startup.rows,
+    "overhead": overhead.rows,
+}
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--only", choices=BENCHMARKS, help="one benchmark; the other rows of the file stay")
+    parser.add_argument("--quick", action="store_true", help="few repetitions and the small cases only; writes no file")
+    args = parser.parse_args(words)
+    try:
+        compute = resolve_compute(args.device, "auto")
+    except BadInput:
+        parser.error(f"--device {args.device}: this machine has none")
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="teddy-benchmarks-") as folder:
+        setting = Setting(compute, Path(folder), args.quick)
+        for name in [args.only] if args.only else BENCHMARKS:
+            start = time.perf_counter()
+            rows += BENCHMARKS[name](setting)
+            print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+    device, versions = hardware(compute), found_versions()
+    print(f"\n{device}\n\n{table(rows)}")
+    if not args.quick:
+        path = RESULTS / f"{args.device}.json"
+        if args.only:
+            rows = kept_rows(path, device, versions, rows) + rows
+        write_results(path, device, versions, rows)
+        print(f"\nWritten to {path}")
+    return 0
+
+
+def found_versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "lightning": lightning.__version__,
+        "teddy": teddy.__version__,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

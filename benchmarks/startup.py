@@ -1,0 +1,68 @@
+"""E: what everybody waits for: help, a mistyped word, a run that is done already. The reference is the longest it may take."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.setting import Setting
+from benchmarks.timing import Row, at_most, compare
+
+ROOT = Path(__file__).resolve().parents[1]
+WITHIN = at_most(1.0)
+TINY = (
+    "+experiment=quickstart",
+    "name=tiny",
+    "model.name=convnet2_w8",
+    "baseline=[random]",
+    "logger=csv",
+    "pool.first=1",
+    "pool.last=3",
+    "pool.training.epochs=3",
+    "synthesis.ipc=1",
+    "synthesis.iterations=6",
+    "synthesis.teachers_per_block=2",
+    "synthesis.sheet_every=3",
+    "evaluation.protocol=paper",
+    "evaluation.epochs=3",
+    "evaluation.seeds=1",
+)
+"""The quick start, cut down to seconds."""
+
+
+def rows(setting: Setting) -> Iterator[Row]:
+    folder = setting.scratch("startup")
+    device = f"trainer.accelerator={setting.compute.accelerator}"
+    commands = {
+        "python -m teddy --help": (2.0, ["--help"], 0),
+        "a key that does not exist": (2.0, ["synthesis.iteration=3"], 2),
+        "a network that does not exist": (2.0, ["model.name=convnt3"], 2),
+        "a run whose stages are all done": (10.0, [*TINY, device], 0),
+    }
+    for what, (limit, words, code) in commands.items():
+        seconds = [command_seconds(words, folder, code) for _ in range(setting.rounds + 1)]
+        # The first one filled the caches, or did the stages.
+        yield compare(f"{what}: the limit (s)", statistics.median(seconds[1:]), limit, WITHIN)
+
+
+def command_seconds(words: list[str], folder: Path, code: int) -> float:
+    """Wall time of a command in a process of its own, which has to end with this code."""
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "teddy", *words]
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - start
+    if done.returncode != code:
+        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode} instead of {code}:\n{done.stderr}")
+    return seconds
+
+
+def environment() -> dict[str, str]:
+    """The environment of a child that shall find this checkout, and nobody's account."""
+    inherited = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    paths = [str(ROOT / "src"), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**inherited, "PYTHONPATH": os.pathsep.join(paths), "WANDB_MODE": "disabled", "TEDDY_STORE": "artifacts"}

@@ -1,0 +1,36 @@
+"""The file that reports read, and the table that people read."""
+
+from __future__ import annotations
+
+import json
+
+from benchmarks.results import kept_rows, table, write_results
+from benchmarks.timing import Row
+
+FAST = Row("a step (s)", 1.0, 2.0, 0.5, "<= 1.10", True)
+SLOW = Row("another step (s)", 3.0, 2.0, 1.5, "<= 1.10", False)
+
+
+def test_the_file_has_these_keys_and_no_others(tmp_path):
+    path = tmp_path / "results" / "cpu.json"
+    write_results(path, "a chip, 2 threads", {"torch": "2"}, [FAST, SLOW])
+    content = json.loads(path.read_text())
+    assert list(content) == ["device", "versions", "rows"]
+    assert [list(row) for row in content["rows"]] == [["what", "ours", "reference", "ratio", "goal", "ok"]] * 2
+    assert content["rows"][1]["ok"] is False
+
+
+def test_rows_of_an_earlier_file_are_kept_unless_measured_anew_or_from_elsewhere(tmp_path):
+    path = tmp_path / "cpu.json"
+    assert kept_rows(path, "a chip", {}, [FAST]) == []
+    write_results(path, "a chip", {}, [FAST, SLOW])
+    assert kept_rows(path, "a chip", {}, [FAST]) == [SLOW]
+    assert kept_rows(path, "another chip", {}, [FAST]) == []
+    assert kept_rows(path, "a chip", {"torch": "3"}, [FAST]) == []
+
+
+def test_the_table_lines_up_and_says_which_goals_are_missed():
+    lines = table([FAST, SLOW]).splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert lines[2].endswith("| 0.500 | <= 1.10 | yes |")
+    assert lines[3].endswith("| 1.500 | <= 1.10 | NO  |")
