@@ -68,7 +68,7 @@ def made_up_pool(folder: Path, network: str, spec: DatasetSpec, size: int) -> Mo
     """Teachers with random weights and made-up running statistics, in files; those that lie there already are taken."""
     members = []
     for index in range(size):
-        file = folder / f"{network}-{spec.name}-{index}.safetensors"
+        file = folder / f"{network}-{spec.name}-{spec.channels}-{index}.safetensors"
         if not file.is_file():
             teacher = build_network(network, spec.num_classes, spec.channels, spec.size, seed=index)
             make_up_statistics(teacher, seed=index)
