@@ -47,7 +47,9 @@ def main(words: list[str] | None = None) -> int:
         setting = Setting(compute, Path(folder), args.quick)
         for name in [args.only] if args.only else BENCHMARKS:
             start = time.perf_counter()
-            rows += BENCHMARKS[name](setting)
+            for row in BENCHMARKS[name](setting):
+                rows.append(row)
+                print(f"{row.what}: {row.ratio:.3f}", file=sys.stderr, flush=True)
             print(f"{name}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
     device, versions = hardware(compute), found_versions()
     print(f"\n{device}\n\n{table(rows)}")

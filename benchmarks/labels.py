@@ -54,7 +54,9 @@ def works(setting: Setting, case: Case) -> tuple[Work, Work]:
     spec, compute = made_up_spec(case.size), setting.compute
     pool = made_up_pool(setting.folder, case.network, spec, case.teachers)
     precision = torch.bfloat16 if compute.precision == "bfloat16" else None
-    ours, theirs = ([pool.load(index, compute.device) for index in range(len(pool))] for _ in range(2))
+    ours, theirs = (
+        [pool.load(index, compute.device, compute.frozen_weights) for index in range(len(pool))] for _ in range(2)
+    )
     labeller = PoolLabeller(ours, batch_size=BATCH, precision=precision)
     maker = ViewMaker(made_up_images(spec, case.images).images, spec, ViewRecipe(), seed=0).to(compute.device)
     folder = setting.folder / "labels"

@@ -19,8 +19,7 @@ from teddy.runtime.precision import Compute, resolve_compute
 from teddy.synthesis import statistics
 from teddy.synthesis.initial import noise
 from teddy.synthesis.job import SynthesisJob
-from teddy.synthesis.objective import ensemble_gradient
-from teddy.synthesis.statistics import MatchedTeacher
+from teddy.synthesis.objective import ensemble_gradient, summands
 
 VIEW, UPDATE, OTHER = "view of the images", "Adam and clamp", "other"
 OURS = tuple(
@@ -53,23 +52,24 @@ def step(job: SynthesisJob, compute: Compute) -> Work:
     """What the module does in an iteration, without Lightning."""
     block = job.blocks()[0]
     low, high = (bound.to(compute.device) for bound in job.pool.spec.pixel_bounds())
-    teachers = [MatchedTeacher(job.pool.load(index, compute.device)) for index in range(len(job.pool))]
+    networks = [job.pool.load(index, compute.device, compute.frozen_weights) for index in range(len(job.pool))]
+    plan = [(summand, [0]) for summand in summands(networks, job.weights)]
     labels = torch.tensor(block.classes, device=compute.device)
     start = noise(block, job.pool.spec, job.train, job.ipc, job.seed).to(compute.device)
     pixels = start.contiguous(memory_format=torch.channels_last).requires_grad_()
-    adam = torch.optim.Adam([pixels], lr=job.lr, betas=job.betas)
+    adam = torch.optim.Adam([pixels], lr=job.lr, betas=job.betas, fused=True)
 
     def work() -> None:
         with record_function(VIEW):
             view = job.view(pixels, job.seed, block.index, 0).contiguous(memory_format=torch.channels_last)
         with compute.autocast():
-            gradient, _ = ensemble_gradient(teachers, view, labels, job.weights)
+            gradient, _ = ensemble_gradient(plan, view, labels)
         adam.zero_grad()
         with record_function(VIEW):
-            (view * gradient).sum().backward()
+            view.backward(gradient)
         with record_function(UPDATE), torch.no_grad():
             adam.step()
-            pixels.data = torch.minimum(torch.maximum(pixels.data, low), high)
+            pixels.clamp_(low, high)
 
     return work
 

@@ -131,6 +131,8 @@ def synthesis_job(config: TeddyConfig, pool: ModelPool, dataset: RealDataset) ->
         seed=config.seed,
         checkpoint_every=node.checkpoint_every,
         sheet_every=node.sheet_every,
+        blocks_at_once=node.blocks_at_once,
+        compile=node.compile,
     )
 
 

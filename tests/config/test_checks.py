@@ -113,6 +113,10 @@ CASES = [
     ({"paper": {"teddy/convnet3/paper/ipc10": []}}, "must be [mean] or [mean,standard deviation]"),
     # teachers against the pool
     ({"synthesis.teachers_per_block": 6}, "synthesis.teachers_per_block=6 asks for more teachers than the pool's 5"),
+    (
+        {"synthesis.compile": True, "pool.base": "trained", "pool.label": "post", "pool.size": 5},
+        "synthesis.compile=true is for teachers of one shape, and those of pool=post are pruned",
+    ),
     ({"labels.members": 6}, "labels.members=6 asks for more teachers than the pool's 5"),
     ({"labels.members": "some"}, "labels.members='some' must be 'all' or a number"),
     ({"labels.members": 0}, "labels.members=0 must be 'all' or a number"),

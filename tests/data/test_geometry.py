@@ -31,6 +31,19 @@ def test_resized_crop_is_torchvisions(shape: tuple[int, int], dtype: torch.dtype
         torch.testing.assert_close(row, theirs, atol=tolerance, rtol=0)
 
 
+def test_a_shared_crop_is_the_same_crop_of_each_image_in_value_and_gradient() -> None:
+    images = torch.randn(3, 2, 20, 20, dtype=torch.float64)
+    for box in boxes_for(8, 20, 20):
+        found = []
+        for crop in (geometry.shared_crop, lambda *args: geometry.resized_crop(args[0], args[1].expand(3, 4), args[2])):
+            leaf = images.clone().requires_grad_()
+            cut = crop(leaf, box, 20)
+            cut.sin().sum().backward()
+            found.append((cut.detach(), leaf.grad))
+        for ours, theirs in zip(*found, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+
+
 def test_whole_image_box_changes_nothing() -> None:
     images = torch.randn(4, 3, 48, 48, dtype=torch.float64)
     boxes = torch.tensor([[0, 0, 48, 48]]).expand(4, 4)

@@ -117,3 +117,19 @@ def test_select_keeps_the_asked_order() -> None:
 def test_description_says_strategy_epochs_and_size() -> None:
     assert pool_of(2, 4, 6).description == "prior 2-6 (3)"
     assert pool_of(9).description == "prior 9 (1)"
+
+
+def test_weights_kept_in_the_type_that_autocast_casts_them_to_change_nothing(tmp_path):
+    network = build_network("resnet18_cifar_w4", 3, 3, 8)
+    save_tensors(tmp_path / "weights.safetensors", network.state_dict())
+    member = Member("resnet18_cifar_w4", tmp_path / "weights.safetensors", 1, "toy", 0.0, 0.0)
+    pool = ModelPool((member,), DatasetSpec("toy", 3, 3, 8, (0.5,) * 3, (0.5,) * 3, ("a",) * 3, ("a",) * 3), "toy")
+    images = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    found = []
+    for weights in (torch.float32, torch.bfloat16):
+        teacher = pool.load(0, "cpu", weights)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = teacher(images)
+        found.append((logits, torch.autograd.grad(logits.float().sin().sum(), images)[0]))
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours, theirs)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from teddy.synthesis.blocks import TEACHER_POLICIES, Block, make_blocks
+from teddy.synthesis.blocks import TEACHER_POLICIES, Block, make_blocks, make_groups
 
 
 @given(
@@ -42,6 +42,20 @@ def test_permuted_groups_differ_by_slot_and_repeat_by_seed():
     assert blocks[0].classes != blocks[2].classes
     assert blocks == make_blocks(200, 2, 100, "permuted", seed=1)
     assert blocks != make_blocks(200, 2, 100, "permuted", seed=2)
+
+
+@given(sizes=st.lists(st.integers(1, 3), max_size=12), at_once=st.integers(1, 5))
+def test_groups_keep_the_order_and_hold_blocks_of_one_size(sizes, at_once):
+    blocks = [Block(index, (0,) * size, (0,) * size) for index, size in enumerate(sizes)]
+    groups = make_groups(blocks, at_once)
+    assert [block for group in groups for block in group] == blocks
+    assert all(0 < len(group) <= at_once and len({len(block) for block in group}) == 1 for group in groups)
+
+
+def test_full_blocks_fill_the_groups_and_the_last_smaller_one_goes_alone():
+    blocks = make_blocks(num_classes=10, ipc=52, batch_size=100, class_order="consecutive", seed=0)
+    assert [len(block) for block in blocks] == [100] * 5 + [20]
+    assert [[block.index for block in group] for group in make_groups(blocks, 3)] == [[0, 1, 2], [3, 4], [5]]
 
 
 def block(index: int, slot: int) -> Block:

@@ -1,6 +1,7 @@
 """Eq. 7 and its pixel gradient against a slow, obvious float64 computation of our own."""
 
 import copy
+import functools
 import math
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from teddy.models.networks import build_network
-from teddy.synthesis.objective import Weights, ensemble_gradient, statistics_distance, teacher_terms
+from teddy.synthesis.objective import Summand, Weights, ensemble_gradient, statistics_distance, teacher_terms
 from teddy.synthesis.statistics import LayerStatistics, MatchedTeacher
 
 WEIGHTS = Weights(ce=0.7, bn=0.3, first_bn=10.0)
@@ -49,6 +50,10 @@ def slow_loss(networks: list[nn.Module], images: torch.Tensor, labels: torch.Ten
     return total
 
 
+def summand(network: nn.Module, weights: Weights = WEIGHTS) -> Summand:
+    return functools.partial(teacher_terms, MatchedTeacher(network), weights=weights)
+
+
 @pytest.fixture
 def block() -> tuple[torch.Tensor, torch.Tensor]:
     draws = torch.Generator().manual_seed(5)
@@ -63,7 +68,7 @@ def test_value_and_gradient_are_those_of_the_slow_computation(count, block):
     expected = slow_loss(networks, leaf, labels)
     expected.backward()
 
-    gradient, terms = ensemble_gradient([MatchedTeacher(network) for network in networks], images, labels, WEIGHTS)
+    gradient, terms = ensemble_gradient([(summand(network), [0]) for network in networks], images, labels)
 
     assert terms.total.item() == pytest.approx(expected.item(), rel=1e-12)
     assert torch.allclose(gradient, leaf.grad, rtol=1e-10, atol=1e-14)
@@ -72,19 +77,37 @@ def test_value_and_gradient_are_those_of_the_slow_computation(count, block):
 
 def test_one_teacher_at_a_time_gives_the_gradient_of_the_summed_loss(block):
     images, labels = block
-    teachers = [MatchedTeacher(frozen_teacher(seed)) for seed in range(3)]
+    plan = [(summand(frozen_teacher(seed)), [0]) for seed in range(3)]
     leaf = images.clone().requires_grad_()
-    summed = sum(teacher_terms(teacher, leaf, labels, WEIGHTS).total for teacher in teachers)
+    summed = sum(terms(leaf, labels, blocks=1).total for terms, _ in plan)
     summed.backward()
-    gradient, terms = ensemble_gradient(teachers, images, labels, WEIGHTS)
+    gradient, terms = ensemble_gradient(plan, images, labels)
     assert torch.allclose(gradient, leaf.grad, rtol=1e-12, atol=1e-15)
     assert terms.total.item() == pytest.approx(summed.item(), rel=1e-13)
+
+
+def test_blocks_together_give_each_blocks_own_terms_and_gradient_whatever_teachers_they_have(block):
+    images, labels = block
+    images = images.contiguous(memory_format=torch.channels_last)
+    networks = [frozen_teacher(seed) for seed in range(3)]
+    who_looks_at = {0: [0, 1, 2], 1: [2], 2: [0, 2]}  # teacher: blocks of two images
+
+    plan = [(summand(copy.deepcopy(networks[teacher])), places) for teacher, places in who_looks_at.items()]
+    gradient, terms = ensemble_gradient(plan, images, labels, blocks=3)
+
+    for place in range(3):
+        own = [networks[teacher] for teacher, places in who_looks_at.items() if place in places]
+        leaf = images.chunk(3)[place].clone().requires_grad_()
+        expected = slow_loss(own, leaf, labels.chunk(3)[place])
+        expected.backward()
+        assert terms.total[place].item() == pytest.approx(expected.item(), rel=1e-12)
+        assert torch.allclose(gradient.chunk(3)[place], leaf.grad, rtol=1e-10, atol=1e-14)
 
 
 def test_gradient_agrees_with_finite_differences(block):
     images, labels = block
     network = frozen_teacher(1)
-    gradient, _ = ensemble_gradient([MatchedTeacher(copy.deepcopy(network))], images, labels, WEIGHTS)
+    gradient, _ = ensemble_gradient([(summand(copy.deepcopy(network)), [0])], images, labels)
     for index in [(0, 0, 0, 0), (3, 1, 4, 5), (5, 0, 7, 2)]:
         step = torch.zeros_like(images)
         step[index] = 1e-6
@@ -105,11 +128,10 @@ def test_a_block_that_matches_exactly_has_no_loss_and_a_finite_gradient(block):
     # The later layers see other inputs once the first one's statistics change, so match them from front to back.
     for index in range(len(norms)):
         _, layers = MatchedTeacher(copy.deepcopy(network))(images)
-        norms[index].running_mean.copy_(layers[index].mean)
-        norms[index].running_var.copy_(layers[index].var)
-    gradient, terms = ensemble_gradient(
-        [MatchedTeacher(network)], images, labels, Weights(ce=0.0, bn=1.0, first_bn=1.0)
-    )
+        norms[index].running_mean.copy_(layers[index].mean[0])
+        norms[index].running_var.copy_(layers[index].var[0])
+    only_statistics = summand(network, Weights(ce=0.0, bn=1.0, first_bn=1.0))
+    gradient, terms = ensemble_gradient([(only_statistics, [0])], images, labels)
     assert terms.bn.item() == pytest.approx(0.0, abs=1e-12)
     assert torch.isfinite(gradient).all()
 
@@ -131,9 +153,9 @@ def test_memory_of_graphs_does_not_grow_with_the_number_of_teachers(block):
             nonlocal alive
             alive -= size
 
-        teachers = [MatchedTeacher(frozen_teacher(seed)) for seed in range(count)]
+        plan = [(summand(frozen_teacher(seed)), [0]) for seed in range(count)]
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda held: held.tensor):
-            ensemble_gradient(teachers, images, labels, WEIGHTS)
+            ensemble_gradient(plan, images, labels)
         peaks[count] = peak
     assert peaks[4] == peaks[1] > 0
 

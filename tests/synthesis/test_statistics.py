@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from teddy.synthesis.statistics import MatchedNorm, MatchedTeacher
+from teddy.synthesis.statistics import MatchedNorm, MatchedTeacher, Tally
 
 
 def layer(channels: int, affine: bool = True, dtype: torch.dtype = torch.float64) -> nn.BatchNorm2d:
@@ -20,12 +20,12 @@ def layer(channels: int, affine: bool = True, dtype: torch.dtype = torch.float64
 
 
 def matched(one: nn.BatchNorm2d, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    seen = []
-    outputs = MatchedNorm(one, seen.append)(images)
-    (statistics,) = seen
+    tally = Tally()
+    outputs = MatchedNorm(one, tally)(images)
+    (statistics,) = tally.seen
     assert statistics.running_mean is one.running_mean
     assert statistics.running_var is one.running_var
-    return outputs, statistics.mean, statistics.var
+    return outputs, statistics.mean[0], statistics.var[0]
 
 
 def plain(one: nn.BatchNorm2d, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -106,4 +106,27 @@ def test_a_teacher_answers_as_before_and_layers_come_in_the_order_of_the_forward
     logits, seen = MatchedTeacher(network)(images)
     assert torch.equal(logits, expected)
     assert len(seen) == 2
-    assert torch.allclose(seen[0].mean, inputs.mean((0, 2, 3)), atol=1e-6)
+    assert torch.allclose(seen[0].mean[0], inputs.mean((0, 2, 3)), atol=1e-6)
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last])
+def test_blocks_that_go_through_together_are_measured_and_pulled_each_for_itself(memory):
+    draws = torch.Generator().manual_seed(6)
+    images = torch.randn(6, 3, 4, 5, generator=draws, dtype=torch.float64).contiguous(memory_format=memory)
+    weights = torch.randn(6, 3, 4, 5, generator=draws, dtype=torch.float64)
+    pulls = torch.randn(2, 3, 3, generator=draws, dtype=torch.float64)  # on mean and variance of three blocks
+
+    together = images.clone().requires_grad_()
+    tally = Tally(blocks=3)
+    outputs = MatchedNorm(layer(3), tally)(together)
+    (statistics,) = tally.seen
+    (weights * outputs).sum().add((pulls[0] * statistics.mean + pulls[1] * statistics.var).sum()).backward()
+
+    alone = images.clone().requires_grad_()
+    for place, part in enumerate(alone.chunk(3)):
+        outputs, mean, var = plain(layer(3), part)
+        assert torch.allclose(statistics.mean[place], mean, rtol=1e-12)
+        assert torch.allclose(statistics.var[place], var, rtol=1e-12)
+        loss = (weights.chunk(3)[place] * outputs).sum() + (pulls[0, place] * mean + pulls[1, place] * var).sum()
+        loss.backward()
+    assert torch.allclose(together.grad, alone.grad, rtol=1e-12, atol=1e-14)

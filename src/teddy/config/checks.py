@@ -42,6 +42,7 @@ AT_LEAST_ONE = (
     "synthesis.iterations",
     "synthesis.batch_size",
     "synthesis.teachers_per_block",
+    "synthesis.blocks_at_once",
     "labels.batch_size",
     "labels.epochs",
     "evaluation.epochs",
@@ -190,6 +191,11 @@ def _check_teachers(config: TeddyConfig, members: int) -> None:
         raise BadInput(
             f"synthesis.teachers_per_block={config.synthesis.teachers_per_block} asks for more teachers than the pool's "
             f"{members}; lower it or enlarge the pool (pool.first, pool.last, pool.every, pool.size)."
+        )
+    if config.synthesis.compile and config.pool.base is not None and members > 1:
+        raise BadInput(
+            f"synthesis.compile=true is for teachers of one shape, and those of pool={config.pool.label} are pruned one by one; "
+            "set synthesis.compile=false."
         )
     wanted = config.labels.members
     if wanted == "all":

@@ -119,6 +119,8 @@ class SynthesisConfig:
     teacher_policy: str = MISSING
     initial: str = MISSING
     view: ViewConfig = field(default_factory=ViewConfig)
+    blocks_at_once: int = MISSING
+    compile: bool = MISSING
     sheet_every: int = MISSING
     checkpoint_every: int = MISSING
 

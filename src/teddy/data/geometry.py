@@ -92,7 +92,12 @@ def resized_crop(images: torch.Tensor, boxes: torch.Tensor, size: int) -> torch.
 
 def shared_crop(images: torch.Tensor, box: torch.Tensor, size: int) -> torch.Tensor:
     """``resized_crop`` with one box (4,) for the whole batch, as SRe2L crops a block in each iteration."""
-    return resized_crop(images, box.view(1, 4).expand(len(images), 4), size)
+    if images.device.type != "cpu":
+        return resized_crop(images, box.view(1, 4).expand(len(images), 4), size)
+    # One box is a slice, and torch's own kernel needs no position per image. Its gradient is reproducible on a CPU only.
+    top, left, height, width = box.tolist()
+    inside = images[..., top : top + height, left : left + width]
+    return F.interpolate(inside, size=(size, size), mode="bilinear", align_corners=False)
 
 
 def _source_positions(start: torch.Tensor, length: torch.Tensor, size: int) -> torch.Tensor:

@@ -45,7 +45,9 @@ class Divergence:
         for index, member in enumerate(self.pool.members):
             name = f"epoch {member.epoch:g}"
             name = f"{name} #{index}" if name in known else name
-            known[name] = self._log_probabilities(self.pool.load(index, self.compute.device))
+            known[name] = self._log_probabilities(
+                self.pool.load(index, self.compute.device, self.compute.frozen_weights)
+            )
         return known
 
     @torch.inference_mode()

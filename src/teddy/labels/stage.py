@@ -96,7 +96,7 @@ def _chosen(pool: ModelPool, recipe: LabelRecipe) -> list[int]:
 
 
 def _labeller(pool: ModelPool, recipe: LabelRecipe, compute: Compute) -> PoolLabeller:
-    teachers = [pool.load(index, compute.device) for index in _chosen(pool, recipe)]
+    teachers = [pool.load(index, compute.device, compute.frozen_weights) for index in _chosen(pool, recipe)]
     precision = torch.bfloat16 if compute.precision == "bfloat16" else None
     return PoolLabeller(teachers, recipe.average, recipe.temperature, recipe.batch_size, precision)
 

@@ -70,8 +70,12 @@ class ModelPool:
         span = f"{epochs[0]:g}-{epochs[-1]:g}" if len(epochs) > 1 else f"{epochs[0]:g}"
         return f"{self.label} {span} ({len(epochs)})"
 
-    def load(self, index: int, device: torch.device | str = "cpu") -> nn.Module:
+    def load(self, index: int, device: torch.device | str = "cpu", weights: torch.dtype = torch.float32) -> nn.Module:
         """Member ``index`` as a frozen network in eval mode.
+
+        Args:
+            weights: type of the convolutions' and linear layers' parameters. Under autocast to this type nothing changes but
+                that they are not cast anew in each pass.
 
         Raises:
             BadInput: the weights are missing, damaged or of another shape than the network, or what was pruned from it is.
@@ -102,6 +106,9 @@ class ModelPool:
                 f"{member.file} does not hold the weights of {member.network} for {spec.num_classes} classes "
                 f"({str(error).splitlines()[-1].strip()}); delete its folder and run the command again."
             ) from error
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                layer.to(weights)
         return network.to(device).eval().requires_grad_(False)
 
 

@@ -36,6 +36,11 @@ class Compute:
         """The Trainer's word for ``precision``."""
         return {"float32": "32-true", "bfloat16": "bf16-mixed"}[self.precision]
 
+    @property
+    def frozen_weights(self) -> torch.dtype:
+        """The type in which autocast would use the weights of a frozen network, so that they can be kept in it."""
+        return torch.bfloat16 if self.precision == "bfloat16" else torch.float32
+
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """The autocast context for work outside a Trainer."""
         return torch.autocast(self.accelerator, torch.bfloat16, enabled=self.precision == "bfloat16")

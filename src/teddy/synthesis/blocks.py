@@ -6,7 +6,7 @@ its own random numbers (by its index, not by the device it runs on) and its own 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +59,17 @@ def make_blocks(num_classes: int, ipc: int, batch_size: int, class_order: str, s
             chosen = order[start : start + batch_size]
             blocks.append(Block(len(blocks), tuple(int(label) for label in chosen), (slot,) * len(chosen)))
     return blocks
+
+
+def make_groups(blocks: Sequence[Block], at_once: int) -> list[list[Block]]:
+    """Splits blocks, in their order, into groups of at most ``at_once`` of one size, which go through the teachers together."""
+    groups: list[list[Block]] = []
+    for block in blocks:
+        if groups and len(groups[-1]) < at_once and len(groups[-1][0]) == len(block):
+            groups[-1].append(block)
+        else:
+            groups.append([block])
+    return groups
 
 
 TeacherPolicy = Callable[[Block, int, int, int, int], list[int]]

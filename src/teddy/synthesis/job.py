@@ -8,7 +8,7 @@ from typing import Any
 
 from teddy.data.images import ImageSet
 from teddy.pool.members import ModelPool
-from teddy.synthesis.blocks import Block, make_blocks
+from teddy.synthesis.blocks import Block, make_blocks, make_groups
 from teddy.synthesis.objective import Weights
 from teddy.synthesis.perturb import BlockView
 
@@ -27,6 +27,8 @@ class SynthesisJob:
         weight_decay: of Adam, added to the gradient as ``weight_decay * pixels``.
         checkpoint_every: iterations between two points that a killed block resumes from; no part of the result.
         sheet_every: iterations between two pictures of the first block; no part of the result.
+        blocks_at_once: how many blocks go through the teachers together; changes the rounding, nothing else.
+        compile: whether the teachers are compiled; changes the rounding, nothing else.
     """
 
     pool: ModelPool
@@ -46,10 +48,16 @@ class SynthesisJob:
     seed: int
     checkpoint_every: int
     sheet_every: int
+    blocks_at_once: int
+    compile: bool
 
     def blocks(self) -> list[Block]:
         """All blocks, in the order of their indices."""
         return make_blocks(self.pool.spec.num_classes, self.ipc, self.batch_size, self.class_order, self.seed)
+
+    def groups(self) -> list[list[Block]]:
+        """All blocks, as they go through the teachers; the same for any number of devices."""
+        return make_groups(self.blocks(), self.blocks_at_once)
 
     def content(self, precision: str) -> dict[str, Any]:
         """What the images depend on, for their fingerprint. The pool's identity covers the data it was trained on."""

@@ -8,10 +8,13 @@ nor w_l (10 for the first layer, as in SRe2L).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from teddy.synthesis.statistics import LayerStatistics, MatchedTeacher
@@ -34,7 +37,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Terms:
-    """One value of Eq. 7 and its two parts before weighting, scalars."""
+    """The value of Eq. 7 for each block and its two parts before weighting, each (blocks,)."""
 
     total: torch.Tensor
     ce: torch.Tensor
@@ -42,42 +45,85 @@ class Terms:
 
 
 def statistics_distance(layers: Sequence[LayerStatistics], first_bn: float) -> torch.Tensor:
-    """The sum over layers of the plain (not squared) L2 distances of mean and variance, the two norms of Eq. 7."""
+    """The sum over layers of the plain (not squared) L2 distances of mean and variance, the two norms of Eq. 7: (blocks,)."""
     distances = [
-        torch.linalg.vector_norm(layer.mean - layer.running_mean)
-        + torch.linalg.vector_norm(layer.var - layer.running_var)
+        torch.linalg.vector_norm(layer.mean - layer.running_mean, dim=-1)
+        + torch.linalg.vector_norm(layer.var - layer.running_var, dim=-1)
         for layer in layers
     ]
     return first_bn * distances[0] + sum(distances[1:], torch.zeros_like(distances[0]))
 
 
-def teacher_terms(teacher: MatchedTeacher, images: torch.Tensor, labels: torch.Tensor, weights: Weights) -> Terms:
-    """One teacher's summand of Eq. 7 for normalised images (N, C, H, W) of classes (N,)."""
-    logits, layers = teacher(images)
-    ce = F.cross_entropy(logits.to(layers[0].mean.dtype), labels)
+def teacher_terms(
+    teacher: MatchedTeacher, images: torch.Tensor, labels: torch.Tensor, weights: Weights, blocks: int = 1
+) -> Terms:
+    """One teacher's summand of Eq. 7 for each of ``blocks`` blocks of the same size.
+
+    Args:
+        images: normalised, (N, C, H, W), block after block.
+        labels: their classes, (N,).
+    """
+    logits, layers = teacher(images, blocks)
+    return layer_terms(logits, layers, labels, weights, blocks)
+
+
+def layer_terms(
+    logits: torch.Tensor, layers: Sequence[LayerStatistics], labels: torch.Tensor, weights: Weights, blocks: int
+) -> Terms:
+    """What :func:`teacher_terms` makes of a teacher's logits (N, classes) and its layers' statistics."""
+    each = F.cross_entropy(logits.to(layers[0].mean.dtype), labels, reduction="none")
+    ce = each.view(blocks, -1).mean(1)
     bn = statistics_distance(layers, weights.first_bn)
     return Terms(weights.ce * ce + weights.bn * bn, ce, bn)
 
 
+class Summand(Protocol):
+    """One teacher's part of Eq. 7, with the weights bound."""
+
+    def __call__(self, images: torch.Tensor, labels: torch.Tensor, *, blocks: int) -> Terms: ...
+
+
+def summands(networks: Sequence[nn.Module], weights: Weights) -> list[Summand]:
+    """A summand for each teacher; their BatchNorm layers are replaced by ones that measure."""
+    return [functools.partial(teacher_terms, MatchedTeacher(network), weights=weights) for network in networks]
+
+
 def ensemble_gradient(
-    teachers: Iterable[MatchedTeacher], images: torch.Tensor, labels: torch.Tensor, weights: Weights
+    plan: Iterable[tuple[Summand, Sequence[int]]], images: torch.Tensor, labels: torch.Tensor, blocks: int = 1
 ) -> tuple[torch.Tensor, Terms]:
     """The gradient of Eq. 7 with respect to ``images``, one teacher at a time.
 
     The sum over teachers is linear, so each teacher's graph is walked back and freed before the next one is built: the memory
-    is that of a single teacher however many there are (invariant 4).
+    is that of a single teacher however many there are (invariant 4). Blocks share nothing but the passes.
 
     Args:
-        images: normalised, (N, C, H, W); what lies before them in a graph is not entered.
+        plan: each teacher with the blocks that it looks at, by their places.
+        images: normalised, (N, C, H, W), ``blocks`` blocks of the same size one after the other; what lies before them in a
+            graph is not entered.
+        labels: their classes, (N,).
 
     Returns:
-        The gradient, shaped like ``images``, and the detached terms summed over the teachers.
+        The gradient, shaped like ``images``, and the detached terms summed over the teachers of each block.
     """
-    leaf = images.detach().requires_grad_()
-    gradient = torch.zeros_like(leaf)
-    total = ce = bn = torch.zeros((), device=leaf.device, dtype=leaf.dtype)
-    for teacher in teachers:
-        terms = teacher_terms(teacher, leaf, labels, weights)
-        gradient += torch.autograd.grad(terms.total, leaf)[0]
-        total, ce, bn = total + terms.total.detach(), ce + terms.ce.detach(), bn + terms.bn.detach()
-    return gradient, Terms(total, ce, bn)
+    images, gradient = images.detach(), None
+    sums = torch.zeros(3, blocks, device=images.device, dtype=images.dtype)
+    for summand, places in plan:
+        everything = len(places) == blocks
+        leaf, classes = (
+            values if everything else torch.cat([values.chunk(blocks)[place] for place in places])
+            for values in (images, labels)
+        )
+        leaf = leaf.detach().requires_grad_()
+        terms = summand(leaf, classes, blocks=len(places))
+        (slope,) = torch.autograd.grad(terms.total.sum(), leaf)
+        values = torch.stack([terms.total, terms.ce, terms.bn]).detach()
+        if everything:
+            gradient, sums = slope if gradient is None else gradient.add_(slope), sums + values
+            continue
+        gradient = torch.zeros_like(images) if gradient is None else gradient
+        # Place by place, since a list of indices would have to be copied to the device in each step.
+        for own, place in enumerate(places):
+            gradient.chunk(blocks)[place].add_(slope.chunk(len(places))[own])
+            sums[:, place] += values[:, own]
+    assert gradient is not None
+    return gradient, Terms(*sums)

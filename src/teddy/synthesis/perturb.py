@@ -31,22 +31,30 @@ class BlockView:
         """The view of ``images`` (N, C, H, W) that ``keys`` name; differentiable."""
         count = len(images) if self.per_image else 1
         draws = seeding.uniform("view", *keys, samples=np.arange(count), draws=geometry.CROP_DRAWS + 3)
+        return self._one_each(images, draws) if self.per_image else self._shared(images, draws)
+
+    def _shared(self, images: torch.Tensor, draws: np.ndarray) -> torch.Tensor:
         size = images.shape[-1]
         if self.crop:
-            boxes = geometry.crop_boxes(draws[:, 3:], size, size, self.min_scale)
-            images = (
-                geometry.resized_crop(images, boxes, size)
-                if self.per_image
-                else geometry.shared_crop(images, boxes[0], size)
-            )
+            images = geometry.shared_crop(images, self._boxes(draws, size)[0], size)
+        if self.flip and draws[0, 0] < 0.5:
+            images = images.flip(-1)
+        down, right = self._shifts(draws)[0]
+        return geometry.roll(images, int(down), int(right)) if self.shift else images
+
+    def _one_each(self, images: torch.Tensor, draws: np.ndarray) -> torch.Tensor:
+        size = images.shape[-1]
+        if self.crop:
+            images = geometry.resized_crop(images, self._boxes(draws, size), size)
         if self.flip:
-            mirrored = torch.from_numpy(draws[:, 0] < 0.5)
-            images = geometry.flip(images, mirrored.expand(len(images)))
+            images = geometry.flip(images, torch.from_numpy(draws[:, 0] < 0.5))
         if self.shift:
-            shifts = np.floor(draws[:, 1:3] * (2 * self.shift + 1)).astype(int) - self.shift
-            if self.per_image:
-                rolled = [geometry.roll(image[None], *map(int, by)) for image, by in zip(images, shifts, strict=True)]
-                images = torch.cat(rolled)
-            else:
-                images = geometry.roll(images, *map(int, shifts[0]))
+            shifts = zip(images, self._shifts(draws), strict=True)
+            images = torch.cat([geometry.roll(image[None], int(down), int(right)) for image, (down, right) in shifts])
         return images
+
+    def _boxes(self, draws: np.ndarray, size: int) -> torch.Tensor:
+        return geometry.crop_boxes(draws[:, 3:], size, size, self.min_scale)
+
+    def _shifts(self, draws: np.ndarray) -> np.ndarray:
+        return np.floor(draws[:, 1:3] * (2 * self.shift + 1)).astype(int) - self.shift

@@ -1,11 +1,10 @@
-"""Deals blocks to processes.
+"""Deals groups of blocks to processes.
 
-Blocks share nothing, so neither do the processes: no DDP, no barrier, and the same images for any number of them (invariant 3).
+Groups share nothing, so neither do the processes: no DDP, no barrier, and the same images for any number of them (invariant 3).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,8 @@ from teddy.config.errors import BadInput, StageFailed
 from teddy.runtime.precision import Compute
 from teddy.runtime.progress import ProgressCallback
 from teddy.runtime.trainer import make_trainer
-from teddy.synthesis.blocks import Block
 from teddy.synthesis.job import SynthesisJob
-from teddy.synthesis.module import PixelSynthesis, block_file, iterations_done
+from teddy.synthesis.module import PixelSynthesis, is_done, iterations_done
 
 
 def optimise_blocks(job: SynthesisJob, folder: Path, compute: Compute, logger: Logger | None) -> None:
@@ -28,7 +26,7 @@ def optimise_blocks(job: SynthesisJob, folder: Path, compute: Compute, logger: L
     Raises:
         StageFailed: a block diverged, or a process was killed.
     """
-    ranks = min(compute.devices, len(job.blocks()))
+    ranks = min(compute.devices, len(job.groups()))
     if ranks == 1:
         _run_rank(0, 1, job, folder, compute, logger)
         return
@@ -59,15 +57,15 @@ def _run_process(
 
 
 def _run_rank(rank: int, ranks: int, job: SynthesisJob, folder: Path, compute: Compute, logger: Logger | None) -> None:
-    mine = job.blocks()[rank::ranks]
-    pending: Sequence[Block] = [block for block in mine if not block_file(folder, block).is_file()]
+    mine = job.groups()[rank::ranks]
+    pending = [group for group in mine if not is_done(folder, group)]
     if not pending:
         return
     callbacks = []
     if rank == 0:
-        done = (len(mine) - len(pending)) * job.iterations + sum(iterations_done(folder, block) for block in pending)
+        done = (len(mine) - len(pending)) * job.iterations + sum(iterations_done(folder, group) for group in pending)
         callbacks.append(ProgressCallback("synthesis", total=len(mine) * job.iterations, done=done))
     trainer = make_trainer(
         compute, max_epochs=len(pending), folder=folder, logger=logger, callbacks=callbacks, device_index=rank
     )
-    trainer.fit(PixelSynthesis(job, pending, folder))
+    trainer.fit(PixelSynthesis(job, pending, folder, compute.frozen_weights))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,18 +14,18 @@ from torch.nn import functional as F
 from teddy.config.errors import BadInput
 
 PART = 1 << 15
-"""Values of a channel that are summed at a time: more of them lose digits in float32."""
+"""Values of a channel that a CPU sums at a time: more of them lose digits in float32."""
 
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """Statistics of one BatchNorm layer's input over (N, H, W), each (C,), float32; the variance is the biased one.
+    """Statistics of one BatchNorm layer's input over (N, H, W) of each block, in float32; the variance is the biased one.
 
     Attributes:
-        mean: of the block, with a graph back to its pixels.
-        var: of the block, with a graph back to its pixels.
-        running_mean: RM of Eq. 7, of the real data.
-        running_var: RV of Eq. 7.
+        mean: of the blocks, (blocks, C), with a graph back to their pixels.
+        var: of the blocks, (blocks, C), with a graph back to their pixels.
+        running_mean: RM of Eq. 7, of the real data, (C,).
+        running_var: RV of Eq. 7, (C,).
     """
 
     mean: torch.Tensor
@@ -44,50 +44,83 @@ class _MatchedNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        images: torch.Tensor,
-        weight: torch.Tensor | None,
-        bias: torch.Tensor | None,
-        running_mean: torch.Tensor,
-        running_var: torch.Tensor,
-        eps: float,
-        slope: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        mean, var = _moments(images, running_mean)
-        outputs = F.batch_norm(images, running_mean, running_var, weight, bias, training=False, eps=eps)
-        ctx.save_for_backward(images, mean, slope)
+    def forward(ctx: Any, images: torch.Tensor, known: _Known, blocks: int) -> tuple[torch.Tensor, ...]:
+        parts = images.chunk(blocks)
+        moments = [_moments(part, known) for part in parts]
+        mean, var = (torch.stack(values) for values in zip(*moments, strict=True))
+        layer = known.layer
+        outputs = F.batch_norm(
+            images, layer.running_mean, layer.running_var, layer.weight, layer.bias, training=False, eps=layer.eps
+        )
+        ctx.save_for_backward(images, mean)
+        ctx.known = known
         return outputs, mean, var
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         to_outputs, to_mean, to_var = gradients
-        images, mean, slope = ctx.saved_tensors
-        count = images.numel() // images.shape[1]
+        images, mean = ctx.saved_tensors
+        known: _Known = ctx.known
+        count = images.numel() // mean.numel()
         scale = to_var * (2 / count)
-        shift = to_mean / count - scale * mean
-        scale, shift, slope = (values.to(images.dtype).view(1, -1, 1, 1) for values in (scale, shift, slope))
-        gradient = torch.addcmul(shift, images, scale).addcmul_(to_outputs, slope)
-        return gradient, None, None, None, None, None, None
+        shift = torch.addcmul(to_mean / count, scale, mean, value=-1)
+        # scale * images + shift: BatchNorm of zero mean and unit variance, whose kernel is faster than broadcasting.
+        parts = [
+            F.batch_norm(part, known.zero, known.one, by, plus, training=False, eps=0.0)
+            for part, by, plus in zip(images.chunk(len(mean)), scale, shift, strict=True)
+        ]
+        gradient = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return gradient.addcmul_(to_outputs, known.slope.to(images.dtype).view(1, -1, 1, 1)), None, None
 
 
-def _moments(images: torch.Tensor, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and biased variance of each channel, (C,), in the precision of ``like``.
+class _Known:
+    """What stays the same while a frozen layer is used.
 
-    The kernel adds value by value, so large layers are measured in parts, whose moments are put together.
+    Attributes:
+        slope: ``d output/d input``, (C,).
+        zero: zeros, (C,); ``one`` likewise.
     """
-    # The buffers that the kernel would update are there for its precision only: half-precision sums would lose the difference
-    # that is to be matched.
-    spare = torch.zeros_like(like), torch.ones_like(like)
-    parts = images.split(max(1, PART // images[0, 0].numel()))
-    moments = [torch.batch_norm_update_stats(part, *spare, 0.0) for part in parts]
+
+    def __init__(self, layer: nn.BatchNorm2d) -> None:
+        assert layer.running_mean is not None and layer.running_var is not None
+        self.layer = layer
+        self.zero, self.one = torch.zeros_like(layer.running_mean), torch.ones_like(layer.running_var)
+        weight = self.one if layer.weight is None else layer.weight.detach()
+        self.slope = weight / (layer.running_var + layer.eps).sqrt()
+
+
+def _moments(images: torch.Tensor, known: _Known) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and biased variance of each channel, (C,), in the precision of the layer's own.
+
+    The CPU's kernel adds value by value, so large layers are measured in parts there, whose moments are put together.
+    """
+    if images.device.type not in ("cpu", "cuda"):  # the kernel was written for these two
+        var, mean = torch.var_mean(images.to(known.zero.dtype), dim=(0, 2, 3), correction=0)
+        return mean, var
+    parts = images.split(max(1, PART // images[0, 0].numel())) if images.device.type == "cpu" else [images]
+    # The buffers, which a momentum of 0 leaves as they are, are there for their precision: sums of half precision would lose the
+    # difference that is to be matched.
+    moments = [torch.batch_norm_update_stats(part, known.zero, known.one, 0.0) for part in parts]
     if len(moments) == 1:
         return moments[0]
-    shares = torch.tensor([len(part) / len(images) for part in parts], dtype=like.dtype, device=like.device).view(-1, 1)
+    shares = torch.tensor([len(part) / len(images) for part in parts], dtype=known.zero.dtype).view(-1, 1)
     means, variances = (torch.stack(values) for values in zip(*moments, strict=True))
     mean = (shares * means).sum(0)
     return mean, (shares * (variances + (means - mean).square())).sum(0)
+
+
+@dataclass
+class Tally:
+    """What the layers of a teacher share in a forward pass.
+
+    Attributes:
+        blocks: how many blocks of the same size the images are, one after the other.
+        seen: the layers' statistics so far.
+    """
+
+    blocks: int = 1
+    seen: list[LayerStatistics] = field(default_factory=list)
 
 
 class MatchedNorm(nn.Module):
@@ -95,22 +128,18 @@ class MatchedNorm(nn.Module):
 
     Args:
         layer: in eval mode, with running statistics.
-        note: receives the statistics in each forward pass.
+        tally: receives the statistics in each forward pass.
     """
 
-    def __init__(self, layer: nn.BatchNorm2d, note: Callable[[LayerStatistics], None]) -> None:
+    def __init__(self, layer: nn.BatchNorm2d, tally: Tally) -> None:
         super().__init__()
-        self.layer, self.note = layer, note
-        assert layer.running_mean is not None and layer.running_var is not None
-        weight = torch.ones_like(layer.running_var) if layer.weight is None else layer.weight.detach()
-        self.slope = weight / (layer.running_var + layer.eps).sqrt()
+        self.layer, self.tally, self._known = layer, tally, _Known(layer)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Normalises (N, C, H, W) by the running statistics."""
-        layer = self.layer
-        mean, var = layer.running_mean, layer.running_var
-        outputs, *own = _MatchedNorm.apply(images, layer.weight, layer.bias, mean, var, layer.eps, self.slope)
-        self.note(LayerStatistics(own[0], own[1], mean, var))  # type: ignore[arg-type]
+        layer, tally = self.layer, self.tally
+        outputs, mean, var = _MatchedNorm.apply(images, self._known, tally.blocks)
+        tally.seen.append(LayerStatistics(mean, var, layer.running_mean, layer.running_var))  # type: ignore[arg-type]
         return outputs
 
 
@@ -127,27 +156,37 @@ class MatchedTeacher:
     def __init__(self, network: nn.Module) -> None:
         if network.training or any(parameter.requires_grad for parameter in network.parameters()):
             raise ValueError("a teacher must be in eval mode with frozen parameters")
-        self._seen: list[LayerStatistics] = []
-        places = [
-            (parent, name, layer)
-            for parent in network.modules()
-            for name, layer in parent.named_children()
-            if isinstance(layer, nn.BatchNorm2d)
-        ]
-        if not places:
-            raise BadInput(
-                "the pool's network has no BatchNorm layer to match; choose one that has, such as model=convnet3."
-            )
-        for parent, name, layer in places:
-            setattr(parent, name, MatchedNorm(layer, self._note))
+        self._tally = Tally()
+        replace_batchnorm(network, lambda layer: MatchedNorm(layer, self._tally))
         self.network = network
 
-    def _note(self, statistics: LayerStatistics) -> None:
-        self._seen.append(statistics)
+    def __call__(self, images: torch.Tensor, blocks: int = 1) -> tuple[torch.Tensor, list[LayerStatistics]]:
+        """Logits (N, classes) for normalised images (N, C, H, W), and the statistics in the order of the forward pass.
 
-    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, list[LayerStatistics]]:
-        """Logits (N, classes) for normalised images (N, C, H, W), and the statistics in the order of the forward pass."""
-        self._seen = []
+        Args:
+            blocks: how many blocks of the same size the images are, one after the other; each has its own statistics.
+        """
+        self._tally.blocks, self._tally.seen = blocks, []
         logits = self.network(images)
-        seen, self._seen = self._seen, []
+        seen, self._tally.seen = self._tally.seen, []
         return logits, seen
+
+
+def replace_batchnorm(network: nn.Module, make: Callable[[nn.BatchNorm2d], nn.Module]) -> None:
+    """Puts ``make(layer)`` in the place of every BatchNorm layer.
+
+    Raises:
+        BadInput: there is none.
+    """
+    places = [
+        (parent, name, layer)
+        for parent in network.modules()
+        for name, layer in parent.named_children()
+        if isinstance(layer, nn.BatchNorm2d)
+    ]
+    if not places:
+        raise BadInput(
+            "the pool's network has no BatchNorm layer to match; choose one that has, such as model=convnet3."
+        )
+    for parent, name, layer in places:
+        setattr(parent, name, make(layer))
