@@ -122,6 +122,7 @@ def made_up_job(pool: ModelPool, batch: int, iterations: int, teachers: int | No
         train=made_up_images(pool.spec, pool.spec.num_classes),
         ipc=ipc,
         iterations=iterations,
+        plateau=None,
         lr=0.25,
         betas=(0.5, 0.9),
         weight_decay=0.0,

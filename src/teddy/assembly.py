@@ -118,6 +118,7 @@ def synthesis_job(config: TeddyConfig, pool: ModelPool, dataset: RealDataset) ->
         train=dataset.train,
         ipc=node.ipc,
         iterations=node.iterations,
+        plateau=node.plateau,
         lr=node.lr,
         betas=(node.betas[0], node.betas[1]),
         weight_decay=node.weight_decay,

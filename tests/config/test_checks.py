@@ -113,6 +113,8 @@ CASES = [
     ({"paper": {"teddy/convnet3/paper/ipc10": []}}, "must be [mean] or [mean,standard deviation]"),
     # teachers against the pool
     ({"synthesis.teachers_per_block": 6}, "synthesis.teachers_per_block=6 asks for more teachers than the pool's 5"),
+    ({"synthesis.plateau": 2.0}, "synthesis.plateau=2.0 must be a share between 0 and 1"),
+    ({"synthesis.plateau": 0.1, "synthesis.blocks_at_once": 2}, "synthesis.plateau ends one block at a time"),
     (
         {"synthesis.compile": True, "pool.base": "trained", "pool.label": "post", "pool.size": 5},
         "synthesis.compile=true is for teachers of one shape, and those of pool=post are pruned",

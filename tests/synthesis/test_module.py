@@ -15,7 +15,7 @@ from teddy.runtime.resume import load_tensors, save_tensors
 from teddy.synthesis import initial
 from teddy.synthesis.blocks import TEACHER_POLICIES
 from teddy.synthesis.job import SynthesisJob
-from teddy.synthesis.module import block_file
+from teddy.synthesis.module import block_file, is_flat
 from teddy.synthesis.objective import Weights, teacher_terms
 from teddy.synthesis.perturb import BlockView
 from teddy.synthesis.ranks import optimise_blocks
@@ -42,6 +42,7 @@ def job(tmp_path) -> SynthesisJob:
         train=TensorImages(images, torch.arange(3).repeat(20)),
         ipc=4,
         iterations=7,
+        plateau=None,
         lr=0.1,
         betas=(0.5, 0.9),
         weight_decay=0.01,
@@ -128,6 +129,24 @@ def test_pixels_change_and_stay_displayable(job, tmp_path):
     assert [row[0] for row in rows] == [0, 6]
     assert all(math.isfinite(value) for row in rows for value in row)
     assert rows[-1][1] < rows[0][1]
+
+
+def test_a_block_ends_early_once_its_loss_has_stopped_falling(job, tmp_path):
+    still = BlockView(crop=False, min_scale=1.0, flip=False, shift=0, per_image=False)
+    steady = {"lr": 1e-6, "view": still, "teacher_policy": "block"}
+    long = dataclasses.replace(job, iterations=1000, checkpoint_every=0, sheet_every=0, **steady)
+    optimise_blocks(dataclasses.replace(long, plateau=0.05), tmp_path, COMPUTE, logger=None)
+    for block in long.blocks():
+        # Ten losses, twenty iterations apart, of which the last five are not below the first five.
+        assert [row[0] for row in load_tensors(block_file(tmp_path, block))[1]["history"]] == list(range(0, 200, 20))
+
+
+def test_flat_is_what_falls_by_less_than_the_plateau():
+    assert not is_flat([1.0] * 9, 0.05)  # not yet
+    assert is_flat([1.0] * 10, 0.05)
+    assert is_flat([9.0, *[1.0] * 5, *[0.96] * 5], 0.05)
+    assert not is_flat([1.0] * 5 + [0.94] * 5, 0.05)
+    assert is_flat([1.0] * 5 + [1.2] * 5, 0.05)
 
 
 def test_frames_show_the_first_block_on_its_way(job, tmp_path):

@@ -107,6 +107,7 @@ class SynthesisConfig:
 
     ipc: int = MISSING
     iterations: int = MISSING
+    plateau: float | None = None
     lr: float = MISSING
     betas: list[float] = MISSING
     weight_decay: float = MISSING

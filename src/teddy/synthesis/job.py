@@ -23,6 +23,7 @@ class SynthesisJob:
 
     Attributes:
         train: real training images, for ``initial="real"``.
+        plateau: a block ends early once its loss falls by less than this share in 100 iterations; None: never.
         betas: of Adam.
         weight_decay: of Adam, added to the gradient as ``weight_decay * pixels``.
         checkpoint_every: iterations between two points that a killed block resumes from; no part of the result.
@@ -35,6 +36,7 @@ class SynthesisJob:
     train: ImageSet
     ipc: int
     iterations: int
+    plateau: float | None
     lr: float
     betas: tuple[float, float]
     weight_decay: float

@@ -55,6 +55,14 @@ def views_of(job: SynthesisJob, group: Sequence[Block], pixels: torch.Tensor, it
     return (views[0] if len(views) == 1 else torch.cat(views)).contiguous(memory_format=torch.channels_last)
 
 
+def is_flat(losses: Sequence[float], plateau: float, window: int = 5) -> bool:
+    """Whether the mean of the last ``window`` losses is less than ``plateau`` times below that of the ``window`` before them."""
+    if len(losses) < 2 * window:
+        return False
+    before, after = sum(losses[-2 * window : -window]), sum(losses[-window:])
+    return before - after < plateau * before
+
+
 class PixelSynthesis(L.LightningModule):
     """Optimises blocks of pixels against the pool (Eq. 7), one group per epoch, and writes each block when it is done.
 
@@ -133,7 +141,7 @@ class PixelSynthesis(L.LightningModule):
 
     def on_train_batch_start(self, batch: int, batch_idx: int) -> int | None:
         """Sets the iteration's learning rate (cosine to 0), or ends the group; -1 is Lightning's word for that."""
-        if self.iteration == self.job.iterations:
+        if self.iteration == self.job.iterations or self._is_flat():
             return -1
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.job.lr * 0.5 * (1 + math.cos(math.pi * self.iteration / self.job.iterations))
@@ -178,6 +186,11 @@ class PixelSynthesis(L.LightningModule):
     @property
     def _resume_file(self) -> Path:
         return resume_file(self.folder, self.group)
+
+    def _is_flat(self) -> bool:
+        """Whether every block's loss has stopped falling, by what is recorded, so that a resumed run ends where it would have."""
+        plateau = self.job.plateau
+        return plateau is not None and all(is_flat([row[1] for row in lines], plateau) for lines in self.history)
 
     def _plan(self) -> list[tuple[Summand, list[int]]]:
         """The iteration's teachers, each with the blocks that it looks at, by their places in the group."""
