@@ -35,13 +35,19 @@ def test_a_shared_crop_is_the_same_crop_of_each_image_in_value_and_gradient() ->
     images = torch.randn(3, 2, 20, 20, dtype=torch.float64)
     for box in boxes_for(8, 20, 20):
         found = []
-        for crop in (geometry.shared_crop, lambda *args: geometry.resized_crop(args[0], args[1].expand(3, 4), args[2])):
+        crops = (
+            geometry.shared_crop,
+            lambda images, box, size: geometry._SharedBilinear.apply(images, *box.tolist(), size),  # off the CPU
+            lambda images, box, size: geometry.resized_crop(images, box.expand(3, 4), size),
+        )
+        for crop in crops:
             leaf = images.clone().requires_grad_()
             cut = crop(leaf, box, 20)
             cut.sin().sum().backward()
             found.append((cut.detach(), leaf.grad))
-        for ours, theirs in zip(*found, strict=True):
+        for ours, off_the_cpu, theirs in zip(*found, strict=True):
             torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
+            torch.testing.assert_close(off_the_cpu, theirs, atol=1e-12, rtol=0)
 
 
 def test_whole_image_box_changes_nothing() -> None:

@@ -92,10 +92,15 @@ def resized_crop(images: torch.Tensor, boxes: torch.Tensor, size: int) -> torch.
 
 def shared_crop(images: torch.Tensor, box: torch.Tensor, size: int) -> torch.Tensor:
     """``resized_crop`` with one box (4,) for the whole batch, as SRe2L crops a block in each iteration."""
-    if images.device.type != "cpu":
-        return resized_crop(images, box.view(1, 4).expand(len(images), 4), size)
-    # One box is a slice, and torch's own kernel needs no position per image. Its gradient is reproducible on a CPU only.
     top, left, height, width = box.tolist()
+    if images.device.type == "cpu":  # elsewhere the gradient of torch's own kernel is not reproducible
+        return _cut(images, top, left, height, width, size)
+    cut: torch.Tensor = _SharedBilinear.apply(images, top, left, height, width, size)
+    return cut
+
+
+def _cut(images: torch.Tensor, top: int, left: int, height: int, width: int, size: int) -> torch.Tensor:
+    """One box is a slice, and needs no position for each pixel of each image."""
     inside = images[..., top : top + height, left : left + width]
     return F.interpolate(inside, size=(size, size), mode="bilinear", align_corners=False)
 
@@ -133,6 +138,34 @@ class _SeparableBilinear(torch.autograd.Function):
             weigh_rows = _hat_weights(rows, ctx.height).transpose(1, 2).unsqueeze(1)
             weigh_columns = _hat_weights(columns, ctx.width).unsqueeze(1)
             return weigh_rows @ gradient @ weigh_columns, None, None
+
+
+class _SharedBilinear(torch.autograd.Function):
+    """The slice of :func:`_cut` with a reproducible gradient: two matrix products, of weights made on the device."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, images: torch.Tensor, top: int, left: int, height: int, width: int, size: int
+    ) -> torch.Tensor:
+        ctx.shape, ctx.box = images.shape, (top, left, height, width)
+        return _cut(images, top, left, height, width, size)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        (gradient,) = gradients
+        top, left, height, width = ctx.box
+        with torch.autocast(gradient.device.type, enabled=False):
+            rows, columns = (
+                _hat_weights(_positions(start, length, gradient)[None], whole)[0]
+                for start, length, whole in ((top, height, ctx.shape[-2]), (left, width, ctx.shape[-1]))
+            )
+            return rows.T @ (gradient @ columns), *[None] * 5
+
+
+def _positions(start: int, length: int, like: torch.Tensor) -> torch.Tensor:
+    """:func:`_source_positions` of one axis (size,) from plain numbers: tensors would have to be copied to the device."""
+    steps = torch.arange(like.shape[-1], device=like.device, dtype=like.dtype) + 0.5
+    return start + (steps * (length / like.shape[-1]) - 0.5).clamp(min=0, max=length - 1)
 
 
 def _hat_weights(positions: torch.Tensor, length: int) -> torch.Tensor:
