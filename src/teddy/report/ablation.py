@@ -26,6 +26,7 @@ SAID = {
     "synthesis.teachers_per_block": "teachers per block of images",
     IPC: "images per class",
     "labels.members": "teachers that label",
+    "labels.top_k": "logits kept of a label",
     "labels.temperature": "temperature of the labels",
     "pool.first": "first epoch of the pool",
     "pool.last": "last epoch of the pool",
