@@ -11,6 +11,7 @@ import torch
 from benchmarks.setting import Setting, made_up_images, made_up_pool, made_up_spec
 from benchmarks.timing import Row, Work, at_most, compare, interleaved
 from teddy.labels.ensemble import PoolLabeller
+from teddy.labels.packing import Dense
 from teddy.labels.store import write_stored_labels
 from teddy.labels.views import ViewMaker, ViewRecipe
 
@@ -68,7 +69,7 @@ def works(setting: Setting, case: Case) -> tuple[Work, Work]:
     def stored() -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        write_stored_labels(folder, maker, labeller, 1, case.images, spec.num_classes, BATCH)
+        write_stored_labels(folder, maker, labeller, 1, case.images, Dense(spec.num_classes), BATCH)
 
     def bare() -> None:
         with torch.inference_mode(), compute.autocast():

@@ -16,6 +16,7 @@ from teddy.data.spec import DatasetSpec
 from teddy.evaluation.protocol import Protocol
 from teddy.evaluation.student import StudentTraining, batches_per_epoch
 from teddy.labels.losses import soft_label_kl
+from teddy.labels.packing import Dense
 from teddy.labels.sources import StoredLabels
 from teddy.labels.store import LOGITS
 from teddy.labels.views import ViewMaker, ViewRecipe
@@ -60,7 +61,7 @@ def timed(network: str, spec: DatasetSpec, turns: Turns, compute: Compute, folde
     module = StudentTraining(
         build_network(network, spec.num_classes, spec.channels, spec.size),
         ViewMaker(images, spec, ViewRecipe(), seed=0),
-        StoredLabels(folder / LOGITS, IMAGES, spec.num_classes, TEMPERATURE),
+        StoredLabels(folder / LOGITS, IMAGES, Dense(spec.num_classes), TEMPERATURE),
         PROTOCOL,
         IMAGES,
         seed=0,

@@ -65,6 +65,8 @@ def refusal(teddy, empty: Path, *words: str) -> str:
         (["synthesis.ipc=many"], ["synthesis.ipc must be a whole number, not 'many'"]),
         (["synthesis.ipc="], ["synthesis.ipc must be a whole number"]),
         (["synthesis.ipc=0"], ["synthesis.ipc=0 must be at least 1"]),
+        (["labels=stored", "labels.top_k=10"], ["labels.top_k=10 must be less than the 10 classes"]),
+        (["labels=online", "labels.top_k=2"], ["labels.top_k=2 is for stored labels", "labels=stored"]),
         (["--bogus"], ["--bogus", "--hydra-help"]),
         (["--config-dir", "/does/not/exist"], ["/does/not/exist"]),
         (["+experiment=quickstar"], ["'experiment/quickstar'", "did you mean 'quickstart'?"]),

@@ -15,6 +15,7 @@ from teddy.evaluation.divergence import Divergence
 from teddy.evaluation.exam import Exam, open_exam
 from teddy.evaluation.protocol import Protocol
 from teddy.evaluation.stage import Student
+from teddy.labels.packing import packing
 from teddy.labels.stage import LabelRecipe, Labels, hard_labels
 from teddy.labels.views import ViewRecipe
 from teddy.models.networks import check_network
@@ -157,6 +158,12 @@ def divergence(config: TeddyConfig, dataset: RealDataset, pool: ModelPool, compu
     return Divergence(pool, held.images, held.identity, compute)
 
 
+def check_labels(config: TeddyConfig, dataset: RealDataset) -> None:
+    """Raises BadInput if a label is to keep as many logits as there are classes, or more; only the data may know these."""
+    if config.labels.top_k is not None:
+        packing(len(dataset.loaded.class_ids), config.labels.top_k, config.labels.temperature)
+
+
 def label_recipe(config: TeddyConfig, pool: ModelPool) -> LabelRecipe:
     """How images are labelled; a baseline with a smaller pool uses all of it."""
     node = config.labels
@@ -170,6 +177,7 @@ def label_recipe(config: TeddyConfig, pool: ModelPool) -> LabelRecipe:
         average=node.average,
         batch_size=node.batch_size,
         epochs=node.epochs or max(soft, default=1),
+        top_k=node.top_k,
         view=view_recipe(config),
         seed=config.seed,
     )

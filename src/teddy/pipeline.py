@@ -111,6 +111,7 @@ class Invocation:
         }
         for maker in makers.values():
             maker.check()  # a base checkpoint of the wrong shape is found before hours of training, not after
+        assembly.check_labels(self.config, self.dataset)
         made = {name: maker.make() for name, maker in makers.items()}
         self.pools = {name: made.get(name, made[self.main]) for name in self.methods}
         for member in self.pools[self.main].members:
@@ -140,7 +141,8 @@ class Invocation:
             recipe = assembly.label_recipe(self.config, self.pools[name])
             self.labels[name] = prepare_labels(self.store, self.pools[name], images, recipe, self.compute)
             if self.labels[name].megabytes:
-                _log.info("labels: %s, %.1f MB stored", name, self.labels[name].megabytes)
+                sizes = self.labels[name].megabytes, self.labels[name].megabytes_in_full
+                _log.info("labels: %s, %.2f MB stored (%.2f MB in full)", name, *sizes)
         self.log.summary({metrics.LABELS_STORAGE_MB: max(labels.megabytes for labels in self.labels.values())})
 
     def _evaluation(self) -> None:

@@ -72,6 +72,8 @@ def facts(
     main: str,
 ) -> dict[str, Any]:
     """Machine, versions, times, sizes and names of what the run made or found."""
+    labels = list(labels)
+    kept = {f"{one.kept}; {one.megabytes_in_full:.2f} MB in full": None for one in labels if one.kept}
     cuda = compute.accelerator == "cuda"
     device = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
     return {
@@ -79,6 +81,7 @@ def facts(
         "versions": {"python": platform.python_version(), "torch": torch.__version__},
         "seconds": {f"images of {name}": one.seconds for name, one in images.items() if one.history},
         "label_storage_mb": max((one.megabytes for one in labels), default=0.0),
+        **({"labels_kept": ", ".join(kept)} if kept else {}),
         "pool": pool.description,
         "images": str(images[main].folder),
         "store": str(store),

@@ -131,6 +131,10 @@ CASES = [
         {"synthesis.class_order": "all", "synthesis.batch_size": 9},
         "synthesis.batch_size=9 must be at least the 10 classes",
     ),
+    # stored labels against the classes
+    ({"labels.top_k": 10}, "labels.top_k=10 must be less than the 10 classes of fashion_mini"),
+    ({"labels.top_k": 3, "labels.kind": "online"}, "labels.top_k=3 is for stored labels, not online ones; set labels="),
+    ({"labels.top_k": 3, "labels.kind": "hard"}, "labels.top_k=3 is for stored labels, not hard ones"),
     # students
     ({"evaluation.protocol": []}, "evaluation.protocol is empty; name some of paper, modern, hard_label"),
     ({"evaluation.protocol": "papre"}, "evaluation.protocol='papre' is not known; choose one of paper, modern"),
@@ -172,6 +176,10 @@ def test_a_broken_rule_names_its_key(quickstart, values, fragment):
         {},
         {"synthesis.class_order": "all", "synthesis.batch_size": 10},
         {"dataset.num_classes": None, "synthesis.class_order": "all", "synthesis.batch_size": 1},
+        {"labels.top_k": 9},
+        {"labels.top_k": 1},
+        {"labels.top_k": None, "labels.kind": "online"},
+        {"labels.top_k": 5000, "dataset.num_classes": None},  # only the data can tell
         {"pool.size": 9, "labels.members": 9},
         {"pool.first": 40, "pool.last": 40, "synthesis.teachers_per_block": 1, "labels.members": 1},
         {"baselines.random.teachers_per_block": 99},  # no block is optimised for random real images

@@ -13,6 +13,7 @@ from teddy.config.errors import BadInput
 from teddy.data.spec import DatasetSpec
 from teddy.labels.ensemble import PoolLabeller
 from teddy.labels.losses import soft_label_kl
+from teddy.labels.packing import Dense, Packing, TopK
 from teddy.labels.sources import HardLabels, LabelSource, OnlineLabels, StoredLabels
 from teddy.labels.store import write_stored_labels
 from teddy.labels.views import ViewMaker, ViewRecipe, Views
@@ -33,8 +34,12 @@ def pool() -> PoolLabeller:
 
 @pytest.fixture
 def stored(tmp_path: Path) -> StoredLabels:
-    write_stored_labels(tmp_path, views(), pool(), epochs=3, num_samples=10, num_classes=4, batch_size=4)
-    return StoredLabels(tmp_path / "logits.npy", num_samples=10, num_classes=4, temperature=20.0)
+    return store(tmp_path, Dense(4))
+
+
+def store(folder: Path, packing: Packing) -> StoredLabels:
+    write_stored_labels(folder, views(), pool(), epochs=3, num_samples=10, packing=packing, batch_size=4)
+    return StoredLabels(folder / "logits.npy", num_samples=10, packing=packing, temperature=20.0)
 
 
 def test_stored_and_online_agree_and_the_epochs_come_round(stored: StoredLabels) -> None:
@@ -48,6 +53,18 @@ def test_stored_and_online_agree_and_the_epochs_come_round(stored: StoredLabels)
         torch.testing.assert_close(targets, online.targets(seen, indices, batch), atol=2e-3, rtol=2e-3)
         assert torch.equal(targets, stored.targets(epoch, indices, batch))
     assert online.view_epoch(7) == 7
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_a_part_of_the_logits_is_the_packed_answer_of_the_teachers(tmp_path: Path, k: int) -> None:
+    packing = TopK(4, k, 20.0)
+    stored, online, indices = store(tmp_path, packing), OnlineLabels(pool(), 20.0), torch.tensor([7, 0, 3])
+    for epoch in (0, 2, 5):
+        batch = views()(stored.view_epoch(epoch), indices)
+        targets = stored.targets(epoch, indices, batch)
+        assert targets.dtype == torch.float32
+        expected = packing.unpack(packing.pack(online.targets(epoch, indices, batch)), torch.device("cpu"))
+        torch.testing.assert_close(targets, expected, atol=2e-3, rtol=2e-3)
 
 
 def test_soft_loss_is_the_kl(stored: StoredLabels) -> None:
@@ -78,15 +95,20 @@ def test_one_training_step_serves_every_source(stored: StoredLabels) -> None:
         assert student[1].weight.grad.abs().sum() > 0
 
 
-def refused(path: Path, match: str, samples: int = 10) -> None:
+def refused(path: Path, match: str, samples: int = 10, packing: Packing | None = None) -> None:
     with pytest.raises(BadInput, match=match):
-        StoredLabels(path, num_samples=samples, num_classes=4, temperature=20.0)
+        StoredLabels(path, num_samples=samples, packing=packing or Dense(4), temperature=20.0)
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path, stored: StoredLabels) -> None:
     path = tmp_path / "logits.npy"
     refused(path, r"shape\s+\(epochs, 11, 4\)", samples=11)
     refused(tmp_path / "absent.npy", "not a whole file")
+    refused(path, r"float16 labels .* needs .*'rest'.* of shape\s+\(epochs, 10\)", packing=TopK(4, 2, 20.0))
+    (tmp_path / "part").mkdir()
+    part = store(tmp_path / "part", TopK(4, 2, 20.0)), tmp_path / "part" / "logits.npy"
+    refused(part[1], r"'rest'.* needs float16 of shape\s+\(epochs, 10, 4\)")
+    refused(part[1], "needs", packing=TopK(4, 1, 20.0))
     whole = path.read_bytes()
     for name, content in {"short": whole[:-1], "header": whole[:20], "empty": b"", "text": b"hello"}.items():
         cut = tmp_path / f"{name}.npy"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from teddy.config.errors import BadInput
 from teddy.data.spec import DatasetSpec
+from teddy.labels.packing import Dense, Packing, TopK
 from teddy.labels.store import write_stored_labels
 from teddy.labels.views import ViewMaker, ViewRecipe
 
@@ -48,14 +50,20 @@ def killed_after(calls: int) -> Labeller:
     return labeller
 
 
-def write(folder: Path, labeller: Labeller = label, batch_size: int = 4, **more: Any) -> dict[str, Any]:
+PART = TopK(4, 2, 20.0)
+BOTH = pytest.mark.parametrize("packing", [Dense(4), PART], ids=["all", "part"])
+
+
+def write(
+    folder: Path, labeller: Labeller = label, batch_size: int = 4, packing: Packing = PART, **more: Any
+) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
-    return write_stored_labels(folder, views(), labeller, 3, 10, 4, batch_size, **more)
+    return write_stored_labels(folder, views(), labeller, 3, 10, packing, batch_size, **more)
 
 
 def test_the_file_holds_the_teachers_logits(tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
-    facts = write(tmp_path, on_progress=lambda done, total: steps.append((done, total)))
+    facts = write(tmp_path, packing=Dense(4), on_progress=lambda done, total: steps.append((done, total)))
     stored = np.load(tmp_path / "logits.npy", allow_pickle=False)
     assert stored.dtype == np.float16
     assert stored.shape == (3, 10, 4)
@@ -68,22 +76,37 @@ def test_the_file_holds_the_teachers_logits(tmp_path: Path) -> None:
     assert facts["megabytes"] == pytest.approx((tmp_path / "logits.npy").stat().st_size / 1e6, abs=1e-3)
 
 
-def test_a_plain_save_has_the_same_bytes(tmp_path: Path) -> None:
-    write(tmp_path)
+def test_a_part_of_the_logits_is_an_entry_for_each_view(tmp_path: Path) -> None:
+    facts = write(tmp_path)
+    stored = np.load(tmp_path / "logits.npy", allow_pickle=False)
+    assert stored.shape == (3, 10)
+    for epoch in range(3):
+        expected = label(views()(epoch, torch.arange(10)).images)
+        top = expected.topk(2)
+        assert torch.equal(torch.from_numpy(stored[epoch]["logits"]), top.values.half())
+        assert stored[epoch]["classes"].tolist() == top.indices.tolist()
+    assert facts["megabytes"] == pytest.approx((tmp_path / "logits.npy").stat().st_size / 1e6, abs=1e-3)
+    assert (tmp_path / "logits.npy").stat().st_size % 64 == 3 * 10 * (2 * 2 + 2 * 1 + 2) % 64  # headers are whole lines
+
+
+@BOTH
+def test_a_plain_save_has_the_same_bytes(tmp_path: Path, packing: Packing) -> None:
+    write(tmp_path, packing=packing)
     np.save(tmp_path / "plain.npy", np.load(tmp_path / "logits.npy"))
     assert (tmp_path / "plain.npy").read_bytes() == (tmp_path / "logits.npy").read_bytes()
 
 
+@BOTH
 @pytest.mark.parametrize("calls", range(9))
-def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, calls: int) -> None:
-    write(tmp_path / "whole")
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, calls: int, packing: Packing) -> None:
+    write(tmp_path / "whole", packing=packing)
     with pytest.raises(Killed):
-        write(tmp_path / "cut", killed_after(calls))
+        write(tmp_path / "cut", killed_after(calls), packing=packing)
     if calls % 3 == 1:  # a kill may also leave a half-written row behind
         with (tmp_path / "cut" / "logits.npy").open("ab") as stream:
             stream.write(b"\x01" * 7)
     seen: list[int] = []
-    write(tmp_path / "cut", on_progress=lambda done, total: seen.append(done))
+    write(tmp_path / "cut", packing=packing, on_progress=lambda done, total: seen.append(done))
     assert seen[0] == 10 * (calls // 3)
     for name in ("logits.npy", "progress.json"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -96,24 +119,32 @@ def test_a_finished_file_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / "logits.npy").read_bytes() == before
 
 
-def test_a_file_shorter_than_noted_is_not_filled_with_zeros(tmp_path: Path) -> None:
-    write(tmp_path)
+@BOTH
+def test_a_file_shorter_than_noted_is_not_filled_with_zeros(tmp_path: Path, packing: Packing) -> None:
+    write(tmp_path, packing=packing)
     whole = (tmp_path / "logits.npy").read_bytes()
     (tmp_path / "logits.npy").write_bytes(whole[:-100])
-    write(tmp_path)
+    write(tmp_path, packing=packing)
     assert (tmp_path / "logits.npy").read_bytes() == whole
 
 
-def test_the_batch_size_does_not_matter(tmp_path: Path) -> None:
-    write(tmp_path / "a", batch_size=4)
-    write(tmp_path / "b", batch_size=10)
+@BOTH
+def test_the_batch_size_does_not_matter(tmp_path: Path, packing: Packing) -> None:
+    write(tmp_path / "a", batch_size=4, packing=packing)
+    write(tmp_path / "b", batch_size=10, packing=packing)
     assert (tmp_path / "a" / "logits.npy").read_bytes() == (tmp_path / "b" / "logits.npy").read_bytes()
 
 
-def test_diverged_or_foreign_teachers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="not finite"):
-        write(tmp_path, lambda images: label(images) / 0)
-    with pytest.raises(BadInput, match="not finite"):
-        write(tmp_path, lambda images: label(images) * 1e6)
+def one_is_lost(images: torch.Tensor) -> torch.Tensor:
+    values = label(images)
+    values[0, values[0].argmin()] = -math.inf  # none that a part would keep
+    return values
+
+
+@BOTH
+def test_diverged_or_foreign_teachers_are_refused(tmp_path: Path, packing: Packing) -> None:
+    for labeller in (lambda images: label(images) / 0, lambda images: label(images) * 1e6, one_is_lost):
+        with pytest.raises(BadInput, match="not finite"):
+            write(tmp_path, labeller, packing=packing)
     with pytest.raises(BadInput, match="trained on this dataset"):
-        write(tmp_path, lambda images: label(images)[:, :3])
+        write(tmp_path, lambda images: label(images)[:, :3], packing=packing)

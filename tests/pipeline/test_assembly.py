@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_dir
 
 from teddy import assembly
 from teddy.config.command import to_config
+from teddy.config.errors import BadInput
 from teddy.config.paths import config_dir
 from teddy.config.schema import register_schemas
 from teddy.labels.stage import Labels
@@ -50,6 +51,16 @@ def test_a_baseline_sees_no_more_teachers_than_its_pool_has(config):
     assert assembly.method_job(job, converged, pool_of(5)).iterations == job.iterations
     converged.iterations = 4
     assert assembly.method_job(job, converged, pool_of(5)).iterations == 4
+
+
+def test_labels_are_checked_against_classes_that_only_the_data_know(config):
+    node = config("labels.top_k=10", "dataset.num_classes=null")
+    dataset = assembly.dataset_of(node)
+    with pytest.raises(BadInput, match=r"labels\.top_k=10 must be at least 1 and less than the 10 classes"):
+        assembly.check_labels(node, dataset)
+    for top_k in (9, None):
+        node.labels.top_k = top_k
+        assembly.check_labels(node, dataset)
 
 
 def test_students_are_protocols_times_networks_times_seeds(config):

@@ -86,6 +86,17 @@ def test_killed_in_a_stage(name, whole, finished, tmp_path):
     assert not [path for path in desk.store.rglob(".*") if path.name != ".lock"], "notes for going on are gone"
 
 
+def test_killed_while_a_part_of_the_labels_is_stored(finished, tmp_path):
+    words = ("stages=[pool,synthesis,labels]", "labels.epochs=50", "labels.top_k=3")
+    uncut, desk = (finished.copy(tmp_path / name, without=("labels", "students")) for name in ("uncut", "cut"))
+    uncut.run(*words)
+    killed = desk.start(*words).stop_when(lambda: any(desk.store.glob(STAGES["labels"].sign)))
+    assert killed.code == -signal.SIGKILL
+    assert desk.kinds().get("labels", 0) < uncut.kinds()["labels"], "the kill came when the stage was over"
+    assert max(progress(desk.run(*words).err, "labels")) > 0
+    assert desk.results() == uncut.results()
+
+
 @pytest.mark.slow
 def test_killed_again_and_again_and_never_where_it_was_before(whole, finished, tmp_path):
     """Every stage is cut off once in one and the same store."""

@@ -1,5 +1,8 @@
 """Invariant 1: nothing is computed twice."""
 
+import json
+
+import numpy as np
 import pytest
 
 EVERYTHING = "stages=[pool,synthesis,labels,evaluation,report]"
@@ -32,6 +35,7 @@ def test_the_same_command_again_computes_nothing_and_says_the_same(finished, des
         # Stored labels cover as many epochs as the students train; the images do not care.
         (["evaluation.epochs=4"], {"labels": 2, "students": 2}),
         (["labels.temperature=5"], {"students": 2}),
+        (["labels.top_k=3"], {"labels": 2, "students": 2}),
         (["synthesis.ipc=2"], {"images": 2, "labels": 2, "students": 2}),
         # Random images know no learning rate.
         (["synthesis.lr=0.1"], {"images": 1, "labels": 1, "students": 1}),
@@ -53,6 +57,22 @@ def test_a_change_computes_what_it_changes_and_nothing_else(desk, words, new):
     assert {path: after[path] for path in before} == before, "finished work is left alone"
     grown = {kind: count - kinds[kind] for kind, count in desk.kinds().items()}
     assert {kind: count for kind, count in grown.items() if count} == new
+
+
+def test_labels_in_part_belong_to_a_temperature_and_labels_in_full_do_not(desk):
+    made = [desk.store / path for path in desk.manifests() if path.parts[0] == "labels"]
+    contents = [json.loads(path.read_text())["content"] for path in made]
+    assert all(content.keys().isdisjoint({"temperature", "top_k"}) for content in contents)
+    desk.run("labels.top_k=3")
+    before = desk.kinds()
+    done = desk.run(EVERYTHING, "labels.top_k=3", "labels.temperature=5")
+    after = desk.kinds()
+    assert (after["labels"] - before["labels"], after["students"] - before["students"]) == (2, 2)
+    stored = [np.load(path, allow_pickle=False) for path in desk.store.glob("labels/*/logits.npy")]
+    # In part: three logits of two bytes with their class numbers of one, and the rest.
+    assert sorted((one.shape, one.itemsize) for one in stored) == [((3, 10), 11)] * 4 + [((3, 10, 10), 2)] * 2
+    kept = "labels kept: the 3 largest of 10 logits of a view, and one for the rest; 0.00 MB in full"
+    assert f"- {kept}\n" in (done.folder / "results.md").read_text()
 
 
 def test_two_runs_at_a_time_compute_it_once(finished, tmp_path):

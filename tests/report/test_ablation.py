@@ -127,6 +127,17 @@ def test_the_paper_is_grey_and_hollow_or_a_level_of_its_own(tmp_path, sweep_of, 
     assert len(grey) > 50
 
 
+def test_a_crowd_at_one_word_stays_there(tmp_path, make_run, students, places_of):
+    """The first of eight lines goes through five words, the others have a point at the first word only."""
+    jobs = [*((word, 1) for word in "abcde"), *(("a", lr) for lr in range(2, 9))]
+    for job, (word, lr) in enumerate(jobs):
+        settings, words = {"synthesis": {"lr": lr}}, [f"pool={word}", f"synthesis.lr={lr}"]
+        make_run(tmp_path / str(job), students("teddy", [49.0, 51.0], f"{job}"), settings, words)
+    places = places_of(ablation(collect(read_runs([tmp_path])), "pool", tmp_path / "a.png"), BLUE)
+    columns = np.unique(places[places[:, 0] < places[:, 0].min() + 250][:, 1])  # the legend is below
+    assert [len(some) > 10 for some in np.split(columns, np.flatnonzero(np.diff(columns) > 20) + 1)] == [True] * 5
+
+
 def test_lines_of_further_keys_have_their_own_colours(tmp_path, make_run, students, pixels_of):
     for job, (count, ipc) in enumerate([(1, 1), (2, 1), (1, 10), (2, 10)]):
         settings = {"labels": {"members": count}, "synthesis": {"ipc": ipc}}

@@ -99,6 +99,23 @@ def test_students_that_a_key_names_have_their_column_already(tmp_path, make_run,
     assert sorted(lines[2:]) == ["| teddy | resnet | 50.0 |", "| teddy | vgg | 50.0 |"]
 
 
+def test_labels_of_several_sizes_have_a_column_for_it(tmp_path, make_run, students):
+    for job, (top_k, size) in enumerate(((None, 0.2), (3, 0.11))):
+        rows = students("teddy", [50.0], f"{job}", cost={"labels_mb": size})
+        rows += students("teddy", [40.0], "hard", cost={"labels_mb": size}, labels="hard")
+        word = "null" if top_k is None else top_k
+        make_run(tmp_path / str(job), rows, {"labels": {"top_k": top_k}}, [f"labels.top_k={word}"])
+    sweep = collect(read_runs([tmp_path]))
+    assert sweep.values == {"labels.top_k": ("all", 3)}
+    assert markdown(sweep).splitlines() == [
+        "| method | labels.top_k | labels | labels MB | top-1 % |",
+        "| --- | --- | --- | ---: | ---: |",
+        "| teddy | any | hard |  | 40.0 |",
+        "| teddy | all | stored | 0.2 | 50.0 |",
+        "| teddy | 3 | stored | 0.11 | 50.0 |",
+    ]
+
+
 def test_runs_of_one_setting_are_one_row(tmp_path, make_run, students):
     one = make_run(tmp_path / "a", students("teddy", [60.0], "a"))
     other = make_run(tmp_path / "b", [{**row, "seed": 1} for row in students("teddy", [62.0], "b")])

@@ -45,6 +45,7 @@ AT_LEAST_ONE = (
     "synthesis.blocks_at_once",
     "labels.batch_size",
     "labels.epochs",
+    "labels.top_k",
     "evaluation.epochs",
     "evaluation.batch_size",
     "trainer.devices",
@@ -93,6 +94,7 @@ def check(config: TeddyConfig) -> None:
     members = _check_pool("pool", config.pool)
     _check_teachers(config, members)
     _check_blocks(config)
+    _check_top_k(config)
     _check_evaluation(config)
     for name, baseline in config.baselines.items():
         _check_baseline(f"baselines.{name}", baseline, config, members)
@@ -236,6 +238,21 @@ def _check_blocks(config: TeddyConfig) -> None:
         raise BadInput(
             f"synthesis.class_order=all puts every class in each block, so synthesis.batch_size={synthesis.batch_size} "
             f"must be at least the {classes} classes of {config.dataset.name}; raise it or choose class_order=consecutive."
+        )
+
+
+def _check_top_k(config: TeddyConfig) -> None:
+    top_k, kind, classes = config.labels.top_k, config.labels.kind, config.dataset.num_classes
+    if top_k is None:
+        return
+    if kind != "stored":
+        raise BadInput(
+            f"labels.top_k={top_k} is for stored labels, not {kind} ones; set labels=stored or labels.top_k=null."
+        )
+    if classes is not None and top_k >= classes:
+        raise BadInput(
+            f"labels.top_k={top_k} must be less than the {classes} classes of {config.dataset.name}; labels.top_k=null "
+            "keeps them all."
         )
 
 

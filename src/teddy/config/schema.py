@@ -137,6 +137,7 @@ class LabelsConfig:
     average: str = MISSING
     batch_size: int = MISSING
     epochs: int | None = None
+    top_k: int | None = None
     mix: str = MISSING
     alpha: float = MISSING
     min_scale: float = MISSING

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 
 from teddy.config.errors import BadInput
 from teddy.labels.losses import hard_label_ce, soft_label_kl
+from teddy.labels.packing import Packing
 from teddy.labels.views import Views
 
 
@@ -67,43 +68,46 @@ class OnlineLabels(SoftLabels):
 
 
 class StoredLabels(SoftLabels):
-    """Reads logits that ``teddy.labels.store`` wrote; a student that trains longer starts over.
+    """Reads labels that ``teddy.labels.store`` wrote; a student that trains longer starts over.
 
     Args:
-        path: ``logits.npy``, float16 (epochs, N, classes); mapped, not read into memory.
+        path: ``logits.npy``, (epochs, N, ...); mapped, not read into memory.
         num_samples: N, the number of distilled images.
+        packing: the form in which the labels were written.
 
     Raises:
         BadInput: the file is missing, cut off, or is not about this distilled set.
     """
 
-    def __init__(self, path: Path, num_samples: int, num_classes: int, temperature: float) -> None:
+    def __init__(self, path: Path, num_samples: int, packing: Packing, temperature: float) -> None:
         super().__init__(temperature)
+        self.packing = packing
         try:
             # Stricter than np.load: nothing but a plain array is ever read, and objects are refused.
-            self.logits = np.lib.format.open_memmap(path, mode="r")
+            self.entries = np.lib.format.open_memmap(path, mode="r")
         except (OSError, ValueError) as error:
             raise BadInput(
                 f"{path} is not a whole file of labels ({error}); delete the folder {path.parent} and run again."
             ) from error
-        shape, kind = self.logits.shape, self.logits.dtype
-        if len(shape) != 3 or shape[0] < 1 or shape[1:] != (num_samples, num_classes) or kind != np.float16:
+        shape, kind = self.entries.shape, self.entries.dtype
+        wanted = (num_samples, *packing.entry.shape)
+        if len(shape) < 2 or shape[0] < 1 or shape[1:] != wanted or kind != packing.entry.base:
             raise BadInput(
-                f"{path} holds {kind} labels of shape {shape}, but this distilled set needs float16 of shape"
-                f" (epochs, {num_samples}, {num_classes}); delete the folder {path.parent} and run again."
+                f"{path} holds {kind} labels of shape {shape}, but this distilled set needs {packing.entry.base} of shape"
+                f" (epochs, {', '.join(map(str, wanted))}); delete the folder {path.parent} and run again."
             )
 
     @property
     def epochs(self) -> int:
         """How many epochs of views are labelled."""
-        return int(self.logits.shape[0])
+        return int(self.entries.shape[0])
 
     def view_epoch(self, epoch: int) -> int:
         return epoch % self.epochs
 
     def targets(self, epoch: int, indices: torch.Tensor, views: Views) -> torch.Tensor:
-        rows = np.asarray(self.logits[self.view_epoch(epoch)][indices.cpu().numpy()])
-        return torch.from_numpy(rows).to(views.images.device).float()
+        entries = np.asarray(self.entries[self.view_epoch(epoch)][indices.cpu().numpy()])
+        return self.packing.unpack(entries, views.images.device)
 
 
 class HardLabels(LabelSource):

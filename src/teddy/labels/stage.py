@@ -14,6 +14,7 @@ from teddy.artifacts.fingerprint import fingerprint
 from teddy.artifacts.store import ArtifactStore
 from teddy.labels.ensemble import PoolLabeller
 from teddy.labels.members import MEMBER_POLICIES
+from teddy.labels.packing import Dense, packing
 from teddy.labels.sources import HardLabels, LabelSource, OnlineLabels, StoredLabels
 from teddy.labels.store import LOGITS, write_stored_labels
 from teddy.labels.views import ViewMaker, ViewRecipe
@@ -34,6 +35,7 @@ class LabelRecipe:
         members: how many of the pool's teachers answer; None means all.
         member_policy: which ones, see :data:`teddy.labels.members.MEMBER_POLICIES`.
         epochs: epochs of views that stored labels cover.
+        top_k: how many logits of a view stored labels keep, see :class:`teddy.labels.packing.TopK`; None means all.
         seed: of the views; shared by all students, so that stored labels serve every one of them.
     """
 
@@ -44,6 +46,7 @@ class LabelRecipe:
     average: str
     batch_size: int
     epochs: int
+    top_k: int | None
     view: ViewRecipe
     seed: int
 
@@ -57,6 +60,8 @@ class Labels:
         fingerprint: names the labels of these images.
         source: makes the label source for students on the run's device.
         megabytes: size on disk; 0 where nothing is stored.
+        megabytes_in_full: size with all logits of every view.
+        kept: what is stored of a view, in words; empty where nothing is.
         seconds: how long storing took.
     """
 
@@ -65,6 +70,8 @@ class Labels:
     source: Callable[[], LabelSource]
     fingerprint: str = ""
     megabytes: float = 0.0
+    megabytes_in_full: float = 0.0
+    kept: str = ""
     seconds: float = 0.0
 
 
@@ -113,11 +120,12 @@ def _stored(
     store: ArtifactStore, pool: ModelPool, images: ImageFolderArtifact, recipe: LabelRecipe, compute: Compute
 ) -> Labels:
     spec = pool.spec
-    identity = _teachers_identity(pool, recipe, compute) | {"epochs": recipe.epochs}
-    # The student applies the temperature; logits only depend on it when probabilities are averaged.
+    form = packing(spec.num_classes, recipe.top_k, recipe.temperature)
+    identity = _teachers_identity(pool, recipe, compute) | {"epochs": recipe.epochs} | form.identity
+    # The student applies the temperature; logits only depend on it when probabilities, or those left out, are averaged.
     # The batch size changes no view, but may change the last bit of a matrix product.
     content = {**identity, "images": images.fingerprint, "batch_size": recipe.batch_size}
-    if recipe.average == "logits":
+    if recipe.average == "logits" and recipe.top_k is None:
         del content["temperature"]
 
     def build(folder: Path) -> dict[str, Any]:
@@ -137,7 +145,7 @@ def _stored(
                 _labeller(pool, recipe, compute),
                 epochs=recipe.epochs,
                 num_samples=len(images.images),
-                num_classes=spec.num_classes,
+                packing=form,
                 batch_size=recipe.batch_size,
                 on_progress=show,
             )
@@ -147,9 +155,11 @@ def _stored(
     return Labels(
         "stored",
         identity,
-        lambda: StoredLabels(path, len(images.images), spec.num_classes, recipe.temperature),
+        lambda: StoredLabels(path, len(images.images), form, recipe.temperature),
         artifact.fingerprint,
         megabytes=float(artifact.facts["megabytes"]),
+        megabytes_in_full=Dense(spec.num_classes).megabytes(recipe.epochs, len(images.images)),
+        kept=str(form),
         seconds=float(artifact.facts["seconds"]),
     )
 

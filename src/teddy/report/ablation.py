@@ -22,10 +22,14 @@ if TYPE_CHECKING:
 INK, PAPER = "#222222", "#777777"
 MARKERS = "osD^vP"
 PANEL_WIDTH, PANEL_HEIGHT, ACROSS = 5.2, 3.9, 2
+ASIDE = 0.011
+"""From a point to the one beside it at the same value, as a part of the axis."""
 SAID = {
     "synthesis.teachers_per_block": "teachers per block of images",
     IPC: "images per class",
     "labels.members": "teachers that label",
+    "labels.top_k": "logits kept of a label",
+    "labels.epochs": "epochs of views that are labelled",
     "labels.temperature": "temperature of the labels",
     "pool.first": "first epoch of the pool",
     "pool.last": "last epoch of the pool",
@@ -85,7 +89,8 @@ def ablation(sweep: Sweep, key: str, path: Path) -> Path | None:
         published: set[str] = set()
         joined = sweeps.on_scale(sweep, key)
         for axis, (title, panel) in zip(axes, panels.items(), strict=True):
-            spot = _scale_axis(axis, values, scale)
+            crowd = max(len(_lanes_at(panel, lanes, key, value)) for value in values)
+            spot = _scale_axis(axis, values, scale, crowd)
             for lane, row in panel.levels.items():
                 _level(axis, row, looks[lane][0])
             for lane in filter(panel.lines.__contains__, lanes):
@@ -169,8 +174,12 @@ def lane_names(sweep: Sweep, lanes: Sequence[Lane]) -> dict[Lane, str]:
     return names
 
 
-def _scale_axis(axis: Axes, values: Sequence[Value], scale: bool) -> Any:
-    """Gives the x-axis ticks at the values, and returns where a value, moved by a part of the axis, lies."""
+def _scale_axis(axis: Axes, values: Sequence[Value], scale: bool, crowd: int) -> Any:
+    """Gives the x-axis ticks at the values, and returns where a value, moved by a part of the axis, lies.
+
+    Args:
+        crowd: how many points stand at one value at most; words that stand side by side keep theirs apart.
+    """
     from matplotlib.ticker import NullLocator
 
     texts = [sweeps.text(value) for value in values]
@@ -179,7 +188,8 @@ def _scale_axis(axis: Axes, values: Sequence[Value], scale: bool) -> Any:
         axis.set_xticks(range(len(values)), ticks, rotation=25 if max(map(len, ticks)) * len(ticks) > 48 else 0)
         axis.grid(False, axis="x")
         axis.set_xlim(-0.6, len(values) - 0.4)
-        return lambda value, shift=0.0: values.index(value) + shift * 4 * len(values)
+        stretch = min(4.0 * len(values), 0.7 / (ASIDE * max(1, crowd - 1)))
+        return lambda value, shift=0.0: values.index(value) + shift * stretch
     numbers = [float(value) for value in values]  # type: ignore[arg-type]
     span = max(numbers) - min(numbers)
     if (
@@ -206,9 +216,13 @@ def _shift(panel: Panel, lanes: Sequence[Lane], lane: Lane | None, key: str, val
     """How far a point moves aside, as a part of the axis, so that points at one value do not cover each other; a further
     place at the right is the paper's (None).
     """
-    there = [one for one in lanes if any(value in row.setting[key] for row in panel.lines.get(one, ()))]
+    there = _lanes_at(panel, lanes, key, value)
     place = len(there) - 0.3 if lane is None else there.index(lane)
-    return 0.011 * (place - (len(there) - 1) / 2)
+    return ASIDE * (place - (len(there) - 1) / 2)
+
+
+def _lanes_at(panel: Panel, lanes: Sequence[Lane], key: str, value: Value) -> list[Lane]:
+    return [one for one in lanes if any(value in row.setting[key] for row in panel.lines.get(one, ()))]
 
 
 def short_names(texts: Sequence[str]) -> list[str]:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 ACCURACY = "top-1 %"
-NUMBERS = {"IPC", "seeds", ACCURACY, "against random", "paper"}
+LABELS_MB = "labels MB"
+NUMBERS = {"IPC", "seeds", LABELS_MB, ACCURACY, "against random", "paper"}
 SHAREABLE = {"dataset", "labels", "protocol", "student", "IPC"}
 """Columns that are said once where they are the same in every row."""
 

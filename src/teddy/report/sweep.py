@@ -27,6 +27,9 @@ SEEDS = ("seeds",)
 
 Value = int | float | str | bool | None
 
+NULL_MEANS: dict[str, Value] = {"labels.top_k": "all"}
+"""What null says of a key where it is a value like any other."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -70,7 +73,8 @@ def value_of(run: Run, key: str) -> Value:
     A run that was recorded without its command line has its name for ``experiment``.
     """
     if key in run.settings:
-        return run.settings[key]
+        value = run.settings[key]
+        return NULL_MEANS.get(key) if value is None else value
     if key in run.overrides:
         return _number(run.overrides[key])
     return run.name if key in ("name", "experiment") else None
@@ -175,16 +179,33 @@ def cells(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
     )
     keys = [key for key in sweep.values if key not in SHOWN]
     head = ["dataset"] * datasets + ["method", *keys] + ["pool"] * pools
-    head += ["labels", "protocol", "student", "IPC", "seeds", formats.ACCURACY, "against random", "paper"]
+    sizes = _labels_vary_in_size(groups)
+    head += ["labels", "protocol", "student", "IPC", "seeds"] + [formats.LABELS_MB] * sizes
+    head += [formats.ACCURACY, "against random", "paper"]
     lines = []
     for row in sweep.rows:
         item = row.group
         line = [item.dataset] * datasets + [item.method, *(said(sweep, row, key) for key in keys)] + [item.pool] * pools
-        line += [item.labels, item.protocol, item.student, str(item.ipc), item.seeds(), item.accuracy()]
+        line += [item.labels, item.protocol, item.student, str(item.ipc), item.seeds()]
+        line += [megabytes_of_labels(item)] * sizes + [item.accuracy()]
         line.append("" if row.against is None else tables.difference(row.against))
         line.append("" if row.published is None else tables.with_spread(*row.published))
         lines.append(line)
     return head, lines
+
+
+def _labels_vary_in_size(groups: Sequence[Group]) -> bool:
+    """Whether labels of equally many images of one dataset take different space on disk."""
+    sizes: dict[tuple[str, int], set[str]] = {}
+    for item in groups:
+        sizes.setdefault((item.dataset, item.ipc), set()).add(megabytes_of_labels(item))
+    return any(len(some - {""}) > 1 for some in sizes.values())
+
+
+def megabytes_of_labels(item: Group) -> str:
+    """What stored labels take on disk, in MB (10^6 bytes); empty where students had none or it is not known."""
+    size = item.cost.get("labels_mb", 0.0) if item.labels == "stored" else 0.0
+    return f"{size:.3g}" if size else ""
 
 
 def condensed(sweep: Sweep) -> tuple[dict[str, str], list[str], list[list[str]]]:
