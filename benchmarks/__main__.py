@@ -15,7 +15,7 @@ import torchvision
 
 import teddy
 from benchmarks import labels, memory, overhead, startup, students, synthesis, teachers
-from benchmarks.results import kept_rows, table, write_results
+from benchmarks.results import kept_rows, show_results, table, write_results
 from benchmarks.setting import Setting, hardware
 from teddy.config.errors import BadInput
 from teddy.runtime.precision import resolve_compute
@@ -58,6 +58,7 @@ def main(words: list[str] | None = None) -> int:
         if args.only:
             rows = kept_rows(path, device, versions, rows) + rows
         write_results(path, device, versions, rows)
+        show_results(RESULTS.parent / "README.md", args.device, device, versions, rows)
         print(f"\nWritten to {path}")
     return 0
 

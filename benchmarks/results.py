@@ -40,6 +40,17 @@ def write_results(path: Path, device: str, versions: dict[str, str], rows: Seque
     path.write_text(json.dumps(content, indent=2) + "\n")
 
 
+def show_results(page: Path, name: str, device: str, versions: dict[str, str], rows: Sequence[Row]) -> None:
+    """Puts the table between a page's ``<!-- results NAME -->`` and ``<!-- end NAME -->``."""
+    text = page.read_text()
+    before, opening, rest = text.partition(f"<!-- results {name} -->\n")
+    _, closing, after = rest.partition(f"<!-- end {name} -->")
+    if not closing:
+        raise ValueError(f"{page} has no place for the results of {name}")
+    hardware = f"{device}; {', '.join(f'{package} {version}' for package, version in versions.items())}."
+    page.write_text(f"{before}{opening}{hardware}\n\n{table(rows)}\n{closing}{after}")
+
+
 def kept_rows(path: Path, device: str, versions: dict[str, str], fresh: Sequence[Row]) -> list[Row]:
     """The rows of an earlier file that were not measured anew; none if it is about other hardware or versions."""
     if not path.is_file():

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
-from benchmarks.results import kept_rows, table, write_results
+import pytest
+
+from benchmarks.results import kept_rows, show_results, table, write_results
 from benchmarks.timing import Row
 
 FAST = Row("a step (s)", 1.0, 2.0, 0.5, "<= 1.10", True)
@@ -34,3 +37,23 @@ def test_the_table_lines_up_and_says_which_goals_are_missed():
     assert len({len(line) for line in lines}) == 1
     assert lines[2].endswith("| 0.500 | <= 1.10 | yes |")
     assert lines[3].endswith("| 1.500 | <= 1.10 | NO  |")
+
+
+def test_a_page_shows_the_results_in_their_place_and_nowhere_else(tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text("# Speed\n<!-- results cpu -->\nold\n<!-- end cpu -->\nThe rest.\n")
+    for _ in range(2):
+        show_results(page, "cpu", "a chip", {"torch": "2"}, [FAST])
+    expected = f"# Speed\n<!-- results cpu -->\na chip; torch 2.\n\n{table([FAST])}\n<!-- end cpu -->\nThe rest.\n"
+    assert page.read_text() == expected
+    with pytest.raises(ValueError, match="no place for the results of cuda"):
+        show_results(page, "cuda", "a chip", {}, [FAST])
+
+
+def test_the_readme_shows_the_last_results():
+    folder = Path(__file__).resolve().parents[2] / "benchmarks"
+    results = sorted((folder / "results").glob("*.json"))
+    assert results
+    for path in results:
+        content = json.loads(path.read_text())
+        assert table([Row(**row) for row in content["rows"]]) in (folder / "README.md").read_text()
