@@ -46,6 +46,7 @@ AT_LEAST_ONE = (
     "labels.epochs",
     "evaluation.epochs",
     "evaluation.batch_size",
+    "evaluation.together",
     "trainer.devices",
     "trainer.threads",
 )

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from teddy.config.errors import BadInput
 
-
 PART = 1 << 15
 """Values of a channel that are summed at a time: more of them lose digits in float32."""
 
