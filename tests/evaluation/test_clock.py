@@ -19,9 +19,9 @@ def shared(monkeypatch):
 def test_own_turns_and_equal_parts_of_the_rest(shared):
     shared.charge(range(3))  # 3 s for all
     shared.charge([0])  # 2 s
-    shared.charge([1])  # 1 s
+    shared.charge([])  # 1 s for nobody
     shared.charge([0, 2])  # 4 s for two
-    assert shared.seconds == [1 + 2 + 2, 50 + 1 + 1, 1 + 2]
+    assert shared.seconds == [1 + 2 + 2, 50 + 1, 1 + 2]
 
 
 def test_all_that_passes_is_dealt_out(monkeypatch):

@@ -24,7 +24,7 @@ class SharedClock:
         self._mark = self._now()
 
     def charge(self, students: Iterable[int]) -> None:
-        """Deals the time since the last charge to ``students``, in equal parts."""
+        """Deals the time since the last charge to ``students``, in equal parts; among none it is forgotten."""
         now, among = self._now(), list(students)
         for student in among:
             self.seconds[student] += (now - self._mark) / len(among)
