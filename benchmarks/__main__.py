@@ -14,7 +14,7 @@ import torch
 import torchvision
 
 import teddy
-from benchmarks import labels, memory, overhead, startup, students, synthesis, teachers
+from benchmarks import company, labels, memory, overhead, startup, students, synthesis, teachers
 from benchmarks.results import kept_rows, show_results, table, write_results
 from benchmarks.setting import Setting, hardware
 from teddy.config.errors import BadInput
@@ -25,6 +25,7 @@ BENCHMARKS = {
     "memory": memory.rows,
     "labels": labels.rows,
     "students": students.rows,
+    "company": company.rows,
     "teachers": teachers.rows,
     "startup": startup.rows,
     "overhead": overhead.rows,

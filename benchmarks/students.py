@@ -13,6 +13,8 @@ from benchmarks.fits import InsideFit, fit, quiet
 from benchmarks.setting import Setting, made_up_images, made_up_spec
 from benchmarks.timing import Row, Turns, Work, at_most, compare
 from teddy.data.spec import DatasetSpec
+from teddy.evaluation.clock import SharedClock
+from teddy.evaluation.cohort import Cohort, CohortPoints, CohortProgress
 from teddy.evaluation.protocol import Protocol
 from teddy.evaluation.student import StudentTraining, batches_per_epoch
 from teddy.labels.losses import soft_label_kl
@@ -21,9 +23,10 @@ from teddy.labels.sources import StoredLabels
 from teddy.labels.store import LOGITS
 from teddy.labels.views import ViewMaker, ViewRecipe
 from teddy.models.networks import build_network
+from teddy.runtime.loggers import RunLog
 from teddy.runtime.precision import Compute
-from teddy.runtime.progress import SharedProgress, StageProgress
-from teddy.runtime.resume import ResumePoint
+from teddy.runtime.progress import StageProgress
+from teddy.runtime.resume import TrainingPoint
 
 ABOVE_BARE = at_most(1.10)
 SIZE, IMAGES, BATCH, EPOCHS, TEMPERATURE = 32, 100, 50, 300, 20.0
@@ -58,19 +61,24 @@ def timed(network: str, spec: DatasetSpec, turns: Turns, compute: Compute, folde
     images = made_up_images(spec, IMAGES).images.to(compute.device)
     draws = np.random.default_rng(0)
     np.save(folder / LOGITS, draws.standard_normal((EPOCHS, IMAGES, spec.num_classes)).astype(np.float16))
-    module = StudentTraining(
+    source = StoredLabels(folder / LOGITS, IMAGES, Dense(spec.num_classes), TEMPERATURE)
+    student = StudentTraining(
         build_network(network, spec.num_classes, spec.channels, spec.size),
         ViewMaker(images, spec, ViewRecipe(), seed=0),
-        StoredLabels(folder / LOGITS, IMAGES, Dense(spec.num_classes), TEMPERATURE),
+        source,
         PROTOCOL,
         IMAGES,
         seed=0,
+        autocast=compute.autocast,
+        logger=RunLog(folder).stage("evaluation"),
+        log_every=EPOCHS * STEPS // 100,
     )
+    cohort = Cohort([student], source, SharedClock([0.0], compute.device))
     progress = StageProgress("evaluation", EPOCHS, "epochs")
-    callbacks = [SharedProgress(progress, "student"), ResumePoint(folder / ".resume.safetensors", seconds=20.0)]
-    log_every = EPOCHS * STEPS // 100
+    points = CohortPoints([TrainingPoint(folder / ".resume.safetensors")], seconds=20.0)
+    callbacks = [CohortProgress(progress, "student"), points]
     with quiet(), progress:
-        return fit(module, inside, compute, folder, "evaluation", inside.length, callbacks, log_every)
+        return fit(cohort, inside, cohort.arithmetic(compute), folder, "evaluation", inside.length, callbacks)
 
 
 def bare(network: str, spec: DatasetSpec, compute: Compute) -> Work:

@@ -9,11 +9,12 @@ from pathlib import Path
 import torch
 
 from teddy import assembly, record
-from teddy.artifacts.store import ArtifactStore, atomic_write, write_json
+from teddy.artifacts.store import Artifact, ArtifactStore, atomic_write, write_json
 from teddy.config.checks import check
 from teddy.config.command import to_yaml
 from teddy.config.schema import STAGES, BaselineConfig, TeddyConfig
 from teddy.data.dataset import RealDataset
+from teddy.evaluation.exam import Exam
 from teddy.evaluation.stage import Student, evaluate
 from teddy.labels.stage import Labels, prepare_labels
 from teddy.pool.members import ModelPool
@@ -147,44 +148,43 @@ class Invocation:
 
     def _evaluation(self) -> None:
         ledger = Ledger(self.folder / "results.jsonl")
-        planned = [
-            (name, student)
-            for name, images in self.images.items()
-            for student in assembly.students(self.config, images, self.labels.get(name))
-        ]
-        self._exam = assembly.exam(self.config, self.dataset)
-        self._divergences = {
+        planned = {
+            name: assembly.students(self.config, images, self.labels.get(name)) for name, images in self.images.items()
+        }
+        exam = assembly.exam(self.config, self.dataset)
+        epochs = sum(student.protocol.epochs for students in planned.values() for student in students)
+        divergences = {
             name: assembly.divergence(self.config, self.dataset, pool, self.compute)
             for name, pool in self.pools.items()
         }
-        epochs = sum(student.protocol.epochs for _, student in planned)
         with StageProgress("evaluation", total=epochs, unit="epochs") as progress:
-            for name, student in planned:
-                row = self._evaluate(name, student, progress)
-                ledger.append(row)
-                self.rows.append(row)
+            for name, students in planned.items():
+                made = evaluate(
+                    self.store,
+                    exam,
+                    self.images[name],
+                    students,
+                    self.compute,
+                    self.log,
+                    progress,
+                    name,
+                    self.config.evaluation.together,
+                    divergences[name],
+                )
+                for student, artifact in zip(students, made, strict=True):
+                    row = self._result(name, student, exam, artifact)
+                    ledger.append(row)
+                    self.rows.append(row)
 
-    def _evaluate(self, name: str, student: Student, progress: StageProgress) -> Result:
+    def _result(self, name: str, student: Student, exam: Exam, artifact: Artifact) -> Result:
         pool, images = self.pools[name], self.images[name]
-        title = f"{name} {student.protocol_name} {student.network} {student.seed}"
-        artifact = evaluate(
-            self.store,
-            self._exam,
-            images,
-            student,
-            self.compute,
-            self.log,
-            progress,
-            title,
-            self._divergences[name],
-        )
         return Result(
             dataset=self.config.dataset.name,
             ipc=self.config.synthesis.ipc,
             method=name,
             pool=pool.description,
             labels=student.labels.kind,
-            protocol=" ".join(filter(None, (student.protocol_name, self._exam.name))),
+            protocol=" ".join(filter(None, (student.protocol_name, exam.name))),
             student=student.network,
             seed=student.seed,
             top1=artifact.facts["top1"],

@@ -1,6 +1,7 @@
 """The store: finished work is found, unfinished work goes on, and nothing is ever half there."""
 
 import errno
+import itertools
 import json
 import multiprocessing
 import os
@@ -189,6 +190,96 @@ def test_seconds_add_up_over_the_runs_that_were_cut_off(store):
 
 def test_a_maker_that_keeps_its_own_time_is_believed(store):
     assert store.produce("words", CONTENT, lambda folder: {"seconds": 7.5}).facts["seconds"] == 7.5
+
+
+# --- several at once ---
+
+THREE = [{"ipc": 1}, {"ipc": 10}, {"ipc": 50}]
+
+
+def write_words(folders):
+    for place, folder in folders.items():
+        yield place, {**write_word(folder), "place": place}
+
+
+def test_what_is_made_together_is_what_is_made_alone(store, tmp_path):
+    given = []
+
+    def build(folders):
+        given.append(dict(folders))
+        yield from write_words(folders)
+
+    store.produce("words", THREE[1], write_word)
+    made = store.produce_together("words", [*THREE, THREE[0]], build)
+    assert given == [{0: store.folder("words", THREE[0]), 2: store.folder("words", THREE[2])}]
+    assert [one.fingerprint for one in made] == [fingerprint(content) for content in [*THREE, THREE[0]]]
+    assert [one.facts.get("place") for one in made] == [0, None, 2, 0]
+    assert all(one.facts["seconds"] >= 0 for one in made)
+    alone = ArtifactStore(tmp_path / "alone").produce("words", THREE[0], write_word)
+    files = [json.loads((one.folder / MANIFEST).read_text())["files"] for one in (made[0], alone)]
+    assert files[0] == files[1]
+    assert store.produce_together("words", THREE, build) == made[:3]
+    assert len(given) == 1
+
+
+def test_of_a_company_that_is_cut_off_the_finished_stay(store):
+    def cut_off(folders):
+        for place, facts in write_words(folders):
+            if place == 2:
+                raise RuntimeError("cut off")
+            yield place, facts
+
+    with pytest.raises(RuntimeError, match="cut off"):
+        store.produce_together("words", THREE, cut_off)
+    assert [store.find("words", content) is not None for content in THREE] == [True, True, False]
+    assert len(store.made) == 2
+    build = Counted()
+    store.produce("words", THREE[2], build)
+    assert build.calls == 1
+
+
+def test_a_full_disk_is_said_of_a_company_too(store):
+    def full(folders):
+        yield from itertools.islice(write_words(folders), 1)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StageFailed, match="is full; free some space"):
+        store.produce_together("words", THREE, full)
+    assert store.find("words", THREE[0]) is not None
+
+
+def test_a_closed_kind_is_not_made_for_some_of_a_company(store):
+    made = store.produce("words", THREE[0], write_word)
+    store.closed = {"words": "writing"}
+    assert store.produce_together("words", THREE[:1], write_words) == [made]
+    with pytest.raises(BadInput, match=r"add writing to stages\."):
+        store.produce_together("words", THREE, write_words)
+
+
+def together(root: Path, order: list[int]) -> None:
+    """One of several processes that want the same work in different orders; notes what it makes."""
+
+    def build(folders: dict[int, Path]) -> Any:
+        for place, facts in write_words(folders):
+            time.sleep(0.1)
+            with (root / "calls").open("a") as stream:
+                stream.write(f"{folders[place].name}\n")
+            yield place, facts
+
+    ArtifactStore(root).produce_together("words", [THREE[place] for place in order], build)
+
+
+def test_processes_that_want_overlapping_companies_wait_for_each_other_and_never_for_ever(store):
+    fork = multiprocessing.get_context("fork")
+    store.root.mkdir()
+    orders = [[0, 1, 2], [2, 1, 0], [1, 0], [2, 1]]
+    running = [fork.Process(target=together, args=(store.root, order)) for order in orders]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(30)
+        assert process.exitcode == 0
+    assert sorted((store.root / "calls").read_text().split()) == sorted(fingerprint(content) for content in THREE)
 
 
 # --- damage ---

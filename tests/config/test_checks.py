@@ -64,6 +64,7 @@ CASES = [
     # ranges
     ({"synthesis.ipc": 0}, "synthesis.ipc=0 must be at least 1"),
     ({"evaluation.epochs": 0}, "evaluation.epochs=0 must be at least 1"),
+    ({"evaluation.together": 0}, "evaluation.together=0 must be at least 1"),
     ({"labels.epochs": -1}, "labels.epochs=-1 must be at least 1"),
     ({"trainer.threads": 0}, "trainer.threads=0 must be at least 1"),
     ({"dataset.num_classes": 0}, "dataset.num_classes=0 must be at least 1"),

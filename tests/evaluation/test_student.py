@@ -1,14 +1,15 @@
-"""A student's training against a plain loop, and what a kill may not change."""
+"""A student's training against a plain loop."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.loggers.logger import DummyLogger
 from torch import nn
 
 from teddy.config.errors import StageFailed
@@ -19,13 +20,10 @@ from teddy.evaluation.student import DsaViews, StudentTraining, batches_per_epoc
 from teddy.labels.sources import HardLabels, LabelSource, OnlineLabels
 from teddy.labels.views import ViewMaker, ViewRecipe
 from teddy.models.networks import build_network
-from teddy.runtime.precision import Compute
-from teddy.runtime.resume import ResumePoint
+from teddy.runtime import metrics
 from teddy.runtime.seeding import permutation
-from teddy.runtime.trainer import make_trainer
 
 SPEC = DatasetSpec("blobs", 3, 1, 8, (0.5,), (0.25,), ("a", "b", "c"), ("0", "1", "2"))
-CPU = Compute("cpu", "float32")
 HARD = Protocol(
     labels="hard",
     augment="views",
@@ -69,28 +67,17 @@ def soft_source() -> LabelSource:
     return OnlineLabels(lambda images: model(images).detach(), temperature=4.0)
 
 
-def train(
-    folder: Path, protocol: Protocol, network: nn.Module, stop_in: int = -1, resume: ResumePoint | None = None
-) -> nn.Module:
+def train(protocol: Protocol, network: nn.Module, **options: Any) -> nn.Module:
+    """Trains by itself, without a Trainer."""
     source = HardLabels(LABELS, 3) if protocol.labels == "hard" else soft_source()
     views = DsaViews(IMAGES, SPEC, 4) if protocol.augment == "dsa" else ViewMaker(IMAGES, SPEC, RECIPE, 9)
-    done = resume.restore(network)[0] if resume else 0
-    module = Stopping(network, views, source, protocol, len(IMAGES), seed=4, first_epoch=done)
-    module.stop_in = stop_in
-    callbacks = [resume] if resume else []
-    make_trainer(CPU, max_epochs=protocol.epochs - done, folder=folder, callbacks=callbacks).fit(module)
+    training = StudentTraining(network, views, source, protocol, len(IMAGES), seed=4, **options)
+    optimizer = protocol.make_optimizer(network)
+    for epoch in range(protocol.epochs):
+        source.begin_epoch(epoch, views, len(IMAGES))
+        training.train_epoch(optimizer)
+        source.end_epoch()
     return network
-
-
-class Stopping(StudentTraining):
-    """A student whose power can be cut in the midst of an epoch."""
-
-    stop_in = -1
-
-    def training_step(self, batch: int, batch_idx: int) -> torch.Tensor:
-        if (self.first_epoch + self.current_epoch, batch_idx) == (self.stop_in, 1):
-            raise ConnectionError("the power is cut")
-        return super().training_step(batch, batch_idx)
 
 
 def slow_train(protocol: Protocol, network: nn.Module) -> nn.Module:
@@ -143,50 +130,25 @@ LOOPS = {
 
 
 @pytest.mark.parametrize(("protocol", "name"), LOOPS.values(), ids=LOOPS)
-def test_training_is_the_slow_loop(tmp_path: Path, protocol: Protocol, name: str) -> None:
+def test_training_is_the_slow_loop(protocol: Protocol, name: str) -> None:
     found, expected = (build_network(name, 3, 1, 8, seed=7) for _ in range(2))
     start = {key: value.clone() for key, value in found.state_dict().items()}
-    train(tmp_path, protocol, found)
+    train(protocol, found)
     for key, value in slow_train(protocol, expected).state_dict().items():
         torch.testing.assert_close(found.state_dict()[key], value, atol=1e-5, rtol=1e-4)
         assert not torch.equal(start[key], value)
 
 
 @pytest.mark.parametrize("protocol", [HARD, SOFT], ids=["hard", "soft"])
-def test_a_student_learns(tmp_path: Path, protocol: Protocol) -> None:
+def test_a_student_learns(protocol: Protocol) -> None:
     network = build_network("convnet2_w8", 3, 1, 8, seed=0)
-    train(tmp_path, replace(protocol, epochs=30), network)
+    train(replace(protocol, epochs=30), network)
     images, truth = blobs(60, seed=2)
     guesses = network.eval()(SPEC.normalise(images)).argmax(1)
     assert (guesses == truth).float().mean() > 0.9
 
 
-class Noisy(nn.Module):
-    """A network that draws random numbers of its own."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.body = build_network("convnet2_w4", 3, 1, 8, seed=7)
-        self.dropout = nn.Dropout(0.3)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.body(self.dropout(images))
-
-
-@pytest.mark.parametrize("protocol", [HARD, SOFT, replace(HARD, augment="dsa", schedule="step")])
-def test_a_student_that_was_cut_off_goes_on_bit_for_bit(tmp_path: Path, protocol: Protocol) -> None:
-    protocol = replace(protocol, epochs=4)
-    expected = train(tmp_path, protocol, Noisy()).state_dict()
-    path = tmp_path / "resume.safetensors"
-    with pytest.raises(ConnectionError):
-        train(tmp_path, protocol, Noisy(), stop_in=2, resume=ResumePoint(path))
-    torch.manual_seed(99)
-    point = ResumePoint(path)
-    found = train(tmp_path, protocol, Noisy(), resume=point).state_dict()
-    assert all(torch.equal(value, found[key]) for key, value in expected.items())
-
-
-def test_the_seed_orders_the_images_and_another_seed_orders_them_otherwise(tmp_path: Path) -> None:
+def test_the_seed_orders_the_images_and_another_seed_orders_them_otherwise() -> None:
     seen: dict[int, list[list[int]]] = {}
 
     for seed in (0, 1):
@@ -196,8 +158,9 @@ def test_the_seed_orders_the_images_and_another_seed_orders_them_otherwise(tmp_p
             return ViewMaker(IMAGES, SPEC, RECIPE, 9)(epoch, indices)
 
         network = build_network("convnet1_w2", 3, 1, 8)
-        module = StudentTraining(network, record, HardLabels(LABELS, 3), replace(HARD, epochs=2), 21, seed)
-        make_trainer(CPU, max_epochs=2, folder=tmp_path).fit(module)
+        training = StudentTraining(network, record, HardLabels(LABELS, 3), HARD, 21, seed)
+        for _ in range(2):
+            training.train_epoch(HARD.make_optimizer(network))
     for batches in seen.values():
         assert [len(batch) for batch in batches] == [8, 8, 5] * 2
         epochs = [sum(batches[:3], []), sum(batches[3:], [])]  # noqa: RUF017
@@ -206,14 +169,40 @@ def test_the_seed_orders_the_images_and_another_seed_orders_them_otherwise(tmp_p
     assert seen[0] != seen[1]
 
 
-def test_a_diverged_student_is_refused_in_the_epoch_it_happens(tmp_path: Path) -> None:
-    path = tmp_path / "resume.safetensors"
-    for _ in range(2):  # and again: nothing that is not a number was kept to go on from
-        with pytest.raises(StageFailed, match=r"a student diverged .*lower the learning rate of its protocol, 1e\+20"):
-            train(
-                tmp_path, replace(HARD, lr=1e20), build_network("convnet2_w4_none", 3, 1, 8), resume=ResumePoint(path)
-            )
-        assert not path.exists()
+def test_a_diverged_student_is_refused_in_the_epoch_it_happens() -> None:
+    with pytest.raises(StageFailed, match=r"Ada diverged .*lower the learning rate of its protocol, 1e\+20"):
+        train(replace(HARD, lr=1e20), build_network("convnet2_w4_none", 3, 1, 8), name="Ada")
+
+
+class Curve(DummyLogger):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[tuple[int | None, dict[str, float]]] = []
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.rows.append((step, metrics))
+
+
+def test_every_so_many_steps_the_loss_is_logged_and_a_resumed_student_keeps_the_count() -> None:
+    curve, again = Curve(), Curve()
+    network = build_network("convnet2_w4", 3, 1, 8, seed=7)
+    losses: list[float] = []
+
+    class Spy(HardLabels):
+        def loss(self, student_logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            losses.append(float(super().loss(student_logits, targets).detach()))
+            return super().loss(student_logits, targets)
+
+    views, optimizer = ViewMaker(IMAGES, SPEC, RECIPE, 9), HARD.make_optimizer(network)
+    options = dict(views=views, source=Spy(LABELS, 3), protocol=HARD, num_images=21, seed=4, log_every=4)
+    training = StudentTraining(network, logger=curve, **options)
+    for _ in range(2):
+        training.train_epoch(optimizer)
+    StudentTraining(network, logger=again, done=2, **options).train_epoch(optimizer)
+    assert curve.rows == [(3, {metrics.EVALUATION_LOSS: losses[3]})]  # 3 steps an epoch
+    assert again.rows == [(7, {metrics.EVALUATION_LOSS: losses[7]})]
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ def test_stored_and_online_agree_and_the_epochs_come_round(stored: StoredLabels)
         batch = maker(seen, indices)
         targets = stored.targets(seen, indices, batch)
         assert targets.dtype == torch.float32
+        online.begin_epoch(seen, maker, 10)
         torch.testing.assert_close(targets, online.targets(seen, indices, batch), atol=2e-3, rtol=2e-3)
         assert torch.equal(targets, stored.targets(epoch, indices, batch))
     assert online.view_epoch(7) == 7
@@ -60,11 +61,35 @@ def test_a_part_of_the_logits_is_the_packed_answer_of_the_teachers(tmp_path: Pat
     packing = TopK(4, k, 20.0)
     stored, online, indices = store(tmp_path, packing), OnlineLabels(pool(), 20.0), torch.tensor([7, 0, 3])
     for epoch in (0, 2, 5):
-        batch = views()(stored.view_epoch(epoch), indices)
+        seen = stored.view_epoch(epoch)
+        batch = views()(seen, indices)
+        online.begin_epoch(seen, views(), 10)
         targets = stored.targets(epoch, indices, batch)
         assert targets.dtype == torch.float32
         expected = packing.unpack(packing.pack(online.targets(epoch, indices, batch)), torch.device("cpu"))
         torch.testing.assert_close(targets, expected, atol=2e-3, rtol=2e-3)
+
+
+def test_online_labels_are_what_the_teachers_say_about_each_view_in_fixed_chunks() -> None:
+    sizes: list[int] = []
+    labeller, maker = pool(), views()
+
+    def watched(images: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(images))
+        return labeller(images)
+
+    online = OnlineLabels(watched, 20.0, batch_size=4)
+    online.begin_epoch(5, maker, 10)
+    expected = torch.cat([labeller(maker(5, torch.tensor([index])).images) for index in range(10)])
+    order = torch.tensor([9, 2, 2, 5])
+    batch = maker(5, order)
+    torch.testing.assert_close(online.targets(5, order, batch), expected[order])
+    first = online.targets(5, torch.arange(10), maker(5, torch.arange(10)))
+    assert torch.equal(online.targets(5, order, batch), first[order]), "the same bits in every batch"
+    assert sizes == [4, 4, 2]
+    online.end_epoch()
+    online.begin_epoch(6, maker, 10)
+    assert not torch.equal(online.targets(6, torch.arange(10), batch), first)
 
 
 def test_soft_loss_is_the_kl(stored: StoredLabels) -> None:
@@ -88,9 +113,11 @@ def test_one_training_step_serves_every_source(stored: StoredLabels) -> None:
     for source in sources:
         student = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
         epoch = source.view_epoch(5)
+        source.begin_epoch(epoch, maker, 10)
         batch = maker(epoch, indices)
         loss = source.loss(student(batch.images), source.targets(epoch, indices, batch))
         loss.backward()
+        source.end_epoch()
         assert loss.item() > 0
         assert student[1].weight.grad.abs().sum() > 0
 

@@ -4,6 +4,7 @@ One run is never interrupted. The others start where some stage of it begins, ar
 something on the disk to go on from, and are typed again.
 """
 
+import contextlib
 import re
 import signal
 import sys
@@ -18,8 +19,9 @@ LONG = (
     "synthesis.batch_size=5",
     "labels.epochs=50",
     "evaluation.epochs=20",
+    "evaluation.seeds=3",
 )
-"""Long enough for each stage to be killed in its midst; synthesis has two blocks."""
+"""Long enough for each stage to be killed in its midst; synthesis has two blocks, and three students train side by side."""
 NO_PATIENCE = {"teddy.evaluation.stage.RESUME_SECONDS": 0.0}
 """Students note where they are after each epoch, as the other stages do, not only every 20 seconds."""
 
@@ -95,6 +97,31 @@ def test_killed_while_a_part_of_the_labels_is_stored(finished, tmp_path):
     assert desk.kinds().get("labels", 0) < uncut.kinds()["labels"], "the kill came when the stage was over"
     assert max(progress(desk.run(*words).err, "labels")) > 0
     assert desk.results() == uncut.results()
+
+
+def test_students_killed_side_by_side_and_wanted_one_by_one(whole, finished, tmp_path):
+    """Those of a company that were saved later wait for those that go on from earlier; alone they come out the same."""
+    uncut, done, expected = whole
+    desk = type(finished)(uncut, done).copy(tmp_path, without=("students",))
+
+    def points():
+        times = {}
+        for path in desk.store.glob("students/*/.resume.safetensors"):
+            with contextlib.suppress(FileNotFoundError):  # a student that was finished just now
+                times[path] = path.stat().st_mtime_ns
+        return times
+
+    for _ in range(2):
+        before = points()
+        desk.start(*LONG, settings=NO_PATIENCE).stop_when(lambda before=before: points().items() - before.items())
+    assert points(), "the kill came when the stage was over"
+    min(points()).unlink()  # this one begins anew
+    alone = desk.run(*LONG, "evaluation.together=1", "evaluation.seeds=[1]", settings=NO_PATIENCE)
+    again = desk.run(*LONG, settings=NO_PATIENCE)
+    assert desk.results() == expected
+    assert [row["top1"] for row in again.rows] == [row["top1"] for row in done.rows]
+    assert [row["seed"] for row in again.rows] == [0, 1, 2] * 2
+    assert [row["top1"] for row in alone.rows] == [row["top1"] for row in done.rows if row["seed"] == 1]
 
 
 @pytest.mark.slow

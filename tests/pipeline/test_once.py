@@ -46,6 +46,8 @@ def test_the_same_command_again_computes_nothing_and_says_the_same(finished, des
         (["pool.size=3"], {"images": 1, "labels": 2, "students": 2}),
         # The same two members, found in another way.
         (["pool.size=2"], {}),
+        # Who trains beside a student, and how many, is none of its business.
+        (["evaluation.together=1", "evaluation.seeds=[0,7]"], {"students": 2}),
         (["synthesis.checkpoint_every=1", "synthesis.sheet_every=0", "name=other", "trainer.workers=1"], {}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -48,6 +48,7 @@ AT_LEAST_ONE = (
     "labels.top_k",
     "evaluation.epochs",
     "evaluation.batch_size",
+    "evaluation.together",
     "trainer.devices",
     "trainer.threads",
 )

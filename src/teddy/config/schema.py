@@ -171,6 +171,7 @@ class EvaluationConfig:
     epochs: int | None = None
     batch_size: int | None = None
     split: str = MISSING
+    together: int = MISSING
     divergence: bool = MISSING
 
 

@@ -1,13 +1,14 @@
-"""The Lightning module that trains one student on views of the distilled images."""
+"""The training of one student on views of the distilled images, epoch by epoch."""
 
 from __future__ import annotations
 
+import contextlib
 import math
-from typing import Any
+from collections.abc import Callable
 from typing import Protocol as Interface
 
-import lightning as L
 import torch
+from lightning.pytorch.loggers import Logger
 from torch import nn
 
 from teddy.config.errors import StageFailed
@@ -45,15 +46,21 @@ class DsaViews:
         return Views(views, indices.to(picked.device), torch.ones(len(indices), device=picked.device))
 
 
-class StudentTraining(L.LightningModule):
+class StudentTraining:
     """Trains ``network`` from scratch; the loss belongs to the label source (soft: KL at temperature T).
+
+    An epoch is a pure function of the network, the optimizer, the seed and the epoch: which students train in the same fit, and
+    in which order they take their turns, changes no bit of it.
 
     Args:
         views: the images, made anew in each epoch.
-        source: their targets.
+        source: their targets; the epoch must have been begun there.
         num_images: N, the size of the distilled set.
         seed: of the order of the images and of what the network draws itself, such as dropout.
-        first_epoch: epochs done before this process began.
+        name: tells the student from others, for people.
+        done: epochs of training behind ``network``.
+        autocast: opens the context of the network's forward pass.
+        logger: takes the loss of every ``log_every``-th step, counted over all epochs.
     """
 
     def __init__(
@@ -64,56 +71,59 @@ class StudentTraining(L.LightningModule):
         protocol: Protocol,
         num_images: int,
         seed: int,
-        first_epoch: int = 0,
+        *,
+        name: str = "a student",
+        done: int = 0,
+        autocast: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+        logger: Logger | None = None,
+        log_every: int = 50,
     ) -> None:
-        super().__init__()
         self.network = network
         self.views, self.source, self.protocol = views, source, protocol
-        self.num_images, self.seed, self.first_epoch = num_images, seed, first_epoch
-        self._order = torch.arange(0)
+        self.num_images, self.seed, self.name, self.done = num_images, seed, name, done
+        self.autocast, self.logger, self.log_every = autocast, logger, log_every
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """The protocol's optimizer."""
-        return self.protocol.make_optimizer(self.network)
+    def train_epoch(self, optimizer: torch.optim.Optimizer) -> float:
+        """Trains the next epoch; the learning rate and the order of the images follow from seed and epoch.
 
-    def train_dataloader(self) -> range:
-        """Numbers of the batches of an epoch; the images are on the device already."""
-        return range(batches_per_epoch(self.num_images, self.protocol.batch_size))
+        The device is waited for when a loss is logged and at the end, nowhere else.
 
-    def on_train_epoch_start(self) -> None:
-        """The epoch's learning rate and order, both pure functions of seed and epoch."""
-        epoch = self.first_epoch + self.current_epoch
-        for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.protocol.lr_at(epoch)
-        self._order = torch.from_numpy(seeding.permutation(self.num_images, self.seed, "student order", epoch))
-
-    def training_step(self, batch: int, batch_idx: int) -> torch.Tensor:
-        """One batch's loss."""
-        size = self.protocol.batch_size
-        indices = self._order[batch * size : (batch + 1) * size]
-        seeding.seed_torch(self.seed, "student", self.first_epoch + self.current_epoch, batch_idx)
-        epoch = self.source.view_epoch(self.first_epoch + self.current_epoch)
-        with torch.autocast(self.device.type, enabled=False):
-            views = self.views(epoch, indices)
-            targets = self.source.targets(epoch, indices, views)
-        logits = self.network(views.images.contiguous(memory_format=torch.channels_last))
-        loss = self.source.loss(logits.float(), targets)
-        self.log(metrics.EVALUATION_LOSS, loss)
-        return loss
-
-    def on_train_batch_end(self, outputs: Any, batch: int, batch_idx: int) -> None:
-        """Refuses, at the end of an epoch and before a callback keeps it, a student whose loss overflowed.
+        Returns:
+            The last batch's loss.
 
         Raises:
-            StageFailed: the epoch's last loss is not finite.
+            StageFailed: that loss is not finite.
         """
-        if not self.trainer.is_last_batch:
-            return  # asking for a loss waits for the device
-        loss = float(outputs["loss"])
-        if not math.isfinite(loss):
+        epoch, size = self.done, self.protocol.batch_size
+        steps = batches_per_epoch(self.num_images, size)
+        for group in optimizer.param_groups:
+            group["lr"] = self.protocol.lr_at(epoch)
+        order = torch.from_numpy(seeding.permutation(self.num_images, self.seed, "student order", epoch))
+        for batch in range(steps):
+            loss = self._loss(epoch, batch, order[batch * size : (batch + 1) * size])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step = epoch * steps + batch
+            if self.logger is not None and (step + 1) % self.log_every == 0:
+                self.logger.log_metrics({metrics.EVALUATION_LOSS: float(loss.detach())}, step)
+        optimizer.zero_grad()  # while others have their turn, their gradients may lie in the same memory
+        last = float(loss.detach())
+        if not math.isfinite(last):
             raise StageFailed(
-                f"a student diverged (loss {loss}); lower the learning rate of its protocol, {self.protocol.lr}."
+                f"{self.name} diverged (loss {last}); lower the learning rate of its protocol, {self.protocol.lr}."
             )
+        self.done += 1
+        return last
+
+    def _loss(self, epoch: int, batch: int, indices: torch.Tensor) -> torch.Tensor:
+        seeding.seed_torch(self.seed, "student", epoch, batch)
+        view_epoch = self.source.view_epoch(epoch)
+        views = self.views(view_epoch, indices)
+        targets = self.source.targets(view_epoch, indices, views)
+        with self.autocast():
+            logits = self.network(views.images.contiguous(memory_format=torch.channels_last))
+        return self.source.loss(logits.float(), targets)
 
 
 def batches_per_epoch(num_images: int, batch_size: int) -> int:

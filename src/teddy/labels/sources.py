@@ -18,20 +18,31 @@ from teddy.labels.losses import hard_label_ce, soft_label_kl
 from teddy.labels.packing import Packing
 from teddy.labels.views import Views
 
+MakesViews = Callable[[int, torch.Tensor], Views]
+
 
 class LabelSource(ABC):
     """Targets for views, and the loss that compares a student with them.
 
-    A student's step is the same for every source::
+    A student's epoch is the same for every source::
 
         epoch = source.view_epoch(trainer_epoch)
-        views = view_maker(epoch, indices)
-        loss = source.loss(student(views.images), source.targets(epoch, indices, views))
+        source.begin_epoch(epoch, view_maker, num_images)  # once, for all students that train together
+        for indices in batches:
+            views = view_maker(epoch, indices)
+            loss = source.loss(student(views.images), source.targets(epoch, indices, views))
+        source.end_epoch()
     """
 
     def view_epoch(self, epoch: int) -> int:
         """The epoch whose views a student shall see in its ``epoch``."""
         return epoch
+
+    def begin_epoch(self, epoch: int, views: MakesViews, num_images: int) -> None:  # noqa: B027 - no duty
+        """Gets ready what all batches of a view epoch need; nothing, where targets are looked up."""
+
+    def end_epoch(self) -> None:  # noqa: B027
+        """Lets go of what :meth:`begin_epoch` got ready."""
 
     @abstractmethod
     def targets(self, epoch: int, indices: torch.Tensor, views: Views) -> torch.Tensor:
@@ -53,18 +64,33 @@ class SoftLabels(LabelSource):
 
 
 class OnlineLabels(SoftLabels):
-    """Asks the teachers while the student trains: no disk, at the price of their forward passes.
+    """Asks the teachers while students train: no disk, at the price of the teachers' forward passes once per epoch.
+
+    A view is a pure function of (seed, epoch, image), so at the beginning of an epoch the views of all N images are labelled,
+    in chunks that no student's order or batch size changes; every student picks its rows. Float32 (N, classes) on the views'
+    device are held until the epoch ends.
 
     Args:
         labeller: maps normalised images (B, C, H, W) to logits (B, classes).
+        batch_size: views that are made and labelled at once.
     """
 
-    def __init__(self, labeller: Callable[[torch.Tensor], torch.Tensor], temperature: float) -> None:
+    def __init__(
+        self, labeller: Callable[[torch.Tensor], torch.Tensor], temperature: float, batch_size: int = 256
+    ) -> None:
         super().__init__(temperature)
-        self.labeller = labeller
+        self.labeller, self.batch_size = labeller, batch_size
+        self._logits = torch.empty(0)
+
+    def begin_epoch(self, epoch: int, views: MakesViews, num_images: int) -> None:
+        chunks = torch.arange(num_images).split(self.batch_size)
+        self._logits = torch.cat([self.labeller(views(epoch, indices).images) for indices in chunks])
+
+    def end_epoch(self) -> None:
+        self._logits = torch.empty(0)
 
     def targets(self, epoch: int, indices: torch.Tensor, views: Views) -> torch.Tensor:
-        return self.labeller(views.images)
+        return self._logits[indices.to(self._logits.device)]
 
 
 class StoredLabels(SoftLabels):

@@ -24,6 +24,8 @@ from teddy.runtime.progress import StageProgress
 from teddy.synthesis.stage import ImageFolderArtifact
 
 VERSION = 1
+ONLINE_VERSION = 2
+"""2: all views of an epoch are labelled at its beginning, in fixed chunks; before, those of each student's batch."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,13 @@ def _labeller(pool: ModelPool, recipe: LabelRecipe, compute: Compute) -> PoolLab
 def _online(
     store: ArtifactStore, pool: ModelPool, images: ImageFolderArtifact, recipe: LabelRecipe, compute: Compute
 ) -> Labels:
-    identity = _teachers_identity(pool, recipe, compute)
+    identity = _teachers_identity(pool, recipe, compute) | {"version": ONLINE_VERSION}
     name = fingerprint({"labels": identity, "images": images.fingerprint})
-    return Labels("online", identity, lambda: OnlineLabels(_labeller(pool, recipe, compute), recipe.temperature), name)
+
+    def source() -> LabelSource:
+        return OnlineLabels(_labeller(pool, recipe, compute), recipe.temperature, recipe.batch_size)
+
+    return Labels("online", identity, source, name)
 
 
 def _stored(

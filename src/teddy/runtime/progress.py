@@ -181,21 +181,3 @@ class ProgressCallback(L.Callback):
         if self._open:
             self._open = False
             self._progress.__exit__(type(error) if error else None, error, None)
-
-
-class SharedProgress(L.Callback):
-    """Advances a display that several fits share, one unit per epoch, with what is being fitted and its last loss beside it."""
-
-    def __init__(self, progress: StageProgress, what: str) -> None:
-        self._progress, self._what = progress, what
-        self._loss: torch.Tensor | None = None
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        self._loss = outputs["loss"].detach()
-
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        loss = self._loss
-        assert loss is not None
-        self._progress.advance(student=self._what, loss=loss.item)

@@ -69,23 +69,16 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, to
             optimizer.state[parameter][name] = value
 
 
-class ResumePoint(L.Callback):
-    """Writes the state of ``module.network`` and its optimizer after an epoch, at most once in ``seconds``.
-
-    Expects a module with the attributes ``network`` and ``first_epoch`` (epochs done before this process began).
+class TrainingPoint:
+    """A network and its optimizer after a whole epoch, in one file.
 
     Args:
         path: the safetensors file; removed by nobody but its stage.
-        seconds: shortest time between two points; 0 writes after each epoch.
-        notes: called for JSON notes to keep beside the tensors.
     """
 
-    def __init__(self, path: Path, seconds: float = 0.0, notes: Callable[[], Any] = dict) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.seconds = seconds
-        self.notes = notes
         self.tensors: dict[str, torch.Tensor] = {}
-        self._written = time.monotonic()
 
     def restore(self, network: nn.Module) -> tuple[int, Any]:
         """Loads the last point into ``network`` and returns the epochs done and the notes; (0, None) without one."""
@@ -98,19 +91,44 @@ class ResumePoint(L.Callback):
         network.load_state_dict(weights)
         return notes["epochs"], notes["extra"]
 
+    def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Puts back the optimizer's state that :meth:`restore` found, once its parameters are on their device."""
+        if self.tensors:
+            restore_optimizer(optimizer, self.tensors)
+            self.tensors = {}
+
+    def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, epochs: int, extra: Any = None) -> None:
+        """Writes a point after ``epochs`` epochs, with JSON notes beside the tensors."""
+        tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
+        save_tensors(self.path, tensors | optimizer_tensors(optimizer), {"epochs": epochs, "extra": extra})
+
+
+class ResumePoint(TrainingPoint, L.Callback):
+    """Writes the state of ``module.network`` and its optimizer after an epoch, at most once in ``seconds``.
+
+    Expects a module with the attributes ``network`` and ``first_epoch`` (epochs done before this process began).
+
+    Args:
+        path: the safetensors file; removed by nobody but its stage.
+        seconds: shortest time between two points; 0 writes after each epoch.
+        notes: called for JSON notes to keep beside the tensors.
+    """
+
+    def __init__(self, path: Path, seconds: float = 0.0, notes: Callable[[], Any] = dict) -> None:
+        super().__init__(path)
+        self.seconds = seconds
+        self.notes = notes
+        self._written = time.monotonic()
+
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Puts the optimizer's state back."""
-        if self.tensors:
-            restore_optimizer(trainer.optimizers[0], self.tensors)
-            self.tensors = {}
+        self.restore_optimizer(trainer.optimizers[0])
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Writes a point if it is time."""
         if time.monotonic() - self._written < self.seconds:
             return
         network: nn.Module = module.network  # type: ignore[assignment]
-        tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-        tensors |= optimizer_tensors(trainer.optimizers[0])
         epochs = int(module.first_epoch) + trainer.current_epoch + 1  # type: ignore[arg-type]
-        save_tensors(self.path, tensors, {"epochs": epochs, "extra": self.notes()})
+        self.save(network, trainer.optimizers[0], epochs, self.notes())
         self._written = time.monotonic()
