@@ -2,7 +2,8 @@
 
 Every function is pure and differentiable with respect to the pixels, and loops over no image, so that
 teachers, synthesis and soft labels share one geometry on any device. Randomness enters as uniforms (see
-``teddy.runtime.seeding``) or as explicit boxes.
+``teddy.runtime.seeding``) or as explicit boxes. Numbers drawn on the host go to the device with ``non_blocking=True``, here and
+wherever views are made: otherwise each of these small copies would wait until the device has done all that it was given.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ def resized_crop(images: torch.Tensor, boxes: torch.Tensor, size: int) -> torch.
     """
     # Sixteen-bit coordinates would miss by whole pixels, so positions are never coarser than float32.
     exact = images if images.dtype == torch.float64 else images.float()
-    edges = boxes.to(device=images.device, dtype=exact.dtype)
+    edges = boxes.to(device=images.device, dtype=exact.dtype, non_blocking=True)
     rows = _source_positions(edges[:, 0:1], edges[:, 2:3], size)
     columns = _source_positions(edges[:, 1:2], edges[:, 3:4], size)
     resampled: torch.Tensor = _SeparableBilinear.apply(exact, rows, columns)
@@ -176,7 +177,7 @@ def _hat_weights(positions: torch.Tensor, length: int) -> torch.Tensor:
 
 def flip(images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Mirrors left and right where ``mask`` (n,) is true; images (n, C, H, W) of any type."""
-    return torch.where(mask.to(images.device).view(-1, 1, 1, 1), images.flip(-1), images)
+    return torch.where(mask.to(images.device, non_blocking=True).view(-1, 1, 1, 1), images.flip(-1), images)
 
 
 def roll(images: torch.Tensor, shift_y: int, shift_x: int) -> torch.Tensor:
@@ -197,7 +198,7 @@ def padded_crop(images: torch.Tensor, offsets: torch.Tensor, padding: int) -> to
     """
     n, _, height, width = images.shape
     padded = F.pad(images, (padding, padding, padding, padding))
-    offsets = offsets.to(images.device)
+    offsets = offsets.to(images.device, non_blocking=True)
     rows = offsets[:, 0:1] + torch.arange(height, device=images.device)
     columns = offsets[:, 1:2] + torch.arange(width, device=images.device)
     batch = torch.arange(n, device=images.device)[:, None, None]

@@ -75,7 +75,7 @@ def cutout(images: torch.Tensor, uniforms: np.ndarray, strengths: DsaStrengths) 
         side = int(length * strengths.cutout + 0.5)
         # An even square has one more place where it is centred: between the last pixel and the border.
         centre = np.floor(uniforms[:, draw] * (length + 1 - side % 2)).astype(np.int64)
-        first = torch.from_numpy(centre - side // 2).to(images.device)[:, None]
+        first = torch.from_numpy(centre - side // 2).to(images.device, non_blocking=True)[:, None]
         pixels = torch.arange(length, device=images.device)
         covered = (pixels >= first) & (pixels < first + side)
         hidden = hidden & covered.view(len(images), *(length if i == axis else 1 for i in (1, 2, 3)))
@@ -126,12 +126,12 @@ def dsa(images: torch.Tensor, *seed_keys: seeding.Key, strengths: DsaStrengths |
 
 
 def _per_image(values: np.ndarray, like: torch.Tensor) -> torch.Tensor:
-    return torch.from_numpy(values).to(device=like.device, dtype=like.dtype).view(-1, 1, 1, 1)
+    return torch.from_numpy(values).to(device=like.device, dtype=like.dtype, non_blocking=True).view(-1, 1, 1, 1)
 
 
 def _affine(images: torch.Tensor, matrices: np.ndarray) -> torch.Tensor:
     """Samples at linearly mapped positions about the centre; ``matrices`` (B, 4) row-major, zeros outside."""
-    linear = torch.from_numpy(matrices).to(device=images.device, dtype=images.dtype).view(-1, 2, 2)
+    linear = torch.from_numpy(matrices).to(device=images.device, dtype=images.dtype, non_blocking=True).view(-1, 2, 2)
     maps = torch.cat([linear, torch.zeros_like(linear[:, :, :1])], dim=2)
     grid = F.affine_grid(maps, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

@@ -40,10 +40,12 @@ class DsaViews:
 
     def __call__(self, epoch: int, indices: torch.Tensor) -> Views:
         """Augmented views; each image keeps its own label."""
-        picked = self.spec.normalise(self.images[indices.to(self.images.device)])
+        picked = self.spec.normalise(self.images[indices.to(self.images.device, non_blocking=True)])
         # One operation per batch, as the DC family draws it; a batch is known by its first image.
         views = dsa(picked, self.seed, "dsa", epoch, int(indices[0]))
-        return Views(views, indices.to(picked.device), torch.ones(len(indices), device=picked.device))
+        return Views(
+            views, indices.to(picked.device, non_blocking=True), torch.ones(len(indices), device=picked.device)
+        )
 
 
 class StudentTraining:

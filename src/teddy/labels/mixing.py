@@ -75,7 +75,7 @@ def _span(side: np.ndarray, where: np.ndarray, length: int) -> tuple[np.ndarray,
 def _between(start: np.ndarray, stop: np.ndarray, length: int, device: torch.device) -> torch.Tensor:
     """Which of ``length`` pixels lie in ``start .. stop - 1``: bool (n, length), made on ``device``."""
     pixels = torch.arange(length, device=device)
-    first, after = (torch.from_numpy(edge).to(device)[:, None] for edge in (start, stop))
+    first, after = (torch.from_numpy(edge).to(device, non_blocking=True)[:, None] for edge in (start, stop))
     return (pixels >= first) & (pixels < after)
 
 
@@ -89,7 +89,7 @@ def mixup(
 
 
 def _share(keep: np.ndarray, device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(keep.astype(np.float32)).to(device)
+    return torch.from_numpy(keep.astype(np.float32)).to(device, non_blocking=True)
 
 
 MIXES: dict[str, Mix] = {"cutmix": cutmix, "mixup": mixup}

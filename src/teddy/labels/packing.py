@@ -63,7 +63,7 @@ class Dense(Packing):
         return logits.to(torch.float16).cpu().numpy().astype("<f2")
 
     def unpack(self, entries: np.ndarray, device: torch.device) -> torch.Tensor:
-        return torch.from_numpy(entries).to(device).float()
+        return torch.from_numpy(entries).to(device, non_blocking=True).float()
 
 
 class TopK(Packing):
@@ -109,8 +109,11 @@ class TopK(Packing):
         return entries
 
     def unpack(self, entries: np.ndarray, device: torch.device) -> torch.Tensor:
-        kept, rest = (torch.from_numpy(entries[name].astype(np.float32)).to(device) for name in ("logits", "rest"))
-        classes = torch.from_numpy(entries["classes"].astype(np.int64)).to(device)
+        kept, rest = (
+            torch.from_numpy(entries[name].astype(np.float32)).to(device, non_blocking=True)
+            for name in ("logits", "rest")
+        )
+        classes = torch.from_numpy(entries["classes"].astype(np.int64)).to(device, non_blocking=True)
         return rest[:, None].repeat(1, self.num_classes).scatter_(1, classes, kept)
 
 

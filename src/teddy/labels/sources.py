@@ -90,7 +90,7 @@ class OnlineLabels(SoftLabels):
         self._logits = torch.empty(0)
 
     def targets(self, epoch: int, indices: torch.Tensor, views: Views) -> torch.Tensor:
-        return self._logits[indices.to(self._logits.device)]
+        return self._logits[indices.to(self._logits.device, non_blocking=True)]
 
 
 class StoredLabels(SoftLabels):
@@ -149,7 +149,7 @@ class HardLabels(LabelSource):
 
     def targets(self, epoch: int, indices: torch.Tensor, views: Views) -> torch.Tensor:
         own, partner = (
-            F.one_hot(self.labels[which.to(self.labels.device)], self.num_classes).to(views.keep)
+            F.one_hot(self.labels[which.to(self.labels.device, non_blocking=True)], self.num_classes).to(views.keep)
             for which in (indices, views.partner)
         )
         keep = views.keep[:, None]

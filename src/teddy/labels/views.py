@@ -89,20 +89,20 @@ class ViewMaker:
         samples = indices.cpu().numpy()
         own = self._cropped(epoch, samples)
         if self.recipe.mix == "none":
-            return Views(own, indices.to(own.device), torch.ones(len(samples), device=own.device))
+            return Views(own, indices.to(own.device, non_blocking=True), torch.ones(len(samples), device=own.device))
         partner = self._partners_of(epoch)[samples]
         uniforms = seeding.uniform(self.seed, "views", "mix", epoch, samples=samples, draws=MIX_DRAWS)
         # The partner's own view of this epoch is mixed in, as when a batch is cropped first and mixed then.
         mix = MIXES[self.recipe.mix]
         mixed, keep = mix(own, self._cropped(epoch, partner), uniforms, self.recipe.alpha)
-        return Views(mixed, torch.from_numpy(partner).to(own.device), keep)
+        return Views(mixed, torch.from_numpy(partner).to(own.device, non_blocking=True), keep)
 
     def _cropped(self, epoch: int, samples: np.ndarray) -> torch.Tensor:
         """Cropped, flipped and normalised images before mixing, float32 (B, C, H, W)."""
         uniforms = seeding.uniform(self.seed, "views", "crop", epoch, samples=samples, draws=geometry.CROP_DRAWS + 1)
         height, width = self.images.shape[-2:]
         boxes = geometry.crop_boxes(uniforms[:, :-1], height, width, self.recipe.min_scale)
-        picked = self.images[torch.from_numpy(samples).to(self.images.device)]
+        picked = self.images[torch.from_numpy(samples).to(self.images.device, non_blocking=True)]
         views = geometry.resized_crop(self.spec.normalise(picked), boxes, self.spec.size)
         return geometry.flip(views, torch.from_numpy(uniforms[:, -1] < self.recipe.flip))
 
