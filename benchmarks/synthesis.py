@@ -50,7 +50,7 @@ class Case:
 CASES = (
     Case("resnet18_cifar", 32, 50, 3, script=True),
     Case("resnet18_cifar", 32, 100, 3, script=True),
-    Case("resnet18", 224, 10, 1),
+    Case("resnet18", 224, 10, 3),
     Case("resnet18_cifar", 32, 50, 3, compile=True),
 )
 
