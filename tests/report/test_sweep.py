@@ -116,6 +116,29 @@ def test_labels_of_several_sizes_have_a_column_for_it(tmp_path, make_run, studen
     ]
 
 
+def test_beside_iterations_stands_the_time_that_was_spent_before_the_students(tmp_path, make_run, students):
+    known = {"pool_seconds": 100.0, "labels_seconds": 7.0}
+    for iterations in (100, 500):
+        cost = {**known, "synthesis_seconds": iterations / 5}
+        rows = students("teddy", [50.0], f"{iterations}", cost=cost)
+        rows += students("teddy", [40.0], f"hard {iterations}", cost=cost, labels="hard")
+        rows += students("random", [30.0], "random", cost=known)
+        rows += students("random", [20.0], "random, hard", cost=known, labels="hard")
+        words = [f"synthesis.iterations={iterations}"]
+        make_run(tmp_path / str(iterations), rows, {"synthesis": {"iterations": iterations}}, words)
+    head, lines = cells(collect(read_runs([tmp_path])))
+    shown = [head.index(name) for name in ("method", "synthesis.iterations", "labels", "seconds")]
+    found = {tuple(line[place] for place in shown) for line in lines}
+    assert found == {
+        ("teddy", "100", "stored", "127"),
+        ("teddy", "500", "stored", "207"),
+        ("teddy", "100", "hard", "120"),
+        ("teddy", "500", "hard", "200"),
+        ("random", "any", "stored", "107"),
+        ("random", "any", "hard", "0"),
+    }
+
+
 def test_runs_of_one_setting_are_one_row(tmp_path, make_run, students):
     one = make_run(tmp_path / "a", students("teddy", [60.0], "a"))
     other = make_run(tmp_path / "b", [{**row, "seed": 1} for row in students("teddy", [62.0], "b")])

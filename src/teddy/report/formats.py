@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 ACCURACY = "top-1 %"
 LABELS_MB = "labels MB"
-NUMBERS = {"IPC", "seeds", LABELS_MB, ACCURACY, "against random", "paper"}
+SECONDS = "seconds"
+NUMBERS = {"IPC", "seeds", LABELS_MB, SECONDS, ACCURACY, "against random", "paper"}
 SHAREABLE = {"dataset", "labels", "protocol", "student", "IPC"}
 """Columns that are said once where they are the same in every row."""
 

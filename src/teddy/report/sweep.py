@@ -20,6 +20,8 @@ IPC = "synthesis.ipc"
 STUDENTS, PROTOCOL, SEED = "evaluation.students", "evaluation.protocol", "seed"
 SHOWN = (IPC, STUDENTS, PROTOCOL)
 """Keys whose values every row has in a column anyway."""
+LENGTHS = ("synthesis.iterations", "synthesis.plateau")
+"""Keys that say how long synthesis may take: beside them stands what was spent before the students."""
 UNSAID = ("hydra", "sweep", "launch", "store", "logger")
 """Keys that say where work goes, not what is done."""
 ANY, NOT_GIVEN = "any", "–"
@@ -180,14 +182,15 @@ def cells(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
     keys = [key for key in sweep.values if key not in SHOWN]
     head = ["dataset"] * datasets + ["method", *keys] + ["pool"] * pools
     sizes = _labels_vary_in_size(groups)
-    head += ["labels", "protocol", "student", "IPC", "seeds"] + [formats.LABELS_MB] * sizes
+    times = any(key in LENGTHS for key in sweep.values)
+    head += ["labels", "protocol", "student", "IPC", "seeds"] + [formats.LABELS_MB] * sizes + [formats.SECONDS] * times
     head += [formats.ACCURACY, "against random", "paper"]
     lines = []
     for row in sweep.rows:
         item = row.group
         line = [item.dataset] * datasets + [item.method, *(said(sweep, row, key) for key in keys)] + [item.pool] * pools
         line += [item.labels, item.protocol, item.student, str(item.ipc), item.seeds()]
-        line += [megabytes_of_labels(item)] * sizes + [item.accuracy()]
+        line += [megabytes_of_labels(item)] * sizes + [seconds_before(item)] * times + [item.accuracy()]
         line.append("" if row.against is None else tables.difference(row.against))
         line.append("" if row.published is None else tables.with_spread(*row.published))
         lines.append(line)
@@ -206,6 +209,14 @@ def megabytes_of_labels(item: Group) -> str:
     """What stored labels take on disk, in MB (10^6 bytes); empty where students had none or it is not known."""
     size = item.cost.get("labels_mb", 0.0) if item.labels == "stored" else 0.0
     return f"{size:.3g}" if size else ""
+
+
+def seconds_before(item: Group) -> str:
+    """How long pool, synthesis and labels took, as far as these students needed them; empty where that is not known."""
+    needed = {"pool_seconds", "labels_seconds"} if item.labels != "hard" else set()
+    if "synthesis_seconds" in item.cost:
+        needed |= {"pool_seconds", "synthesis_seconds"}
+    return f"{sum(item.cost[name] for name in needed):.0f}" if needed <= item.cost.keys() else ""
 
 
 def condensed(sweep: Sweep) -> tuple[dict[str, str], list[str], list[list[str]]]:
