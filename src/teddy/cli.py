@@ -11,9 +11,9 @@ from typing import Any
 
 from teddy import __version__
 from teddy.config.build import build
-from teddy.config.command import check_command, read_command, sweep_overrides, to_config
+from teddy.config.command import check_command, plain_help, read_command, sweep_overrides, to_config
 from teddy.config.errors import BadInput, StageFailed
-from teddy.config.help import tidy
+from teddy.config.help import help_text, tidy
 from teddy.config.paths import config_dir
 from teddy.config.schema import TeddyConfig, register_schemas
 
@@ -22,12 +22,16 @@ def main() -> int:
     """Runs the command line in ``sys.argv`` and returns the exit code."""
     # Hydra then passes every exception on instead of printing it itself and ending with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    register_schemas()
     if "--version" in sys.argv[1:]:
         print(f"teddy {__version__}")
         return 0
     try:
         args, sys.argv[1:] = read_command(sys.argv[1:])
+        folders = plain_help(args)
+        if folders is not None:
+            print(help_text(folders), end="")
+            return 0
+        register_schemas()
         typed = ["python -m teddy", *sys.argv[1:]]
         configs = check_command(args)
         _check_objects(configs)
