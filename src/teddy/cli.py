@@ -16,6 +16,9 @@ from teddy.config.errors import BadInput, StageFailed
 from teddy.config.help import help_text, tidy
 from teddy.config.paths import config_dir
 from teddy.config.schema import TeddyConfig, register_schemas
+from teddy.data.sources.base import Source
+from teddy.models.names import check_networks
+from teddy.runtime.wandb_mode import choose_mode
 
 
 def main() -> int:
@@ -62,14 +65,15 @@ def main() -> int:
 
 
 def _check_objects(configs: list[TeddyConfig]) -> None:
-    """Names of networks and classes, which only torch can look up: after all else, and before anything is written."""
-    if configs:
-        from teddy.assembly import check_networks
+    """Names of networks and classes, folders of data, W&B's key: before torch is loaded or anything is written."""
     for config in configs:
-        check_networks(config)
+        check_networks(config.model.name, *config.evaluation.students)
+        choose_mode(config.logger.mode)
         selections = [baseline.pool for baseline in config.baselines.values() if baseline.pool is not None]
-        for node in (config.dataset.source, config.pool.strategy, *(one.strategy for one in selections)):
+        source: Source = build(config.dataset.source)
+        for node in (config.pool.strategy, *(one.strategy for one in selections)):
             build(node)
+        source.check()  # last: the keys are known by now
 
 
 def _hydra_main(typed: list[str]) -> None:
