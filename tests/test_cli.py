@@ -235,3 +235,18 @@ def test_a_wrong_key_ends_the_real_command_before_torch_is_loaded(empty):
     assert "\n" not in err
     assert not packages & HEAVY
     assert list(empty.iterdir()) == []
+
+
+def test_the_process_ends_with_its_code_when_everybody_had_their_turn(empty):
+    """What libraries registered for the end is run, nothing printed is lost, though torch is never taken apart."""
+    script = (
+        "import atexit, sys\nfrom teddy import __main__ as command\n"
+        "class Torch:\n    def __del__(self): print('taken apart', flush=True)\n"
+        "def main():\n    atexit.register(print, 'their turn')\n    sys.modules['torch'] = Torch()\n"
+        "    sys.stdout.write('no newline ')\n    return 7\n"
+        "command.main = main\nsys.exit(command.run())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "no newline their turn\n", "")
