@@ -19,6 +19,7 @@ from teddy.data.sources.embedded import FashionMini
 from teddy.models.networks import build_network
 from teddy.pool.schedule import Recipe
 from teddy.pool.teacher import SnapshotPool, TeacherTraining
+from teddy.pool.trajectory import RESUME_FILE, RESUME_SECONDS
 from teddy.runtime.precision import Compute
 from teddy.runtime.progress import ProgressCallback
 from teddy.runtime.resume import ResumePoint
@@ -61,7 +62,7 @@ def timed(
     callbacks = [
         ProgressCallback("pool", total),
         SnapshotPool(folder, (), lambda network: {}),
-        ResumePoint(folder / ".resume.safetensors"),
+        ResumePoint(folder / RESUME_FILE, RESUME_SECONDS),
     ]
     return fit(module, inside, compute, folder, "pool", inside.length, callbacks, datamodule=data)
 

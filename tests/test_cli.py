@@ -35,6 +35,7 @@ def teddy(empty, monkeypatch, capsys):
     monkeypatch.setattr(cli, "_hydra_main", lambda typed: started.append(sys.argv[1:]))
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
     monkeypatch.delenv("TEDDY_TRACEBACK", raising=False)
+    monkeypatch.setenv("HOME", str(empty))  # nobody's account
 
     def type_words(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["teddy", *words])
@@ -73,13 +74,15 @@ def refusal(teddy, empty: Path, *words: str) -> str:
         (["-m", "synthesis.ipc=0,1"], ["synthesis.ipc=0 must be at least 1"]),
         (["+sweep=ipc", "synthesis.teachers_per_block=9"], ["synthesis.teachers_per_block=9", "the pool's 5"]),
         (["pool.strategy._target_=os.system"], ["pool.strategy._target_", "'os.system'"]),
-        # these need torch to be known, and still nothing is written
         (["pool.strategy._target_=teddy.pool.prior.Nope"], ["teddy.pool.prior.Nope"]),
         (["+pool.strategy.firsst=3"], ["teddy.pool.prior.PriorPool", "'firsst'"]),
         (["+dataset.source.firsst=3"], ["teddy.data.sources.embedded.FashionMini", "'firsst'"]),
         (["model.name=resnt18"], ["'resnt18'", "resnet18"]),
         (["evaluation.students=[convnet3,resnt18]"], ["'resnt18'", "resnet18"]),
         (["+experiment=imagenet_ipc10_prior"], ["dataset.root is not set"]),
+        (["+experiment=imagenet_ipc10_prior", "dataset.root=/no/where"], ["dataset.root=/no/where does not exist"]),
+        (["pool=post", "pool.strategy.step=3"], ["pool.strategy.step=3 must be a number above 0 and at most 0.5"]),
+        (["logger.mode=online"], ["logger.mode=online needs a W&B API key"]),
     ],
     ids=lambda value: " ".join(value)[:50],
 )
@@ -180,6 +183,51 @@ def test_help_names_what_there_is_and_loads_no_torch(empty):
     assert list(empty.iterdir()) == []
 
 
+ONE_OF_EACH = [
+    ["model.name=convnt3"],
+    ["evaluation.students=[convnet3,resnt18]"],
+    ["pool.strategy._target_=teddy.pool.prior.Nope"],
+    ["pool=post", "pool.strategy.step=3"],
+    ["+dataset.source.firsst=3"],
+    ["+pool.strategy.firsst=3"],
+    ["baseline=[converged]", "+baselines.converged.pool.strategy.firsst=3"],
+    ["+experiment=imagenet_ipc10_prior", "dataset.root=/no/where"],
+    ["logger.mode=online"],
+    ["synthesis.ipc=0"],
+]
+
+
+def test_no_wrong_word_waits_for_torch(empty):
+    """All in one process: the last one would not be quicker than the first."""
+    script = (
+        "import sys\nfrom teddy import cli\n"
+        f"for words in {ONE_OF_EACH!r}:\n"
+        "    sys.argv[1:] = words\n    assert cli.main() == 2, words\n"
+        f"    assert not {HEAVY - {'numpy'}!r} & set(sys.modules), words\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1]), "HOME": str(empty)}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("teddy: ") == len(ONE_OF_EACH)
+    assert list(empty.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["dataset", "pool", "baseline"])
+def test_what_a_file_names_can_be_made_without_torch(folder):
+    """For each ``_target_`` that a command may build before it refuses something else."""
+    found = {
+        line.split("_target_:")[1].strip().rpartition(".")[0]
+        for file in (config_dir() / folder).glob("*.yaml")
+        for line in file.read_text().splitlines()
+        if "_target_:" in line
+    }
+    assert found
+    script = f"import sys, {', '.join(sorted(found))}\nassert not {HEAVY - {'numpy'}!r} & set(sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True)
+
+
 def test_a_wrong_key_ends_the_real_command_before_torch_is_loaded(empty):
     code, out, err, packages = python_m_teddy(empty, "+experiment=quickstart", "synthesis.ipcc=3")
     assert (code, out) == (2, "")
@@ -187,3 +235,18 @@ def test_a_wrong_key_ends_the_real_command_before_torch_is_loaded(empty):
     assert "\n" not in err
     assert not packages & HEAVY
     assert list(empty.iterdir()) == []
+
+
+def test_the_process_ends_with_its_code_when_everybody_had_their_turn(empty):
+    """What libraries registered for the end is run, nothing printed is lost, though torch is never taken apart."""
+    script = (
+        "import atexit, sys\nfrom teddy import __main__ as command\n"
+        "class Torch:\n    def __del__(self): print('taken apart', flush=True)\n"
+        "def main():\n    atexit.register(print, 'their turn')\n    sys.modules['torch'] = Torch()\n"
+        "    sys.stdout.write('no newline ')\n    return 7\n"
+        "command.main = main\nsys.exit(command.run())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (7, "no newline their turn\n", "")

@@ -19,7 +19,7 @@ from teddy.config.command import check_command, read_command
 from teddy.config.epochs import member_epochs, saved_epochs
 from teddy.config.paths import config_dir
 from teddy.config.schema import GROUPS, STAGES, TeddyConfig, register_schemas
-from teddy.models.networks import check_network
+from teddy.models.names import check_network
 
 register_schemas()
 

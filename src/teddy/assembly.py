@@ -18,7 +18,6 @@ from teddy.evaluation.stage import Student
 from teddy.labels.packing import packing
 from teddy.labels.stage import LabelRecipe, Labels, hard_labels
 from teddy.labels.views import ViewRecipe
-from teddy.models.networks import check_network
 from teddy.pool.members import ModelPool
 from teddy.pool.prior import PoolStrategy
 from teddy.pool.schedule import Recipe
@@ -53,12 +52,6 @@ def dataset_of(config: TeddyConfig) -> RealDataset:
         class_names=node.class_names,
         per_class=node.per_class,
     )
-
-
-def check_networks(config: TeddyConfig) -> None:
-    """Raises BadInput if a network of the pool or a student does not exist."""
-    for name in (config.model.name, *config.evaluation.students):
-        check_network(name)
 
 
 def base_training(

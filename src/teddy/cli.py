@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from teddy import __version__
 from teddy.config.build import build
-from teddy.config.command import check_command, read_command, sweep_overrides, to_config
+from teddy.config.command import check_command, plain_help, read_command, sweep_overrides, to_config
 from teddy.config.errors import BadInput, StageFailed
-from teddy.config.help import tidy
+from teddy.config.help import help_text, tidy
 from teddy.config.paths import config_dir
 from teddy.config.schema import TeddyConfig, register_schemas
+from teddy.data.sources.base import Source
+from teddy.models.names import check_networks
+from teddy.runtime.wandb_mode import choose_mode
 
 
 def main() -> int:
     """Runs the command line in ``sys.argv`` and returns the exit code."""
     # Hydra then passes every exception on instead of printing it itself and ending with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    register_schemas()
     if "--version" in sys.argv[1:]:
         print(f"teddy {__version__}")
         return 0
     try:
         args, sys.argv[1:] = read_command(sys.argv[1:])
+        folders = plain_help(args)
+        if folders is not None:
+            print(help_text(folders), end="")
+            return 0
+        register_schemas()
         typed = ["python -m teddy", *sys.argv[1:]]
         configs = check_command(args)
         _check_objects(configs)
@@ -58,14 +67,15 @@ def main() -> int:
 
 
 def _check_objects(configs: list[TeddyConfig]) -> None:
-    """Names of networks and classes, which only torch can look up: after all else, and before anything is written."""
-    if configs:
-        from teddy.assembly import check_networks
+    """Names of networks and classes, folders of data, W&B's key: before torch is loaded or anything is written."""
     for config in configs:
-        check_networks(config)
+        check_networks(config.model.name, *config.evaluation.students)
+        choose_mode(config.logger.mode)
         selections = [baseline.pool for baseline in config.baselines.values() if baseline.pool is not None]
-        for node in (config.dataset.source, config.pool.strategy, *(one.strategy for one in selections)):
+        source: Source = build(config.dataset.source)
+        for node in (config.pool.strategy, *(one.strategy for one in selections)):
             build(node)
+        source.check()  # last: the keys are known by now
 
 
 def _hydra_main(typed: list[str]) -> None:
@@ -78,7 +88,8 @@ def _hydra_main(typed: list[str]) -> None:
         from hydra.core.hydra_config import HydraConfig
 
         config = to_config(node)
-        from teddy.pipeline import run  # imports torch: as late as can be
+        with _without_collections():
+            from teddy.pipeline import run  # imports torch: as late as can be
 
         try:
             hydra_config = HydraConfig.get()
@@ -95,6 +106,16 @@ def _hydra_main(typed: list[str]) -> None:
         _say(str(error), 1)
     if failures:
         raise failures[0]
+
+
+@contextlib.contextmanager
+def _without_collections() -> Iterator[None]:
+    """Importing torch makes very many objects that stay; Python's collector would go through them again and again."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _say(text: str, code: int, error: BaseException | None = None) -> int:

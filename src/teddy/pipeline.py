@@ -17,6 +17,7 @@ from teddy.data.dataset import RealDataset
 from teddy.evaluation.exam import Exam
 from teddy.evaluation.stage import Student, evaluate
 from teddy.labels.stage import Labels, prepare_labels
+from teddy.models.names import check_networks
 from teddy.pool.members import ModelPool
 from teddy.publish import publish, publish_lineage
 from teddy.report import tables
@@ -51,7 +52,7 @@ def run(config: TeddyConfig, folder: Path, command: list[str], title: str) -> No
         KeyboardInterrupt: the process was told to stop.
     """
     check(config)
-    assembly.check_networks(config)
+    check_networks(config.model.name, *config.evaluation.students)
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     store = ArtifactStore(Path(config.store))

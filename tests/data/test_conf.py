@@ -36,6 +36,21 @@ def test_file_is_whole(name, tmp_path):
     elif name not in ("cifar10", "cifar100", "fashion_mnist"):  # those three would look elsewhere or download
         with pytest.raises(BadInput, match=str(tmp_path)):
             _ = data.fingerprint
+        with pytest.raises(BadInput, match=str(tmp_path)):
+            data.source.check()
+
+
+def test_the_first_look_fetches_nothing(tmp_path):
+    for name in NAMES:
+        config = configured(name)
+        if config["source"].get("root") is None and name not in ("imagefolder", "imagenet", "tiny_imagenet", "hf"):
+            build(config["source"]).check()
+    build(configured("cifar10", f"dataset.root={tmp_path / 'new'}")["source"]).check()
+    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "datasets").exists()
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    with pytest.raises(BadInput, match="consists of pickles"):
+        build(configured("cifar10", f"dataset.root={tmp_path}")["source"]).check()
 
 
 @pytest.mark.parametrize("name", ["imagenet", "imagefolder", "tiny_imagenet", "hf"])

@@ -61,3 +61,15 @@ def test_pixel_bounds_are_black_and_white(mean: tuple[float, ...], std: tuple[fl
         image = torch.full((1, len(mean), 2, 2), level, dtype=torch.uint8)
         torch.testing.assert_close(spec.normalise(image), bound.expand(1, -1, 2, 2))
         assert torch.equal(spec.denormalise(bound.expand(1, -1, 2, 2)), image)
+
+
+def test_who_normalises_first_does_not_matter_to_gradients():
+    spec = DatasetSpec("x", 2, 1, 4, (0.123,), (0.456,), ("a", "b"), ("0", "1"))
+    with torch.inference_mode():
+        first = spec.normalise(torch.full((1, 1, 4, 4), 51, dtype=torch.uint8))
+    images = torch.full((1, 1, 4, 4), 51.0, requires_grad=True)
+    second = spec.normalise(images)
+    second.sum().backward()
+    assert torch.equal(first, second.detach())
+    assert torch.allclose(images.grad, torch.tensor(1 / 255 / 0.456))
+    assert (images == 51).all(), "what was given is left alone"

@@ -8,7 +8,8 @@ import torchvision
 from torch import nn
 
 from teddy.config.errors import BadInput
-from teddy.models.networks import batchnorm_layers, build_network, check_network
+from teddy.models.names import check_network
+from teddy.models.networks import batchnorm_layers, build_network
 
 PAPER = ["resnet18", "resnet50", "resnet101", "densenet121", "mobilenet_v2", "shufflenet_v2_x1_0", "efficientnet_b0"]
 

@@ -22,8 +22,8 @@ LONG = (
     "evaluation.seeds=3",
 )
 """Long enough for each stage to be killed in its midst; synthesis has two blocks, and three students train side by side."""
-NO_PATIENCE = {"teddy.evaluation.stage.RESUME_SECONDS": 0.0}
-"""Students note where they are after each epoch, as the other stages do, not only every 20 seconds."""
+NO_PATIENCE = {"teddy.evaluation.stage.RESUME_SECONDS": 0.0, "teddy.pool.trajectory.RESUME_SECONDS": 0.0}
+"""Teachers and students note where they are after each epoch, not only every 20 seconds."""
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,14 @@ from teddy.data.dataset import RealDataset, open_dataset
 from teddy.data.images import TensorImages
 from teddy.data.sources.base import Loaded
 from teddy.models.networks import build_network
+from teddy.pool import trajectory as stage
 from teddy.pool.members import Member, ModelPool
 from teddy.pool.prior import PriorPool
 from teddy.pool.schedule import Recipe
 from teddy.pool.teacher import SnapshotPool, TeacherTraining
 from teddy.pool.trajectory import BaseTraining, trajectory
+from teddy.runtime import metrics
+from teddy.runtime.curves import read_curve
 from teddy.runtime.loggers import RunLog
 from teddy.runtime.precision import Compute
 
@@ -202,8 +205,13 @@ def cut_after_snapshot(patch: pytest.MonkeyPatch, epoch: int) -> None:
     patch.setattr(SnapshotPool, "on_train_epoch_end", stop)
 
 
+@pytest.mark.parametrize(("patience", "again"), [(0.0, [3, 4]), (1e9, [1, 2, 3, 4])], ids=["each epoch", "never"])
 @pytest.mark.parametrize("cut", [cut_in_epoch, cut_after_snapshot])
-def test_a_run_that_was_cut_off_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: Any) -> None:
+def test_a_run_that_was_cut_off_goes_on_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: Any, patience: float, again: list[int]
+) -> None:
+    """From the last point that there was time for."""
+    monkeypatch.setattr(stage, "RESUME_SECONDS", patience)
     expected = trajectory(base(tmp_path / "whole", COSINE))
     made = base(tmp_path / "cut", COSINE)
     with monkeypatch.context() as patch:
@@ -219,18 +227,19 @@ def test_a_run_that_was_cut_off_goes_on_bit_for_bit(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(TeacherTraining, "on_train_epoch_start", spy)
     found = trajectory(made)
-    assert epochs_run == [3, 4]
+    assert epochs_run == again
     assert weights(found) == weights(expected)
     assert [member.epoch for member in found] == [1, 3, 4]
     for one, other in zip(found, expected, strict=True):
         assert (one.top1_holdout, one.top1_test) == (other.top1_holdout, other.top1_test)
     assert trajectory(made) == found
-    assert epochs_run == [3, 4]
+    assert epochs_run == again
 
 
 @pytest.mark.parametrize("cut", [cut_in_epoch, cut_after_snapshot])
 def test_the_seconds_of_all_runs_are_added_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: Any) -> None:
     """By a clock that goes on by one second whenever it is looked at: at the start and at the end of an epoch."""
+    monkeypatch.setattr(stage, "RESUME_SECONDS", 0.0)
     monkeypatch.setattr("teddy.pool.teacher.time", SimpleNamespace(monotonic=itertools.count().__next__))
     made = base(tmp_path, COSINE)
     with monkeypatch.context() as patch:
@@ -242,6 +251,7 @@ def test_the_seconds_of_all_runs_are_added_up(tmp_path: Path, monkeypatch: pytes
 
 def test_dropout_goes_on_bit_for_bit_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """MobileNetV2 draws random numbers of its own in training."""
+    monkeypatch.setattr(stage, "RESUME_SECONDS", 0.0)
     few = dataset(blobs(30, seed=1))
     settings: dict[str, Any] = dict(network="mobilenet_v2", dataset=few, recipe=replace(CONSTANT, epochs=2))
     torch.manual_seed(1)
@@ -285,6 +295,27 @@ def test_the_trajectory_is_named_by_what_it_depends_on(tmp_path: Path) -> None:
     ]
     assert len({name(), *(name(**change) for change in changes)}) == 1 + len(changes)
     assert name(compute=Compute("cuda", "float32", devices=2, workers=8)) == name()
+
+
+def test_the_loss_is_logged_as_often_as_lightning_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside ``self.log``, which the module does without, under another name."""
+    step = TeacherTraining.training_step
+    losses: list[float] = []
+
+    def log_too(self: TeacherTraining, batch: Any, batch_idx: int) -> torch.Tensor:
+        loss = step(self, batch, batch_idx)
+        losses.append(loss.item())
+        self.log("theirs", loss)
+        return loss
+
+    monkeypatch.setattr(TeacherTraining, "training_step", log_too)
+    trajectory(
+        base(tmp_path, replace(CONSTANT, epochs=23, batch_size=15))
+    )  # five batches each, the last of them 12 images
+    rows = read_curve(tmp_path / "log" / "curves" / "pool.csv")
+    ours = [(row["step"], float(row[metrics.POOL_LOSS])) for row in rows if row[metrics.POOL_LOSS]]
+    assert ours == [(row["step"], float(row["theirs"])) for row in rows if row["theirs"]]
+    assert ours == [("49", losses[49]), ("99", losses[99])]
 
 
 def test_divergence_ends_in_a_sentence_and_leaves_no_result(tmp_path: Path) -> None:

@@ -102,6 +102,13 @@ def _refuse_added_keys(node: Any, prefix: str) -> None:
                 _refuse_added_keys(child, f"{prefix}{name}.{key}." if key else f"{prefix}{name}.")
 
 
+def plain_help(args: Namespace) -> list[Path] | None:
+    """The further config folders of a command line that asks for help and changes nothing; None if Hydra has to answer."""
+    if not args.help or args.overrides != [QUICKSTART] or _other_primary(args):
+        return None
+    return [Path(args.config_dir)] if args.config_dir else []
+
+
 def check_command(args: Namespace) -> list[TeddyConfig]:
     """Composes and checks every job that a command line stands for; none if it only asks, as ``--help`` does.
 

@@ -199,8 +199,6 @@ def padded_crop(images: torch.Tensor, offsets: torch.Tensor, padding: int) -> to
     n, _, height, width = images.shape
     padded = F.pad(images, (padding, padding, padding, padding))
     offsets = offsets.to(images.device, non_blocking=True)
-    rows = offsets[:, 0:1] + torch.arange(height, device=images.device)
-    columns = offsets[:, 1:2] + torch.arange(width, device=images.device)
-    batch = torch.arange(n, device=images.device)[:, None, None]
-    # Indexing around the channel axis moves it last.
-    return padded[batch, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+    # A view of every window, (n, C, top, left, H, W), of which one per image is copied.
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+    return windows[torch.arange(n, device=images.device), :, offsets[:, 0], offsets[:, 1]].contiguous()

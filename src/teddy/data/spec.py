@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 
@@ -28,19 +29,24 @@ class DatasetSpec:
     class_names: tuple[str, ...]
     class_ids: tuple[str, ...]
 
-    def _column(self, values: tuple[float, ...], like: torch.Tensor) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.float32, device=like.device).view(-1, 1, 1)
-
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 images (N, C, H, W) to float32 in normalised space: ``(x / 255 - mean) / std``."""
-        return (images.float() / 255 - self._column(self.mean, images)) / self._column(self.std, images)
+        unit = images.float() / 255  # new memory, so that the rest can be done in place
+        return unit.sub_(_column(tuple(self.mean), images.device)).div_(_column(tuple(self.std), images.device))
 
     def denormalise(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images (N, C, H, W) to uint8, rounded to the nearest level and clamped to 0..255."""
-        unit = images.float() * self._column(self.std, images) + self._column(self.mean, images)
+        unit = images.float() * _column(tuple(self.std), images.device) + _column(tuple(self.mean), images.device)
         return (unit * 255).round().clamp(0, 255).to(torch.uint8)
 
     def pixel_bounds(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The normalised values of black and white, each (C, 1, 1): the valid pixel range that synthesis clamps to."""
         mean, std = torch.tensor(self.mean), torch.tensor(self.std)
         return (-mean / std).view(-1, 1, 1), ((1 - mean) / std).view(-1, 1, 1)
+
+
+@cache
+def _column(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """Numbers per channel, (C, 1, 1), float32; kept, because sending them to a GPU waits for all that it still has to do."""
+    with torch.inference_mode(False):  # whoever asks first, later ones may need gradients
+        return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1)

@@ -10,29 +10,16 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
-import re
 from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.func import functional_call
-from torchvision import models
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from teddy.config.errors import BadInput
 from teddy.models.convnet import ConvNet
-
-_CONVNET = re.compile(r"convnet([1-9]\d*)(?:_w([1-9]\d*))?(?:_(bn|in|none))?")
-_RESNET = re.compile(r"(resnet\d+)(_cifar)?(?:_w([1-9]\d*))?")
-_RESNET_LAYOUT: dict[str, tuple[type[BasicBlock | Bottleneck], list[int]]] = {
-    "resnet18": (BasicBlock, [2, 2, 2, 2]),
-    "resnet34": (BasicBlock, [3, 4, 6, 3]),
-    "resnet50": (Bottleneck, [3, 4, 6, 3]),
-    "resnet101": (Bottleneck, [3, 4, 23, 3]),
-    "resnet152": (Bottleneck, [3, 8, 36, 3]),
-}
+from teddy.models.names import CONVNET, RESNET, check_network
 
 
 def build_network(name: str, num_classes: int, channels: int, size: int, seed: int = 0) -> nn.Module:
@@ -63,63 +50,28 @@ def build_network(name: str, num_classes: int, channels: int, size: int, seed: i
     return network.to(memory_format=torch.channels_last)
 
 
-def check_network(name: str) -> None:
-    """Raises BadInput when no network has this name; builds nothing."""
-    _factory(name, 2, 3, 1 << 10)
-
-
 def batchnorm_layers(network: nn.Module) -> list[nn.BatchNorm2d]:
     """The BatchNorm layers whose running statistics Eq. 7 matches, in the order of the forward pass."""
     return [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
 
 
 def _factory(name: str, num_classes: int, channels: int, size: int) -> Callable[[], nn.Module]:
-    match = _CONVNET.fullmatch(name)
+    check_network(name)
+    match = CONVNET.fullmatch(name)
     if match:
         depth, width, norm = int(match[1]), int(match[2] or 128), match[3] or "bn"
         return lambda: ConvNet(num_classes, channels, size, depth=depth, width=width, norm=norm)
-    match = _RESNET.fullmatch(name)
-    if match and match[1] in _RESNET_LAYOUT:
-        return lambda: _resnet(match[1], num_classes, cifar=bool(match[2]), width=int(match[3] or 64))
-    known = models.list_models(module=models)
-    if name in known:
-        # GoogLeNet and Inception would add auxiliary heads that change the output's type.
-        extra = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
-        return lambda: models.get_model(name, weights=None, num_classes=num_classes, **extra)
-    close = difflib.get_close_matches(name, [*known, *_RESNET_LAYOUT, "convnet3", "resnet18_cifar"], n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise BadInput(
-        f"there is no network {name!r}{hint}; use convnet<depth>, resnet<layers>_cifar or a torchvision classifier."
-    )
+    # torchvision takes more than a second to import, which a run of ConvNets or one that finds all its work done can do without.
+    match = RESNET.fullmatch(name)
+    if match:
+        from teddy.models.resnet import build_resnet
 
+        return lambda: build_resnet(match[1], num_classes, cifar=bool(match[2]), width=int(match[3] or 64))
+    from torchvision import models
 
-def _resnet(name: str, num_classes: int, cifar: bool, width: int) -> ResNet:
-    block, layers = _RESNET_LAYOUT[name]
-    wide = width == 64
-    network = ResNet(block, layers, num_classes) if wide else _NarrowResNet(block, layers, num_classes, width)
-    if cifar:
-        network.conv1 = nn.Conv2d(3, width, kernel_size=3, stride=1, padding=1, bias=False)
-        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
-        network.maxpool = nn.Identity()
-    return network
-
-
-class _NarrowResNet(ResNet):
-    """torchvision's ResNet with another base width: all stages scale with it."""
-
-    def __init__(self, block: type[BasicBlock | Bottleneck], layers: list[int], num_classes: int, width: int) -> None:
-        super().__init__(block, layers, num_classes=num_classes)
-        self.inplanes = width
-        self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.layer1 = self._make_layer(block, width, layers[0])
-        self.layer2 = self._make_layer(block, width * 2, layers[1], stride=2)
-        self.layer3 = self._make_layer(block, width * 4, layers[2], stride=2)
-        self.layer4 = self._make_layer(block, width * 8, layers[3], stride=2)
-        self.fc = nn.Linear(width * 8 * block.expansion, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    # GoogLeNet and Inception would add auxiliary heads that change the output's type.
+    extra = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
+    return lambda: models.get_model(name, weights=None, num_classes=num_classes, **extra)
 
 
 def _try_out(network: nn.Module, channels: int, size: int) -> None:

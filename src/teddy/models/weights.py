@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchvision import models
 
 from teddy.config.errors import BadInput
 from teddy.runtime.resume import load_tensors
@@ -50,6 +49,8 @@ def torchvision_title(name: str) -> str:
 
 
 def _imagenet_weights(name: str) -> Any:
+    from torchvision import models  # takes more than a second, and few pools need it
+
     try:
         return models.get_model_weights(name)["IMAGENET1K_V1"]
     except (ValueError, KeyError) as error:

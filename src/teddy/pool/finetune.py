@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from teddy.config.errors import StageFailed
 from teddy.data.batches import EpochOrder, load_batches
 from teddy.data.datamodule import RealData
 from teddy.data.images import DecodedImages
+from teddy.pool.recut import FineTune
 from teddy.pool.schedule import Recipe
 from teddy.pool.teacher import TeacherTraining
 from teddy.runtime.loggers import StageLogger
@@ -25,21 +25,6 @@ from teddy.runtime.trainer import make_trainer
 
 CALIBRATION_BATCH = 128
 """Images that one estimate of BatchNorm's statistics is made of."""
-
-
-@dataclass(frozen=True)
-class FineTune:
-    """SGD over a budget of steps, of which each third has its own learning rate: ``lr``, the geometric mean, ``lr_end``."""
-
-    lr: float
-    lr_end: float
-    momentum: float
-    weight_decay: float
-    batch_size: int
-
-    def lr_at(self, step: int, steps: int) -> float:
-        """The learning rate of the step that begins after ``step`` of ``steps``."""
-        return (self.lr, math.sqrt(self.lr * self.lr_end), self.lr_end)[3 * step // steps]
 
 
 class FineTuning(TeacherTraining):

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from teddy.artifacts.store import Artifact
 from teddy.config.errors import BadInput
-from teddy.models.networks import build_network
-from teddy.models.pruning import prune
-from teddy.pool.base import base_model, check_base
-from teddy.pool.finetune import FineTune
-from teddy.pool.members import Member, ModelPool
-from teddy.pool.pruned import HISTORY, WEIGHTS, PrunedCopy, Recut
-from teddy.pool.trajectory import BaseTraining, open_data
-from teddy.runtime import metrics
-from teddy.runtime.progress import StageProgress
-from teddy.runtime.seeding import stable_seed
+from teddy.pool.recut import FineTune, Recut
 
-KIND = "pruned"
-VERSION = 1
+if TYPE_CHECKING:
+    from teddy.pool.members import ModelPool
+    from teddy.pool.trajectory import BaseTraining
 
 
 class PostPool:
@@ -88,8 +75,11 @@ class PostPool:
 
     def check(self, base: BaseTraining) -> None:
         """Raises BadInput if the base model cannot be had, or the targets cannot be reached by pruning it."""
+        from teddy.pool.base import check_base
+        from teddy.pool.copies import check_targets
+
         check_base(base, self.base)
-        self._check_targets(base)
+        check_targets(base, self.recut)
 
     def make(self, base: BaseTraining, label: str) -> ModelPool:
         """Makes the base model and each member unless they are in the store.
@@ -98,96 +88,14 @@ class PostPool:
             BadInput: the targets cannot be reached, or the base model cannot be had.
             StageFailed: training diverged or the disk is full.
         """
-        self._check_targets(base)
-        origin = base_model(base, self.base)
-        contents = [self._content(base, origin, index) for index in range(self.size)]
-        artifacts = {index: base.store.find(KIND, content) for index, content in enumerate(contents)}
-        missing = {index: contents[index] for index, artifact in artifacts.items() if artifact is None}
-        if missing:
-            artifacts |= self._complete(base, origin, missing, label)
-        members = tuple(_member(base.network, artifact) for artifact in artifacts.values() if artifact is not None)
-        seconds = origin.seconds + sum(member.seconds for member in members)
-        return ModelPool(members, base.dataset.spec, label, seconds=seconds)
+        from teddy.pool.copies import Copies
 
-    def _check_targets(self, base: BaseTraining) -> None:
-        spec = base.dataset.spec
-        shape = spec.num_classes, spec.channels, spec.size
-        _try_out(base.network, shape, self.recut.macs, self.recut.parameters, self.recut.step)
+        budgets = [self.budget(index) for index in range(self.size)]
+        return Copies(base, label, self.base, self.recut, budgets).pool()
 
     def budget(self, index: int) -> float:
         """Epochs of fine-tuning of member ``index``."""
         return round(self.epochs * (index / (self.size - 1)) ** 2, 4) if self.size > 1 else 0.0
-
-    def _content(self, base: BaseTraining, origin: Member, index: int) -> dict[str, Any]:
-        """What a member depends on; not on how many others there are."""
-        recut, budget = asdict(self.recut), self.budget(index)
-        plan = recut.pop("plan")
-        return {
-            "version": VERSION,
-            "base": origin.identity,
-            "network": base.network,
-            "dataset": base.dataset.fingerprint,
-            "augment": asdict(base.augment),
-            "holdout": base.holdout,
-            "precision": base.compute.precision,
-            "recut": recut,
-            "seed": stable_seed(base.seed, "pruned", index),
-            "epochs": budget,
-            "fine_tune": plan if budget > 0 else None,
-        }
-
-    def _complete(
-        self, base: BaseTraining, origin: Member, missing: dict[int, dict[str, Any]], label: str
-    ) -> dict[int, Artifact]:
-        data = open_data(base, self.recut.plan.batch_size)
-        epoch = len(data.train_dataloader())
-        steps = {index: round(content["epochs"] * epoch) for index, content in missing.items()}
-        made, due = {}, 0
-        with StageProgress("pool", total=sum(steps.values()) + len(steps), unit="steps") as progress:
-            for index, content in missing.items():
-                copy = PrunedCopy(
-                    base,
-                    origin,
-                    self.recut,
-                    data,
-                    seed=content["seed"],
-                    epochs=content["epochs"],
-                    steps=steps[index],
-                    name=f"{label}{index + 1}",
-                    title=f"{label} {index + 1}/{self.size}",
-                )
-                made[index] = base.store.produce(KIND, content, partial(copy.make, progress=progress))
-                due += steps[index] + 1
-                progress.skip(due - progress.done)  # another run has made it meanwhile
-                _show(base, label, index, made[index])
-        return made
-
-
-def _member(network: str, artifact: Artifact) -> Member:
-    return Member(
-        network=network,
-        file=artifact.folder / WEIGHTS,
-        epoch=artifact.facts["epoch"],
-        identity=artifact.fingerprint,
-        top1_holdout=artifact.facts["top1_holdout"],
-        top1_test=artifact.facts["top1_test"],
-        history=artifact.folder / HISTORY,
-        seconds=artifact.facts["seconds"],
-    )
-
-
-def _show(base: BaseTraining, label: str, index: int, artifact: Artifact) -> None:
-    facts = artifact.facts
-    shown = {metrics.POOL_TOP1_HOLDOUT: facts["top1_holdout"], metrics.POOL_TOP1_TEST: facts["top1_test"]}
-    base.log.stage(f"pool/{label}").log_metrics({**shown, metrics.POOL_EPOCH: facts["epoch"]}, step=index)
-
-
-@cache
-def _try_out(name: str, shape: tuple[int, int, int], macs: float | None, parameters: float | None, step: float) -> None:
-    """Prunes a network without content: every seed and all weights lead to the same sizes."""
-    classes, channels, size = shape
-    network = build_network(name, classes, channels, size).to("meta")
-    prune(network, torch.zeros(1, channels, size, size, device="meta"), macs, parameters, seed=0, step=step)
 
 
 def _number(

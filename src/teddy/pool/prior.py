@@ -1,12 +1,17 @@
-"""Prior generation (Sec. 3.3): the weak teachers are early snapshots of one training run from scratch."""
+"""Prior generation (Sec. 3.3): the weak teachers are early snapshots of one training run from scratch.
+
+Like every strategy it is made, and what it was given is checked, before torch is loaded.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from teddy.config.epochs import member_epochs
-from teddy.pool.members import ModelPool, select
-from teddy.pool.trajectory import BaseTraining, trajectory
+
+if TYPE_CHECKING:
+    from teddy.pool.members import ModelPool
+    from teddy.pool.trajectory import BaseTraining
 
 
 class PoolStrategy(Protocol):
@@ -43,6 +48,9 @@ class PriorPool:
         Raises:
             BadInput: the trajectory does not hold an epoch that is asked for.
         """
+        from teddy.pool.members import ModelPool, select
+        from teddy.pool.trajectory import trajectory
+
         members = trajectory(base)
         epochs = member_epochs(self.first, self.last, self.every, self.size, [int(member.epoch) for member in members])
         chosen = select(members, epochs)

@@ -13,8 +13,9 @@ from teddy.artifacts.store import write_json
 from teddy.data.datamodule import RealData
 from teddy.models.pruning import prune, size_of
 from teddy.pool.calibration import recalibrate
-from teddy.pool.finetune import FineTune, calibration_batches, fine_tune
+from teddy.pool.finetune import calibration_batches, fine_tune
 from teddy.pool.members import Member, ModelPool
+from teddy.pool.recut import Recut
 from teddy.pool.trajectory import BaseTraining, accuracies, holdout_top1
 from teddy.runtime.progress import StageProgress
 from teddy.runtime.resume import save_tensors
@@ -22,17 +23,6 @@ from teddy.runtime.seeding import stable_seed
 
 WEIGHTS = "weights.safetensors"
 HISTORY = "history.json"
-
-
-@dataclass(frozen=True)
-class Recut:
-    """How a copy is made; see :class:`teddy.pool.post.PostPool` for the numbers."""
-
-    macs: float | None
-    parameters: float | None
-    step: float
-    recalibrate: int
-    plan: FineTune
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from teddy.pool.base import base_model, check_base
-from teddy.pool.members import ModelPool
-from teddy.pool.trajectory import BaseTraining
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from teddy.pool.members import ModelPool
+    from teddy.pool.trajectory import BaseTraining
 
 
 class SinglePool:
@@ -19,6 +21,8 @@ class SinglePool:
 
     def check(self, base: BaseTraining) -> None:
         """Raises BadInput if the base model cannot be had."""
+        from teddy.pool.base import check_base
+
         check_base(base, self.base)
 
     def make(self, base: BaseTraining, label: str) -> ModelPool:
@@ -27,5 +31,8 @@ class SinglePool:
         Raises:
             BadInput: the base model's weights cannot be had or do not fit.
         """
+        from teddy.pool.base import base_model
+        from teddy.pool.members import ModelPool
+
         member = base_model(base, self.base)
         return ModelPool((member,), base.dataset.spec, label, seconds=member.seconds)

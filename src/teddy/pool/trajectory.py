@@ -29,6 +29,8 @@ from teddy.runtime.trainer import make_trainer
 
 VERSION = 1
 RESUME_FILE = ".resume.safetensors"
+RESUME_SECONDS = 20.0
+"""Shortest time between two points to resume from: a small network's epoch takes little longer than writing one."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,7 @@ def _train(base: BaseTraining, folder: Path) -> dict[str, Any]:
     data = open_data(base, base.recipe.batch_size)
     spec = base.dataset.spec
     network = build_network(base.network, spec.num_classes, spec.channels, spec.size, seed=base.seed)
-    resume = ResumePoint(folder / RESUME_FILE)
+    resume = ResumePoint(folder / RESUME_FILE, RESUME_SECONDS)
     done, notes = resume.restore(network)
     snapshots = SnapshotPool(
         folder, saved_epochs(base.recipe.epochs, base.save_every), partial(accuracies, base, data), **(notes or {})

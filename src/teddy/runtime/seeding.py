@@ -7,6 +7,7 @@ run, another batch size, another number of workers or devices sees the same numb
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -44,12 +45,14 @@ def seed_torch(*keys: Key) -> None:
 
 
 def splitmix64(state: np.ndarray) -> np.ndarray:
-    """The output function of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), element-wise on uint64 states."""
-    with np.errstate(over="ignore"):
-        z = state + _GOLDEN
-        z = (z ^ (z >> np.uint64(30))) * _MIX_1
-        z = (z ^ (z >> np.uint64(27))) * _MIX_2
-        return z ^ (z >> np.uint64(31))
+    """The output function of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), element-wise on an array of uint64 states."""
+    z = state + _GOLDEN  # arrays wrap around in silence
+    z ^= z >> np.uint64(30)
+    z *= _MIX_1
+    z ^= z >> np.uint64(27)
+    z *= _MIX_2
+    z ^= z >> np.uint64(31)
+    return z
 
 
 def uniform(*keys: Key, samples: np.ndarray | None = None, draws: int = 1) -> np.ndarray:
@@ -65,11 +68,15 @@ def uniform(*keys: Key, samples: np.ndarray | None = None, draws: int = 1) -> np
         Array (n, draws), float64.
     """
     ids = np.zeros(1, np.uint64) if samples is None else np.asarray(samples, dtype=np.uint64)
-    base = splitmix64(np.asarray([stable_seed(*keys)], np.uint64))
-    rows = splitmix64(ids ^ base)
-    with np.errstate(over="ignore"):
-        states = rows[:, None] + _GOLDEN * np.arange(draws, dtype=np.uint64)[None, :]
+    rows = splitmix64(ids ^ _base(*keys))
+    states = rows[:, None] + _GOLDEN * np.arange(draws, dtype=np.uint64)[None, :]
     return (splitmix64(states) >> np.uint64(11)) * (1.0 / (1 << 53))
+
+
+@lru_cache(maxsize=256, typed=True)
+def _base(*keys: Key) -> np.ndarray:
+    """The state that all samples of a draw have in common (1,); the batches of an epoch ask for the same one."""
+    return splitmix64(np.asarray([stable_seed(*keys)], np.uint64))
 
 
 def permutation(n: int, *keys: Key) -> np.ndarray:

@@ -1,12 +1,17 @@
-"""What every source of real images offers."""
+"""What every source of real images offers.
+
+A source is made and checked before torch is loaded: its file imports torch and the image sets where it opens the data, so that a
+wrong key or folder is refused at once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from teddy.data.images import ImageSet
+if TYPE_CHECKING:
+    from teddy.data.images import ImageSet
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,13 @@ class Loaded:
 
 class Source(Protocol):
     """A place that real images come from."""
+
+    def check(self) -> None:
+        """Looks whether the data lie where they should, at no cost: nothing is listed, read or fetched.
+
+        Raises:
+            BadInput: they do not.
+        """
 
     def fingerprint(self) -> str:
         """Sixteen hex digits that change when the data change and stay when the data are moved."""

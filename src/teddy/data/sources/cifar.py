@@ -5,15 +5,16 @@ pickles.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torchvision.datasets.utils import download_and_extract_archive
 
 from teddy.artifacts.fingerprint import file_digest, fingerprint
 from teddy.config.errors import BadInput
-from teddy.data.images import TensorImages
 from teddy.data.sources.base import Loaded, numbered_ids
+
+if TYPE_CHECKING:
+    from teddy.data.images import TensorImages
 
 SITE = "https://www.cs.toronto.edu/~kriz/"
 _PIXELS = 3 * 32 * 32
@@ -42,14 +43,30 @@ class _Cifar:
         self.root = Path(root if root is not None else self.default_root).expanduser()
         self.download = download
 
+    def check(self) -> None:
+        """Raises BadInput if the files are not there and must not or cannot be put there."""
+        self._found()
+
     def folder(self) -> Path:
         """The folder of the binary files; downloads them when that is allowed and needed.
 
         Raises:
             BadInput: the files are not there and cannot be fetched.
         """
-        inner = self.root / self.inner
-        for folder in (self.root, inner):
+        found = self._found()
+        if found is not None:
+            return found
+        from torchvision.datasets.utils import download_and_extract_archive
+
+        try:
+            download_and_extract_archive(SITE + self.archive, str(self.root), md5=self.md5)
+        except (OSError, RuntimeError) as error:
+            raise BadInput(f"{self.title} could not be downloaded ({error}); {self._remedy()}") from error
+        return self.root / self.inner
+
+    def _found(self) -> Path | None:
+        """The folder of the binary files; None if they are to be downloaded."""
+        for folder in (self.root, self.root / self.inner):
             if all((folder / name).is_file() for name in self._names()):
                 return folder
         if (self.root / self.pickled).is_dir() or self.root.name == self.pickled:
@@ -62,14 +79,12 @@ class _Cifar:
             raise BadInput(
                 f"{self.root} holds parquet files, which dataset=hf reads; choose that or another dataset.root."
             )
-        remedy = f"unpack {SITE}{self.archive} into {self.root} or set dataset.root to the folder that holds it."
         if not self.download:
-            raise BadInput(f"{self.title} was not found in {self.root}; {remedy}")
-        try:
-            download_and_extract_archive(SITE + self.archive, str(self.root), md5=self.md5)
-        except (OSError, RuntimeError) as error:
-            raise BadInput(f"{self.title} could not be downloaded ({error}); {remedy}") from error
-        return inner
+            raise BadInput(f"{self.title} was not found in {self.root}; {self._remedy()}")
+        return None
+
+    def _remedy(self) -> str:
+        return f"unpack {SITE}{self.archive} into {self.root} or set dataset.root to the folder that holds it."
 
     def _names(self) -> tuple[str, ...]:
         return (*self.train_files, *self.test_files, self.names_file)
@@ -99,6 +114,10 @@ class _Cifar:
         )
 
     def _split(self, folder: Path, files: tuple[str, ...], classes: int) -> TensorImages:
+        import torch
+
+        from teddy.data.images import TensorImages
+
         parts = []
         for name in files:
             raw = np.fromfile(folder / name, np.uint8)

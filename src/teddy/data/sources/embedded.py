@@ -8,11 +8,9 @@ import importlib.resources
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from teddy.artifacts.fingerprint import file_digest, fingerprint
 from teddy.config.errors import BadInput
-from teddy.data.images import TensorImages
 from teddy.data.sources.base import Loaded, numbered_ids
 from teddy.data.sources.idx import FASHION_CLASSES
 
@@ -34,12 +32,19 @@ class FashionMini:
     def _file(self) -> Path:
         return Path(str(importlib.resources.files("teddy.data") / "embedded" / "fashion_mini.npz"))
 
+    def check(self) -> None:
+        """Nothing to look for: the images ship with the package."""
+
     def fingerprint(self) -> str:
         """From the file's content."""
         return fingerprint({"source": "fashion_mini", "sha256": file_digest(self._file())})
 
     def load(self) -> Loaded:
         """Reads both splits into memory (2 MB)."""
+        import torch
+
+        from teddy.data.images import TensorImages
+
         with np.load(self._file(), allow_pickle=False) as arrays:
             train, test = (
                 TensorImages(

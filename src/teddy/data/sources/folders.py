@@ -6,14 +6,14 @@ import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-
-import torch
-from torchvision.models import ResNet18_Weights
+from typing import TYPE_CHECKING
 
 from teddy.artifacts.fingerprint import fingerprint
 from teddy.config.errors import BadInput
-from teddy.data.images import FileImages, read_image
 from teddy.data.sources.base import Loaded
+
+if TYPE_CHECKING:
+    from teddy.data.images import FileImages
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
 ClassFiles = Mapping[str, Sequence[Path]]
@@ -52,6 +52,10 @@ def file_images(
     split: ClassFiles, classes: Sequence[str], channels: int, size: int, resize: int | None = None
 ) -> FileImages:
     """The files of a split as an image set, in the order (class, name)."""
+    import torch
+
+    from teddy.data.images import FileImages
+
     paths = [path for name in classes for path in split[name]]
     labels = [index for index, name in enumerate(classes) for _ in split[name]]
     return FileImages(paths, torch.tensor(labels), channels, size, resize)
@@ -83,13 +87,12 @@ class ImageFolder:
         self.root = Path(root).expanduser()
         self.channels, self.size, self.resize = channels, size, resize
 
-    @cached_property
-    def splits(self) -> tuple[ClassFiles, ClassFiles]:
-        """The files of the training and of the test split, by class.
+    def check(self) -> None:
+        """Raises BadInput if a folder is missing."""
+        self._folders()
 
-        Raises:
-            BadInput: a folder or a class is missing or empty, or the two splits have different classes.
-        """
+    def _folders(self) -> tuple[Path, Path]:
+        """The folders of the training and of the test split."""
         train_folder = self.root / "train"
         if not train_folder.is_dir():
             state = "has no folder train" if self.root.is_dir() else "does not exist"
@@ -101,6 +104,16 @@ class ImageFolder:
                 "class from train to "
                 f"{self.root / self.test_folders[0]}/<class>."
             )
+        return train_folder, test_folder
+
+    @cached_property
+    def splits(self) -> tuple[ClassFiles, ClassFiles]:
+        """The files of the training and of the test split, by class.
+
+        Raises:
+            BadInput: a folder or a class is missing or empty, or the two splits have different classes.
+        """
+        train_folder, test_folder = self._folders()
         train, test = class_files(train_folder), class_files(test_folder)
         if len(train) < 2:
             raise BadInput(f"{train_folder} holds {len(train)} class folders but needs two or more; {self.layout}")
@@ -141,6 +154,8 @@ class ImageFolder:
     def _geometry(self, train: ClassFiles) -> tuple[int, int]:
         if self.channels is not None and self.size is not None:
             return self.channels, self.size
+        from teddy.data.images import read_image
+
         samples = [read_image(files[0]) for files in train.values()]
         channels = self.channels or (1 if all(image.mode in ("L", "1", "I;16") for image in samples) else 3)
         sizes = {image.size for image in samples}
@@ -168,5 +183,7 @@ class ImageNet(ImageFolder):
 
     def names(self, classes: tuple[str, ...]) -> tuple[str, ...]:
         """English names for the 1,000 classes; a subset keeps its WordNet ids."""
+        from torchvision.models import ResNet18_Weights
+
         known = tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
         return known if len(classes) == len(known) else classes

@@ -7,61 +7,22 @@ import sys
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from PIL import Image
 
 from teddy.artifacts.fingerprint import fingerprint
 from teddy.config.errors import BadInput
-from teddy.data.images import DecodedImages, ImageSet, Indices, centre_square, pil_mode, to_tensor
 from teddy.data.sources.base import Loaded, numbered_ids
-from teddy.data.sources.decoded import decode, decode_once
+
+if TYPE_CHECKING:
+    import torch
+
+    from teddy.data.images import ImageSet
 
 TEST_SPLITS = ("test", "validation", "valid", "val")
 IN_MEMORY_BYTES = 300_000_000
 """Sets up to this many bytes of pixels are decoded once; larger ones in each epoch."""
-
-
-class TableImages(DecodedImages):
-    """A split of a ``datasets`` table whose image column holds encoded bytes or a path."""
-
-    def __init__(
-        self,
-        table: Any,
-        column: str,
-        labels: torch.Tensor,
-        channels: int,
-        size: int,
-        resize: int | None = None,
-    ) -> None:
-        super().__init__(labels, channels, size, resize)
-        self.table = table.select_columns([column])
-        self.column = column
-
-    def open(self, index: int) -> Image.Image:
-        """The decoded image in mode L or RGB, at its own size.
-
-        Raises:
-            BadInput: the bytes are no image.
-        """
-        return self._decode(self.table[index][self.column], index)
-
-    def take(self, indices: Indices) -> torch.Tensor:
-        """The images at ``indices`` in evaluation geometry, uint8 (n, C, size, size)."""
-        places = [int(i) for i in indices]
-        if not places:
-            return super().take(places)
-        cells = self.table[places][self.column]  # one look-up for all rows is much faster than one for each
-        images = [self._decode(cell, place) for cell, place in zip(cells, places, strict=True)]
-        return torch.stack([to_tensor(centre_square(image, self.size, self.resize)) for image in images])
-
-    def _decode(self, cell: dict[str, Any], index: int) -> Image.Image:
-        try:
-            with Image.open(io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"]) as image:
-                return image.convert(pil_mode(self.channels))
-        except (OSError, ValueError, SyntaxError, TypeError) as error:
-            raise BadInput(f"row {index} of the column {self.column} cannot be read as an image ({error}).") from error
 
 
 class HuggingFace:
@@ -105,6 +66,11 @@ class HuggingFace:
         self.channels, self.size, self.resize = channels, size, resize
         self.cache = None if cache is None else Path(cache).expanduser()
 
+    def check(self) -> None:
+        """Raises BadInput if a folder is given that does not hold the files; the Hub is not asked."""
+        if self.root is not None:
+            self._parquet()
+
     def fingerprint(self) -> str:
         """From the files' names and sizes, or from the Hub's revision; and from the chosen columns."""
         columns = [self.image_column, self.label_column]
@@ -123,6 +89,10 @@ class HuggingFace:
         Raises:
             BadInput: files, splits or columns are missing, or an image is unreadable.
         """
+        import torch
+
+        from teddy.data.sources.table import TableImages
+
         tables = self._tables
         image, label = self._columns(tables["train"].features)
         train_labels = torch.tensor(tables["train"][label][:], dtype=torch.int64)
@@ -152,6 +122,8 @@ class HuggingFace:
         )
 
     def _decoded(self, train: ImageSet, test: ImageSet, channels: int, size: int) -> tuple[ImageSet, ImageSet]:
+        from teddy.data.sources.decoded import decode, decode_once
+
         if self.cache is None:
             return decode(train), decode(test)
         key = fingerprint({"data": self.fingerprint(), "channels": channels, "size": size})
@@ -213,6 +185,8 @@ class HuggingFace:
         )
 
     def _test_split(self, label: str) -> tuple[str, torch.Tensor]:
+        import torch
+
         present = [split for split in TEST_SPLITS if split in self._tables]
         for split in present:
             labels = torch.tensor(self._tables[split][label][:], dtype=torch.int64)

@@ -7,15 +7,16 @@ import math
 import struct
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torchvision.datasets.utils import download_url
 
 from teddy.artifacts.fingerprint import file_digest, fingerprint
 from teddy.config.errors import BadInput
-from teddy.data.images import TensorImages
 from teddy.data.sources.base import Loaded, numbered_ids
+
+if TYPE_CHECKING:
+    from teddy.data.images import TensorImages
 
 FASHION_CLASSES = (
     "t-shirt/top",
@@ -87,6 +88,11 @@ class FashionMNIST:
         self.root = Path(root).expanduser() if root is not None else DEFAULT_ROOT
         self.download = download if download is not None else root is None
 
+    def check(self) -> None:
+        """Raises BadInput if the files are nowhere and must not be fetched."""
+        if not self.download:
+            self.folder()
+
     def folder(self) -> Path:
         """The folder that holds all four files; downloads them when that is allowed and needed.
 
@@ -97,6 +103,8 @@ class FashionMNIST:
             if all((folder / name).is_file() or (folder / f"{name}.gz").is_file() for name in FILES):
                 return folder
         if self.download:
+            from torchvision.datasets.utils import download_url
+
             try:
                 for name, md5 in FILES.items():
                     download_url(f"{MIRROR}{name}.gz", str(self.root), md5=md5)
@@ -133,6 +141,10 @@ class FashionMNIST:
         )
 
     def _split(self, folder: Path, stem: str) -> TensorImages:
+        import torch
+
+        from teddy.data.images import TensorImages
+
         images = read_idx(find_idx(folder, f"{stem}-images-idx3-ubyte"))
         labels = read_idx(find_idx(folder, f"{stem}-labels-idx1-ubyte"))
         if images.ndim != 3 or labels.shape != images.shape[:1] or labels.max(initial=0) >= len(FASHION_CLASSES):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from teddy.config.errors import BadInput
-from teddy.data.images import ImageSet
 from teddy.data.sources.base import Loaded
-from teddy.data.sources.decoded import decode_once
 from teddy.data.sources.folders import ClassFiles, class_files, file_images, listing_fingerprint
+
+if TYPE_CHECKING:
+    from teddy.data.images import ImageSet
 
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 
@@ -36,6 +38,12 @@ class TinyImageNet:
         self.root = inner if inner.is_dir() else given
         self.cache = None if cache is None else Path(cache).expanduser()
 
+    def check(self) -> None:
+        """Raises BadInput if a part of the tree is missing."""
+        for name in ("wnids.txt", "train", "val"):
+            if not (self.root / name).exists():
+                raise BadInput(f"{self.root} has no {name}; unpack {URL} and set dataset.root to its folder.")
+
     @cached_property
     def splits(self) -> tuple[ClassFiles, ClassFiles]:
         """The files of the training and of the test split, by WordNet id.
@@ -43,9 +51,7 @@ class TinyImageNet:
         Raises:
             BadInput: a part of the tree is missing.
         """
-        for name in ("wnids.txt", "train", "val"):
-            if not (self.root / name).exists():
-                raise BadInput(f"{self.root} has no {name}; unpack {URL} and set dataset.root to its folder.")
+        self.check()
         classes = sorted((self.root / "wnids.txt").read_text().split())
         train, test = class_files(self.root / "train", "images"), self._val()
         for split, name in ((train, "train"), (test, "val")):
@@ -92,6 +98,8 @@ class TinyImageNet:
         test: ImageSet
         train, test = (file_images(split, classes, channels=3, size=64) for split in self.splits)
         if self.cache is not None:
+            from teddy.data.sources.decoded import decode_once
+
             train, test = decode_once(train, test, self.cache, self.fingerprint())
         return Loaded(train=train, test=test, class_names=self._names(classes), class_ids=classes, channels=3, size=64)
 
