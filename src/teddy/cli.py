@@ -13,6 +13,7 @@ from typing import Any
 
 from teddy import __version__
 from teddy.config.build import build
+from teddy.config.checks import check_files
 from teddy.config.command import check_command, plain_help, read_command, sweep_overrides, to_config
 from teddy.config.errors import BadInput, StageFailed
 from teddy.config.help import help_text, tidy
@@ -67,10 +68,11 @@ def main() -> int:
 
 
 def _check_objects(configs: list[TeddyConfig]) -> None:
-    """Names of networks and classes, folders of data, W&B's key: before torch is loaded or anything is written."""
+    """Names of networks and classes, files and folders, W&B's key: before torch is loaded or anything is written."""
     for config in configs:
         check_networks(config.model.name, *config.evaluation.students)
         choose_mode(config.logger.mode)
+        check_files(config)
         selections = [baseline.pool for baseline in config.baselines.values() if baseline.pool is not None]
         source: Source = build(config.dataset.source)
         for node in (config.pool.strategy, *(one.strategy for one in selections)):

@@ -249,3 +249,12 @@ def test_one_protocol_or_several(quickstart):
 def test_a_count_of_seeds_stands_for_the_first_ones(quickstart):
     assert seeds(changed(quickstart, {"evaluation.seeds": 3})) == [0, 1, 2]
     assert seeds(changed(quickstart, {"evaluation.seeds": [5, 2]})) == [5, 2]
+
+
+def test_a_base_file_that_is_not_there_is_named(quickstart, tmp_path):
+    (tmp_path / "here.pth").touch()
+    checks.check_files(quickstart)
+    checks.check_files(changed(quickstart, {"pool.base": str(tmp_path / "here.pth")}))
+    for key in ("pool.base", "baselines.converged.pool.base"):
+        with pytest.raises(BadInput, match=rf"^{key}=nowhere\.pth is no file; give trained, pretrained, or a file"):
+            checks.check_files(changed(quickstart, {key: "nowhere.pth"}))

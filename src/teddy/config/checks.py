@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from teddy.config.build import own_target
@@ -162,6 +163,14 @@ def _check_stages(stages: list[str]) -> None:
         _one_of("stages", stage, STAGES)
     if not stages:
         raise BadInput(f"stages=[] leaves nothing to do; name some of {', '.join(STAGES)}.")
+
+
+def check_files(config: TeddyConfig) -> None:
+    """Raises BadInput if the weights of a base model are to be read from a file that is not there."""
+    baselines = {f"baselines.{name}.pool": one.pool for name, one in config.baselines.items() if one.pool is not None}
+    for key, pool in {"pool": config.pool, **baselines}.items():
+        if pool.base not in (None, "trained", "pretrained") and not Path(pool.base).is_file():
+            raise BadInput(f"{key}.base={pool.base} is no file; give trained, pretrained, or a file of weights.")
 
 
 def _check_pool(key: str, pool: PoolConfig) -> int:
