@@ -17,6 +17,7 @@ from benchmarks.setting import Setting, made_up_pool, made_up_spec
 from benchmarks.startup import environment
 from benchmarks.synthesis import made_up_job
 from benchmarks.timing import Row, at_most, compare
+from teddy.runtime.allocator import keep_freed_memory
 from teddy.runtime.memory import PeakMemory
 from teddy.runtime.precision import Compute
 from teddy.synthesis.ranks import optimise_blocks
@@ -50,6 +51,7 @@ def child(words: str) -> float:
     pool = made_up_pool(Path(task["pool"]), NETWORK, made_up_spec(SIZE), POOL)
     job = made_up_job(pool, task["batch"], STEPS, task["teachers"])
     # Counts from here on: a child's own count (getrusage) begins with the memory of the process that started it.
+    keep_freed_memory()
     memory = PeakMemory(compute.accelerator)
     with quiet():
         optimise_blocks(job, Path(task["folder"]), compute, logger=None)

@@ -24,6 +24,7 @@ from teddy.report import tables
 from teddy.report.ledger import Ledger, Result
 from teddy.report.page import write_report
 from teddy.runtime import metrics
+from teddy.runtime.allocator import keep_freed_memory
 from teddy.runtime.loggers import RunLog, open_log
 from teddy.runtime.progress import StageProgress
 from teddy.synthesis.stage import ImageFolderArtifact, distil, random_real
@@ -53,6 +54,7 @@ def run(config: TeddyConfig, folder: Path, command: list[str], title: str) -> No
     """
     check(config)
     check_networks(config.model.name, *config.evaluation.students)
+    keep_freed_memory()
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     store = ArtifactStore(Path(config.store))

@@ -12,6 +12,7 @@ from torchvision.transforms.v2 import functional as reference
 from teddy.config.errors import BadInput
 from teddy.data import geometry
 from teddy.data.spec import DatasetSpec
+from teddy.labels import views
 from teddy.labels.views import ViewMaker, ViewRecipe
 from teddy.runtime import seeding
 
@@ -105,3 +106,15 @@ def test_unknown_mix_is_refused() -> None:
 def test_mean_share_of_cutmix_is_plausible() -> None:
     keep = np.concatenate([maker()(epoch, EVERYTHING).keep.numpy() for epoch in range(50)])
     assert 0.5 < keep.mean() < 0.75  # one half without clipping and rounding
+
+
+@pytest.mark.parametrize("mix", ["cutmix", "none"])
+def test_views_from_kept_crops_are_those_that_are_cropped_anew(monkeypatch: pytest.MonkeyPatch, mix: str) -> None:
+    found = []
+    for kept in (views.KEPT_BYTES, 0):
+        monkeypatch.setattr(views, "KEPT_BYTES", kept)
+        some = maker(mix=mix)
+        found.append([some(epoch, torch.tensor([3, 11, 0])) for epoch in (0, 1, 0)])
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.equal(ours.images, theirs.images)
+        assert torch.equal(ours.keep, theirs.keep)

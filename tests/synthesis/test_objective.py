@@ -9,7 +9,14 @@ import torch
 from torch import nn
 
 from teddy.models.networks import build_network
-from teddy.synthesis.objective import Summand, Weights, ensemble_gradient, statistics_distance, teacher_terms
+from teddy.synthesis.objective import (
+    Summand,
+    Weights,
+    distance_at_once,
+    ensemble_gradient,
+    statistics_distance,
+    teacher_terms,
+)
 from teddy.synthesis.statistics import LayerStatistics, MatchedTeacher
 
 WEIGHTS = Weights(ce=0.7, bn=0.3, first_bn=10.0)
@@ -115,10 +122,26 @@ def test_gradient_agrees_with_finite_differences(block):
         assert gradient[index].item() == pytest.approx(rise.item() / 2e-6, rel=1e-4, abs=1e-9)
 
 
-def test_distance_is_plain_not_squared_and_the_first_layer_counts_more():
-    zero, three_four = torch.zeros(2), torch.tensor([3.0, 4.0])
-    off = LayerStatistics(mean=three_four, var=zero, running_mean=zero, running_var=zero)
-    assert statistics_distance([off, off], first_bn=10.0).item() == pytest.approx(10 * 5 + 5)
+@pytest.mark.parametrize("distance", [statistics_distance, distance_at_once])
+def test_distance_is_plain_not_squared_and_the_first_layer_counts_more(distance):
+    zero, three_four = torch.zeros(2), torch.tensor([[3.0, 4.0]])
+    off = LayerStatistics(mean=three_four, var=zero[None], running_mean=zero, running_var=zero)
+    assert distance([off, off], first_bn=10.0).item() == pytest.approx(10 * 5 + 5)
+
+
+def test_all_norms_at_once_are_the_norms_one_by_one_in_value_and_slope():
+    draws = torch.Generator().manual_seed(8)
+    found = []
+    tensors = [torch.randn(shape, generator=draws, dtype=torch.float64) for c in (3, 5, 2) for shape in [(2, c)] * 2]
+    known = [torch.randn(c, generator=draws, dtype=torch.float64) for c in (3, 5, 2) for _ in range(2)]
+    for distance in (statistics_distance, distance_at_once):
+        leaves = [tensor.clone().requires_grad_() for tensor in tensors]
+        layers = [LayerStatistics(*leaves[i : i + 2], *known[i : i + 2]) for i in (0, 2, 4)]
+        value = distance(layers, first_bn=10.0)
+        value.sum().backward()
+        found.append((value.detach(), *(leaf.grad for leaf in leaves)))
+    for ours, theirs in zip(*found, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-12)
 
 
 def test_a_block_that_matches_exactly_has_no_loss_and_a_finite_gradient(block):

@@ -21,6 +21,9 @@ from teddy.data.spec import DatasetSpec
 from teddy.labels.mixing import MIX_DRAWS, MIXES
 from teddy.runtime import seeding
 
+KEPT_BYTES = 1 << 28
+"""Largest size of an epoch's crops that are kept while the epoch lasts."""
+
 
 @dataclass(frozen=True)
 class ViewRecipe:
@@ -75,13 +78,14 @@ class ViewMaker:
         self.recipe = recipe
         self.seed = seed
         self._partners: tuple[int, np.ndarray] | None = None
+        self._crops: tuple[int, torch.Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
 
     def to(self, device: torch.device | str) -> ViewMaker:
         """Moves the images, and with them the making of views, to ``device``."""
-        self.images = self.images.to(device)
+        self.images, self._crops = self.images.to(device), None
         return self
 
     def __call__(self, epoch: int, indices: torch.Tensor) -> Views:
@@ -98,7 +102,18 @@ class ViewMaker:
         return Views(mixed, torch.from_numpy(partner).to(own.device, non_blocking=True), keep)
 
     def _cropped(self, epoch: int, samples: np.ndarray) -> torch.Tensor:
-        """Cropped, flipped and normalised images before mixing, float32 (B, C, H, W)."""
+        """Cropped, flipped and normalised images before mixing, float32 (B, C, H, W).
+
+        Each is wanted twice in an epoch, as itself and as a partner, and by every student; a small set is cropped once for all.
+        """
+        if 4 * len(self) * self.spec.channels * self.spec.size**2 > KEPT_BYTES:
+            return self._crop(epoch, samples)
+        if self._crops is None or self._crops[0] != epoch:
+            self._crops = epoch, self._crop(epoch, np.arange(len(self)))
+        crops = self._crops[1]
+        return crops[torch.from_numpy(samples).to(crops.device, non_blocking=True)]
+
+    def _crop(self, epoch: int, samples: np.ndarray) -> torch.Tensor:
         uniforms = seeding.uniform(self.seed, "views", "crop", epoch, samples=samples, draws=geometry.CROP_DRAWS + 1)
         height, width = self.images.shape[-2:]
         boxes = geometry.crop_boxes(uniforms[:, :-1], height, width, self.recipe.min_scale)

@@ -15,7 +15,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from teddy.config.errors import StageFailed
-from teddy.synthesis.objective import Summand, Terms, Weights, layer_terms
+from teddy.synthesis.objective import Summand, Terms, Weights, layer_terms, statistics_distance
 from teddy.synthesis.statistics import LayerStatistics, Tally, replace_batchnorm
 
 
@@ -63,7 +63,7 @@ def compiled_summands(networks: Sequence[nn.Module], weights: Weights) -> list[S
     def terms(state: dict[str, torch.Tensor], images: torch.Tensor, labels: torch.Tensor, blocks: int) -> Terms:
         tally.blocks, tally.seen = blocks, []
         logits = functional_call(skeleton, state, (images,))
-        return layer_terms(logits, tally.seen, labels, weights, blocks)
+        return layer_terms(logits, labels, statistics_distance(tally.seen, weights.first_bn), weights)
 
     graph = torch.compile(terms, dynamic=False)
     return [

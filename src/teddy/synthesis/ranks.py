@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import Logger
 from torch.multiprocessing.spawn import ProcessException, ProcessExitedException
 
 from teddy.config.errors import BadInput, StageFailed
+from teddy.runtime.allocator import keep_freed_memory
 from teddy.runtime.precision import Compute
 from teddy.runtime.progress import ProgressCallback
 from teddy.runtime.trainer import make_trainer
@@ -48,6 +49,7 @@ def _run_process(
     rank: int, last_words: Any, threads: int, ranks: int, job: SynthesisJob, folder: Path, compute: Compute
 ) -> None:
     torch.set_num_threads(threads)
+    keep_freed_memory()
     try:
         # A logger holds open files and sockets, which cannot travel; the losses are in the block files all the same.
         _run_rank(rank, ranks, job, folder, compute, logger=None)

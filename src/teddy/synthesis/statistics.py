@@ -45,9 +45,12 @@ class _MatchedNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, images: torch.Tensor, known: _Known, blocks: int) -> tuple[torch.Tensor, ...]:
-        parts = images.chunk(blocks)
-        moments = [_moments(part, known) for part in parts]
-        mean, var = (torch.stack(values) for values in zip(*moments, strict=True))
+        if blocks == 1:
+            own = _moments(images, known)
+            mean, var = own[0][None], own[1][None]
+        else:
+            moments = [_moments(part, known) for part in images.chunk(blocks)]
+            mean, var = (torch.stack(values) for values in zip(*moments, strict=True))
         layer = known.layer
         outputs = F.batch_norm(
             images, layer.running_mean, layer.running_var, layer.weight, layer.bias, training=False, eps=layer.eps
@@ -66,19 +69,23 @@ class _MatchedNorm(torch.autograd.Function):
         scale = to_var * (2 / count)
         shift = torch.addcmul(to_mean / count, scale, mean, value=-1)
         # scale * images + shift: BatchNorm of zero mean and unit variance, whose kernel is faster than broadcasting.
-        parts = [
-            F.batch_norm(part, known.zero, known.one, by, plus, training=False, eps=0.0)
-            for part, by, plus in zip(images.chunk(len(mean)), scale, shift, strict=True)
-        ]
-        gradient = parts[0] if len(parts) == 1 else torch.cat(parts)
-        return gradient.addcmul_(to_outputs, known.slope.to(images.dtype).view(1, -1, 1, 1)), None, None
+        if len(mean) == 1:
+            gradient = F.batch_norm(images, known.zero, known.one, scale[0], shift[0], training=False, eps=0.0)
+        else:
+            each = zip(images.chunk(len(mean)), scale, shift, strict=True)
+            gradient = torch.cat(
+                [
+                    F.batch_norm(part, known.zero, known.one, by, plus, training=False, eps=0.0)
+                    for part, by, plus in each
+                ]
+            )
+        return gradient.addcmul_(to_outputs, known.slope(images.dtype)), None, None
 
 
 class _Known:
     """What stays the same while a frozen layer is used.
 
     Attributes:
-        slope: ``d output/d input``, (C,).
         zero: zeros, (C,); ``one`` likewise.
     """
 
@@ -87,7 +94,13 @@ class _Known:
         self.layer = layer
         self.zero, self.one = torch.zeros_like(layer.running_mean), torch.ones_like(layer.running_var)
         weight = self.one if layer.weight is None else layer.weight.detach()
-        self.slope = weight / (layer.running_var + layer.eps).sqrt()
+        self._slope = (weight / (layer.running_var + layer.eps).sqrt()).view(1, -1, 1, 1)
+
+    def slope(self, dtype: torch.dtype) -> torch.Tensor:
+        """``d output/d input``, (1, C, 1, 1)."""
+        if self._slope.dtype != dtype:
+            self._slope = self._slope.to(dtype)
+        return self._slope
 
 
 def _moments(images: torch.Tensor, known: _Known) -> tuple[torch.Tensor, torch.Tensor]:
