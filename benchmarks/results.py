@@ -45,7 +45,7 @@ def show_results(page: Path, name: str, device: str, versions: dict[str, str], r
     text = page.read_text()
     before, opening, rest = text.partition(f"<!-- results {name} -->\n")
     _, closing, after = rest.partition(f"<!-- end {name} -->")
-    if not closing:
+    if not closing:  # a page that was rewritten by hand
         raise ValueError(f"{page} has no place for the results of {name}")
     hardware = f"{device}; {', '.join(f'{package} {version}' for package, version in versions.items())}."
     page.write_text(f"{before}{opening}{hardware}\n\n{table(rows)}\n{closing}{after}")

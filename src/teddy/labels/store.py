@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from teddy.labels.views import ViewMaker
 
 LOGITS = "logits.npy"
 PROGRESS = "progress.json"
+SECONDS = 1.0  # waiting for the disk after every epoch of a hundred images would take as long as labelling them
 
 
 def write_stored_labels(
@@ -34,10 +36,11 @@ def write_stored_labels(
     packing: Packing,
     batch_size: int,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    seconds: float = SECONDS,
 ) -> dict[str, Any]:
     """Writes ``logits.npy`` (epochs, num_samples, ...), or goes on with a killed run's.
 
-    An epoch counts once it is on the disk and ``progress.json`` says so; what a kill left after it is written
+    Epochs count once they are on the disk and ``progress.json`` says so; what a kill left after it is written
     over. The bytes are those of an uninterrupted run.
 
     Args:
@@ -48,6 +51,7 @@ def write_stored_labels(
         batch_size: how many views are made at once.
         on_progress: called with the number of labelled views and the total, at the start and after each
           batch.
+        seconds: shortest time between two points to go on from; 0 makes one after each epoch.
 
     Returns:
         Facts for the manifest.
@@ -65,6 +69,7 @@ def write_stored_labels(
         stream.truncate(len(header) + done * epoch_bytes)
         stream.seek(0, os.SEEK_END)
         on_progress(done * num_samples, epochs * num_samples)
+        synced = time.monotonic()
         for epoch in range(done, epochs):
             for start in range(0, num_samples, batch_size):
                 stop = min(start + batch_size, num_samples)
@@ -72,9 +77,11 @@ def write_stored_labels(
                 _check(logits, (stop - start, packing.num_classes), epoch)
                 stream.write(packing.pack(logits).tobytes())
                 on_progress(epoch * num_samples + stop, epochs * num_samples)
-            stream.flush()
-            os.fsync(stream.fileno())
-            write_json(folder / PROGRESS, {"shape": shape, "epochs_done": epoch + 1})
+            if epoch + 1 == epochs or time.monotonic() - synced >= seconds:
+                stream.flush()
+                os.fsync(stream.fileno())
+                write_json(folder / PROGRESS, {"shape": shape, "epochs_done": epoch + 1})
+                synced = time.monotonic()
     return {
         "epochs": epochs,
         "images": num_samples,
