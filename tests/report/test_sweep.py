@@ -139,6 +139,15 @@ def test_beside_iterations_stands_the_time_that_was_spent_before_the_students(tm
     }
 
 
+def test_a_baseline_with_iterations_of_its_own_has_the_time_beside_it_too(tmp_path, make_run, students):
+    rows = students("teddy", [50.0], cost={"pool_seconds": 9.0, "synthesis_seconds": 1.0, "labels_seconds": 2.0})
+    for job, iterations in enumerate((None, 1000)):
+        make_run(tmp_path / str(job), rows, {"baselines": {"sre2l": {"iterations": iterations}}})
+        head, lines = cells(collect(read_runs([tmp_path / str(job)])))
+        assert ("seconds" in head) == (iterations is not None)
+    assert lines[0][head.index("seconds")] == "12"
+
+
 def test_runs_of_one_setting_are_one_row(tmp_path, make_run, students):
     one = make_run(tmp_path / "a", students("teddy", [60.0], "a"))
     other = make_run(tmp_path / "b", [{**row, "seed": 1} for row in students("teddy", [62.0], "b")])

@@ -182,7 +182,7 @@ def cells(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
     keys = [key for key in sweep.values if key not in SHOWN]
     head = ["dataset"] * datasets + ["method", *keys] + ["pool"] * pools
     sizes = _labels_vary_in_size(groups)
-    times = any(key in LENGTHS for key in sweep.values)
+    times = _lengths_differ(sweep)
     head += ["labels", "protocol", "student", "IPC", "seeds"] + [formats.LABELS_MB] * sizes + [formats.SECONDS] * times
     head += [formats.ACCURACY, "against random", "paper"]
     lines = []
@@ -195,6 +195,17 @@ def cells(sweep: Sweep) -> tuple[list[str], list[list[str]]]:
         line.append("" if row.published is None else tables.with_spread(*row.published))
         lines.append(line)
     return head, lines
+
+
+def _lengths_differ(sweep: Sweep) -> bool:
+    """Whether synthesis takes more iterations in one row than in another, between runs or between the methods of one."""
+    own = (
+        value
+        for run in sweep.runs
+        for key, value in run.settings.items()
+        if key.startswith("baselines.") and key.endswith(".iterations")
+    )
+    return any(key in LENGTHS for key in sweep.values) or any(value is not None for value in own)
 
 
 def _labels_vary_in_size(groups: Sequence[Group]) -> bool:
