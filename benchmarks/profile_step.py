@@ -13,12 +13,14 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.setting import hardware, made_up_pool, made_up_spec
-from benchmarks.synthesis import CASES, Case, made_up_job
+from benchmarks.synthesis import CASES, Case, floor, made_up_job
 from benchmarks.timing import Work, synchronise
+from teddy.runtime.allocator import keep_freed_memory
 from teddy.runtime.precision import Compute, resolve_compute
 from teddy.synthesis import statistics
 from teddy.synthesis.initial import noise
 from teddy.synthesis.job import SynthesisJob
+from teddy.synthesis.module import bounds_of
 from teddy.synthesis.objective import ensemble_gradient, summands
 
 VIEW, UPDATE, OTHER = "view of the images", "Adam and clamp", "other"
@@ -51,7 +53,7 @@ def kind_of(event: Any) -> str:
 def step(job: SynthesisJob, compute: Compute) -> Work:
     """What the module does in an iteration, without Lightning."""
     block = job.blocks()[0]
-    low, high = (bound.to(compute.device) for bound in job.pool.spec.pixel_bounds())
+    low, high = bounds_of(job, compute.device)
     networks = [job.pool.load(index, compute.device, compute.frozen_weights) for index in range(len(job.pool))]
     plan = [(summand, [0]) for summand in summands(networks, job.weights)]
     labels = torch.tensor(block.classes, device=compute.device)
@@ -93,23 +95,27 @@ def shares(work: Work, device: torch.device, steps: int = 3) -> dict[str, float]
     return dict(seconds.most_common())
 
 
-def markdown(case: Case, seconds: dict[str, float]) -> str:
-    total = sum(seconds.values())
-    lines = [f"| {case.words} | s | share |", "|---|---|---|"]
-    lines += [f"| {kind} | {value:.3f} | {value / total:.1%} |" for kind, value in seconds.items()]
-    return "\n".join([*lines, f"| together | {total:.3f} | 100.0% |"])
+def markdown(case: Case, ours: dict[str, float], least: dict[str, float]) -> str:
+    """Milliseconds of a step and of its floor by kind, and what the difference adds to the floor."""
+    whole = sum(least.values())
+    lines = [f"| {case.words} | ms | floor, ms | more, of the floor |", "|---|---:|---:|---:|"]
+    for kind, seconds in [*ours.items(), ("together", sum(ours.values()))]:
+        bare = whole if kind == "together" else least.get(kind, 0.0)
+        lines.append(f"| {kind} | {1000 * seconds:.1f} | {1000 * bare:.1f} | {(seconds - bare) / whole:+.1%} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile_step", description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     compute = resolve_compute(parser.parse_args().device, "auto")
+    keep_freed_memory()
     print(hardware(compute))
-    for case in (CASES[0], CASES[-1]):
+    for case in (CASES[0], CASES[2]):
         with tempfile.TemporaryDirectory() as folder:
             pool = made_up_pool(Path(folder), case.network, made_up_spec(case.size), case.teachers)
-            work = step(made_up_job(pool, case.batch, 1), compute)
-        print(f"\n{markdown(case, shares(work, compute.device))}", flush=True)
+            works = step(made_up_job(pool, case.batch, 1), compute), floor(pool, case.batch, compute)
+        print(f"\n{markdown(case, *(shares(work, compute.device) for work in works))}", flush=True)
 
 
 if __name__ == "__main__":

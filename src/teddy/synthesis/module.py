@@ -55,6 +55,18 @@ def views_of(job: SynthesisJob, group: Sequence[Block], pixels: torch.Tensor, it
     return (views[0] if len(views) == 1 else torch.cat(views)).contiguous(memory_format=torch.channels_last)
 
 
+def bounds_of(job: SynthesisJob, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """The normalised values of black and white, each (1, C, H, W).
+
+    One for each pixel: broadcasting over three channels that lie side by side would be many times slower.
+    """
+    size = job.pool.spec.size
+    return tuple(
+        bound.to(device).expand(1, -1, size, size).contiguous(memory_format=torch.channels_last)
+        for bound in job.pool.spec.pixel_bounds()
+    )
+
+
 def is_flat(losses: Sequence[float], plateau: float, window: int = 5) -> bool:
     """Whether the mean of the last ``window`` losses is less than ``plateau`` times below that of the ``window`` before them."""
     if len(losses) < 2 * window:
@@ -115,12 +127,7 @@ class PixelSynthesis(L.LightningModule):
         networks = [pool.load(index, self.device, self.weights) for index in range(len(pool))]
         make = compiled_summands if self.job.compile else summands
         self._teachers = make(networks, self.job.weights)
-        size = pool.spec.size
-        # A bound for each pixel: broadcasting over three channels that lie side by side would be many times slower.
-        self._low, self._high = (
-            bound.to(self.device).expand(1, -1, size, size).contiguous(memory_format=torch.channels_last)
-            for bound in pool.spec.pixel_bounds()
-        )
+        self._low, self._high = bounds_of(self.job, self.device)
 
     def on_train_epoch_start(self) -> None:
         """Starts the epoch's blocks with fresh pixels and a fresh optimizer, or where a killed run left them."""
