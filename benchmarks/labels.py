@@ -12,6 +12,7 @@ from benchmarks.setting import Setting, made_up_images, made_up_pool, made_up_sp
 from benchmarks.timing import Row, Work, at_most, compare, interleaved
 from teddy.labels.ensemble import PoolLabeller
 from teddy.labels.packing import Dense
+from teddy.labels.stage import RESUME_SECONDS
 from teddy.labels.store import write_stored_labels
 from teddy.labels.views import ViewMaker, ViewRecipe
 
@@ -72,7 +73,9 @@ def works(setting: Setting, case: Case) -> tuple[Work, Work]:
         maker = ViewMaker(images, spec, ViewRecipe(), seed=0)  # with nothing kept from the round before
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        write_stored_labels(folder, maker, labeller, EPOCHS, case.images, Dense(spec.num_classes), BATCH)
+        write_stored_labels(
+            folder, maker, labeller, EPOCHS, case.images, Dense(spec.num_classes), BATCH, seconds=RESUME_SECONDS
+        )
 
     def bare() -> None:
         with torch.inference_mode(), compute.autocast():

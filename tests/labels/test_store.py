@@ -58,7 +58,7 @@ def write(
     folder: Path, labeller: Labeller = label, batch_size: int = 4, packing: Packing = PART, **more: Any
 ) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
-    return write_stored_labels(folder, views(), labeller, 3, 10, packing, batch_size, **{"seconds": 0.0, **more})
+    return write_stored_labels(folder, views(), labeller, 3, 10, packing, batch_size, **more)
 
 
 def test_the_file_holds_the_teachers_logits(tmp_path: Path) -> None:

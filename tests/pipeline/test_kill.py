@@ -22,8 +22,10 @@ LONG = (
     "evaluation.seeds=3",
 )
 """Long enough for each stage to be killed in its midst; synthesis has two blocks, and three students train side by side."""
-NO_PATIENCE = {"teddy.evaluation.stage.RESUME_SECONDS": 0.0, "teddy.pool.trajectory.RESUME_SECONDS": 0.0}
-"""Teachers and students note where they are after each epoch, not only every 20 seconds."""
+NO_PATIENCE = {
+    f"teddy.{stage}.RESUME_SECONDS": 0.0 for stage in ("pool.trajectory", "labels.stage", "evaluation.stage")
+}
+"""Teachers, labels and students note where they are after each epoch, not only after some seconds."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def test_killed_while_a_part_of_the_labels_is_stored(finished, tmp_path):
     words = ("stages=[pool,synthesis,labels]", "labels.epochs=50", "labels.top_k=3")
     uncut, desk = (finished.copy(tmp_path / name, without=("labels", "students")) for name in ("uncut", "cut"))
     uncut.run(*words)
-    killed = desk.start(*words).stop_when(lambda: any(desk.store.glob(STAGES["labels"].sign)))
+    killed = desk.start(*words, settings=NO_PATIENCE).stop_when(lambda: any(desk.store.glob(STAGES["labels"].sign)))
     assert killed.code == -signal.SIGKILL
     assert desk.kinds().get("labels", 0) < uncut.kinds()["labels"], "the kill came when the stage was over"
     assert max(progress(desk.run(*words).err, "labels")) > 0

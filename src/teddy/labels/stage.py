@@ -24,6 +24,8 @@ from teddy.runtime.progress import StageProgress
 from teddy.synthesis.stage import ImageFolderArtifact
 
 VERSION = 1
+RESUME_SECONDS = 1.0
+"""Shortest time between two points to go on from: the disk may take as long as labelling an epoch of a hundred images."""
 ONLINE_VERSION = 2
 """2: all views of an epoch are labelled at its beginning, in fixed chunks; before, those of each student's batch."""
 
@@ -154,6 +156,7 @@ def _stored(
                 packing=form,
                 batch_size=recipe.batch_size,
                 on_progress=show,
+                seconds=RESUME_SECONDS,
             )
 
     artifact = store.produce("labels", content, build)

@@ -24,7 +24,6 @@ from teddy.labels.views import ViewMaker
 
 LOGITS = "logits.npy"
 PROGRESS = "progress.json"
-SECONDS = 1.0  # waiting for the disk after every epoch of a hundred images would take as long as labelling them
 
 
 def write_stored_labels(
@@ -36,7 +35,7 @@ def write_stored_labels(
     packing: Packing,
     batch_size: int,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-    seconds: float = SECONDS,
+    seconds: float = 0.0,
 ) -> dict[str, Any]:
     """Writes ``logits.npy`` (epochs, num_samples, ...), or goes on with a killed run's.
 
