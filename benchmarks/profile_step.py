@@ -13,17 +13,15 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.setting import hardware, made_up_pool, made_up_spec
-from benchmarks.synthesis import CASES, Case, floor, made_up_job
+from benchmarks.synthesis import CASES, VIEW, Case, floor, gradient_step, made_up_job
 from benchmarks.timing import Work, synchronise
 from teddy.runtime.allocator import keep_freed_memory
 from teddy.runtime.precision import Compute, resolve_compute
 from teddy.synthesis import statistics
-from teddy.synthesis.initial import noise
 from teddy.synthesis.job import SynthesisJob
 from teddy.synthesis.module import bounds_of
-from teddy.synthesis.objective import ensemble_gradient, summands
 
-VIEW, UPDATE, OTHER = "view of the images", "Adam and clamp", "other"
+UPDATE, OTHER = "Adam and clamp", "other"
 OURS = tuple(
     name for name, one in inspect.getmembers(statistics, inspect.isclass) if issubclass(one, torch.autograd.Function)
 )
@@ -52,23 +50,13 @@ def kind_of(event: Any) -> str:
 
 def step(job: SynthesisJob, compute: Compute) -> Work:
     """What the module does in an iteration, without Lightning."""
-    block = job.blocks()[0]
     low, high = bounds_of(job, compute.device)
-    networks = [job.pool.load(index, compute.device, compute.frozen_weights) for index in range(len(job.pool))]
-    plan = [(summand, [0]) for summand in summands(networks, job.weights)]
-    labels = torch.tensor(block.classes, device=compute.device)
-    start = noise(block, job.pool.spec, job.train, job.ipc, job.seed).to(compute.device)
-    pixels = start.contiguous(memory_format=torch.channels_last).requires_grad_()
+    pixels, add_gradient = gradient_step(job, compute)
     adam = torch.optim.Adam([pixels], lr=job.lr, betas=job.betas, fused=True)
 
     def work() -> None:
-        with record_function(VIEW):
-            view = job.view(pixels, job.seed, block.index, 0).contiguous(memory_format=torch.channels_last)
-        with compute.autocast():
-            gradient, _ = ensemble_gradient(plan, view, labels)
         adam.zero_grad()
-        with record_function(VIEW):
-            view.backward(gradient)
+        add_gradient()
         with record_function(UPDATE), torch.no_grad():
             adam.step()
             pixels.clamp_(low, high)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.profiler import record_function
 
 from benchmarks.fits import InsideFit, fit
 from benchmarks.setting import CLASSES, Setting, made_up_images, made_up_pool, made_up_spec
@@ -28,6 +29,8 @@ COMPILED = at_most(1.00)
 TIMES_FASTER = at_most(0.40)  # 2.5 times faster
 OF_THROUGHPUT = at_most(1.11)  # 0.9 of the images per second
 MIN_SCALE = 0.08
+VIEW = "view of the images"
+"""What the profile calls this part of a step."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,10 @@ def full_device(setting: Setting) -> Row:
     compute = setting.compute
     pool = made_up_pool(setting.folder, "convnet3", made_up_spec(32), 3)
     small, size = 10, 10 if compute.accelerator == "cpu" else 100
-    alone, together = (
-        whole_block(replace(made_up_job(pool, batch, 1), ipc=small * size // CLASSES, blocks_at_once=at_once), compute)
+    (_, alone), (_, together) = (
+        gradient_step(
+            replace(made_up_job(pool, batch, 1), ipc=small * size // CLASSES, blocks_at_once=at_once), compute
+        )
         for batch, at_once in ((small * size, 1), (size, small))
     )
     reference, ours = interleaved([alone, together], compute.device, setting.rounds, per_round=setting.steps(1))
@@ -86,8 +91,8 @@ def full_device(setting: Setting) -> Row:
     return compare(what, ours, reference, OF_THROUGHPUT)
 
 
-def whole_block(job: SynthesisJob, compute: Compute) -> Work:
-    """Eq. 7's gradient on the views of a job's first group."""
+def gradient_step(job: SynthesisJob, compute: Compute) -> tuple[torch.Tensor, Work]:
+    """The pixels of a job's first group, and the work that adds the gradient of Eq. 7 on a view of them to their own."""
     group = job.groups()[0]
     networks = [job.pool.load(index, compute.device, compute.frozen_weights) for index in range(len(job.pool))]
     plan = [(summand, range(len(group))) for summand in summands(networks, job.weights)]
@@ -96,12 +101,14 @@ def whole_block(job: SynthesisJob, compute: Compute) -> Work:
     labels = torch.tensor([label for block in group for label in block.classes], device=compute.device)
 
     def work() -> None:
-        with compute.autocast():
+        with record_function(VIEW):
             view = views_of(job, group, pixels, 0)
+        with compute.autocast():
             gradient, _ = ensemble_gradient(plan, view, labels, len(group))
-        view.backward(gradient)
+        with record_function(VIEW):
+            view.backward(gradient)
 
-    return work
+    return pixels, work
 
 
 def timed(

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +88,7 @@ def _hydra_main(typed: list[str]) -> None:
         from hydra.core.hydra_config import HydraConfig
 
         config = to_config(node)
-        with _without_collections():
-            from teddy.pipeline import run  # imports torch: as late as can be
+        from teddy.pipeline import run  # imports torch: as late as can be
 
         try:
             hydra_config = HydraConfig.get()
@@ -108,16 +105,6 @@ def _hydra_main(typed: list[str]) -> None:
         _say(str(error), 1)
     if failures:
         raise failures[0]
-
-
-@contextlib.contextmanager
-def _without_collections() -> Iterator[None]:
-    """Importing torch makes very many objects that stay; Python's collector would go through them again and again."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _say(text: str, code: int, error: BaseException | None = None) -> int:

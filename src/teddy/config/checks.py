@@ -204,13 +204,6 @@ def _check_teachers(config: TeddyConfig, members: int) -> None:
             f"synthesis.teachers_per_block={config.synthesis.teachers_per_block} asks for more teachers than the pool's "
             f"{members}; lower it or enlarge the pool (pool.first, pool.last, pool.every, pool.size)."
         )
-    plateau = config.synthesis.plateau
-    if plateau is not None and not 0 < plateau < 1:
-        raise BadInput(f"synthesis.plateau={plateau} must be a share between 0 and 1, such as 0.02, or null.")
-    if plateau is not None and config.synthesis.blocks_at_once > 1:
-        raise BadInput(
-            "synthesis.plateau ends one block at a time; set synthesis.blocks_at_once=1 or synthesis.plateau=null."
-        )
     if config.synthesis.compile and config.pool.base is not None and members > 1:
         raise BadInput(
             f"synthesis.compile=true is for teachers of one shape, and those of pool={config.pool.label} are pruned one by one; "
@@ -248,6 +241,13 @@ def _check_blocks(config: TeddyConfig) -> None:
         raise BadInput(
             f"synthesis.class_order=all puts every class in each block, so synthesis.batch_size={synthesis.batch_size} "
             f"must be at least the {classes} classes of {config.dataset.name}; raise it or choose class_order=consecutive."
+        )
+    plateau = synthesis.plateau
+    if plateau is not None and not 0 < plateau < 1:
+        raise BadInput(f"synthesis.plateau={plateau} must be a share between 0 and 1, such as 0.02, or null.")
+    if plateau is not None and synthesis.blocks_at_once > 1:
+        raise BadInput(
+            "synthesis.plateau ends one block at a time; set synthesis.blocks_at_once=1 or synthesis.plateau=null."
         )
 
 

@@ -22,8 +22,7 @@ class Cohort(L.LightningModule):
     """Students in lockstep by epoch: in each epoch every one of them has its turn, on labels that are made once for all.
 
     A training step of the Trainer is a turn, one student's whole epoch, so that Lightning's bookkeeping is not paid per batch.
-    Students that are ahead, because a killed run saved them later
-    than the others, wait until those have caught up.
+    Students that are ahead, because a killed run saved them later than the others, wait until those have caught up.
 
     Args:
         students: with the same views, protocol and number of images.
