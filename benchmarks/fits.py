@@ -1,4 +1,4 @@
-"""References that take their turn inside a real ``Trainer.fit``, so that ours is timed with all that Lightning does."""
+"""References that run inside a real ``Trainer.fit``, so that ours is timed with all that Lightning does."""
 
 from __future__ import annotations
 
@@ -11,34 +11,27 @@ from typing import Any
 import lightning as L
 
 from benchmarks.timing import Turns
+from teddy.runtime.device import DeviceConfig
 from teddy.runtime.loggers import RunLog
-from teddy.runtime.precision import Compute
 from teddy.runtime.trainer import make_trainer
 
 
 class InsideFit(L.Callback):
-    """What lies between two turns of the references is ours: the steps, the loader, the logger and every callback.
+    """Runs the references between two steps or epochs of a fit.
 
     Args:
-        epochs: a round of ours is ``turns.ours_per_round`` epochs; else as many steps.
+        epochs: whether a round of ours is ``turns.ours_per_round`` epochs; else as many steps.
     """
 
     def __init__(self, turns: Turns, epochs: bool = False) -> None:
         self.turns, self.epochs = turns, epochs
         self._count = 0
 
-    @property
-    def length(self) -> int:
-        """How many steps or epochs the fit must have: at the beginning of the last one ours has been timed often enough."""
-        return self.turns.all_rounds * self.turns.ours_per_round + 1
-
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int) -> None:
         if not self.epochs:
             self._next()
 
-    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         if self.epochs:
             self._next()
 
@@ -51,34 +44,33 @@ class InsideFit(L.Callback):
 def fit(
     module: L.LightningModule,
     inside: InsideFit,
-    compute: Compute,
+    device_config: DeviceConfig,
     folder: Path,
     stage: str,
-    max_epochs: int,
     callbacks: Sequence[L.Callback] = (),
-    log_every: int = 50,
+    data: L.LightningDataModule | None = None,
     **options: Any,
 ) -> tuple[float, list[float]]:
-    """Runs a fit as the stages do, with the references inside; median seconds of ours, and of each reference.
+    """Run a fit as the stages do, with the references inside; median seconds of ours, and of each reference.
 
     Args:
-        options: of ``Trainer.fit``.
+        options: of :func:`teddy.runtime.trainer.make_trainer`.
     """
     trainer = make_trainer(
-        compute,
-        max_epochs=max_epochs,
+        device_config,
+        max_epochs=inside.turns.length if inside.epochs else 1,
         folder=folder,
         logger=RunLog(folder).stage(stage),
         callbacks=[inside, *callbacks],
-        log_every=log_every,
+        **options,
     )
     with quiet():
-        trainer.fit(module, **options)
+        trainer.fit(module, datamodule=data)
     return inside.turns.median_between(), inside.turns.medians()
 
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keeps what a stage tells its user about its progress away from the benchmark's own words."""
+    """Keep the progress lines of a stage out of the benchmark's output."""
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
         yield

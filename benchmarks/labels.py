@@ -1,4 +1,4 @@
-"""B: storing labels, beside the bare forward passes of the same teachers over views that lie ready."""
+"""Storing labels, beside the bare forward passes of the same teachers over prepared views."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 import torch
 
+from benchmarks.fits import quiet
 from benchmarks.setting import Setting, made_up_images, made_up_pool, made_up_spec
-from benchmarks.timing import Row, Work, at_most, compare, interleaved
+from benchmarks.timing import Row, Work, compare, interleaved
+from teddy.labels.compression import AllLogits
 from teddy.labels.ensemble import PoolLabeller
-from teddy.labels.packing import Dense
 from teddy.labels.stage import RESUME_SECONDS
 from teddy.labels.store import write_stored_labels
 from teddy.labels.views import ViewMaker, ViewRecipe
 
-# 0.9 of the views per second.
-SLOWER = at_most(1.11)
+LIMIT = 1.11  # 0.9 of the views per second
 BATCH = 256  # conf/labels/stored.yaml
 EPOCHS = 4
 
@@ -30,7 +30,7 @@ class Case:
     images: int
 
     @property
-    def words(self) -> str:
+    def title(self) -> str:
         return f"{self.network}, {self.size} px, {self.teachers} teachers, batch {min(BATCH, self.images)}"
 
 
@@ -44,24 +44,22 @@ CASES = (
 def rows(setting: Setting) -> Iterator[Row]:
     for case in CASES:
         stored, bare = works(setting, case)
-        ours, reference = interleaved([bare, stored], setting.device, setting.rounds)[::-1]
-        # In seconds per 1000 views, as throughputs of different sizes can be compared.
+        reference, ours = interleaved([bare, stored], setting.device, setting.rounds)
         thousands = EPOCHS * case.images / 1000
-        yield compare(
-            f"stored labels, {case.words} (s per 1000 views)", ours / thousands, reference / thousands, SLOWER
-        )
+        what = f"stored labels, {case.title} (s per 1000 views)"
+        yield compare(what, ours / thousands, reference / thousands, LIMIT)
 
 
 def works(setting: Setting, case: Case) -> tuple[Work, Work]:
     """Some epochs of stored labels, and the bare passes over the same number of views."""
-    spec, compute = made_up_spec(case.size), setting.compute
+    spec, device_config = made_up_spec(case.size), setting.device_config
     pool = made_up_pool(setting.folder, case.network, spec, case.teachers)
-    precision = torch.bfloat16 if compute.precision == "bfloat16" else None
     ours, theirs = (
-        [pool.load(index, compute.device, compute.frozen_weights) for index in range(len(pool))] for _ in range(2)
+        [pool.load(index, device_config.device, device_config.frozen_weights) for index in range(len(pool))]
+        for _ in range(2)
     )
-    labeller = PoolLabeller(ours, batch_size=BATCH, precision=precision)
-    images = made_up_images(spec, case.images).images.to(compute.device)
+    labeller = PoolLabeller(ours, device_config.autocast)
+    images = made_up_images(spec, case.images).images.to(device_config.device)
     maker = ViewMaker(images, spec, ViewRecipe(), seed=0)
     folder = setting.folder / "labels"
     prepared = [
@@ -70,15 +68,14 @@ def works(setting: Setting, case: Case) -> tuple[Work, Work]:
     ]
 
     def stored() -> None:
-        maker = ViewMaker(images, spec, ViewRecipe(), seed=0)  # with nothing kept from the round before
+        maker = ViewMaker(images, spec, ViewRecipe(), seed=0)  # without the crops of the last round
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        write_stored_labels(
-            folder, maker, labeller, EPOCHS, case.images, Dense(spec.num_classes), BATCH, seconds=RESUME_SECONDS
-        )
+        with quiet():
+            write_stored_labels(folder, maker, labeller, EPOCHS, AllLogits(spec.num_classes), BATCH, RESUME_SECONDS)
 
     def bare() -> None:
-        with torch.inference_mode(), compute.autocast():
+        with torch.inference_mode(), device_config.autocast():
             for views in prepared * EPOCHS:
                 for teacher in theirs:
                     teacher(views)

@@ -1,6 +1,6 @@
 """Peak memory of a synthesis with five teachers beside the same with one, each in a process of its own.
 
-Both hold the same pool of five, so what differs is how many of them a block sees.
+Both read the same pool of five, so what differs is how many of them a block sees.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from benchmarks.fits import quiet
 from benchmarks.setting import Setting, made_up_pool, made_up_spec
 from benchmarks.startup import environment
-from benchmarks.synthesis import made_up_job
-from benchmarks.timing import Row, at_most, compare
-from teddy.runtime.allocator import keep_freed_memory
+from benchmarks.synthesis import eq7, inputs_of
+from benchmarks.timing import Row, compare
+from teddy.runtime.device import DeviceConfig
+from teddy.runtime.loggers import RunLog
 from teddy.runtime.memory import PeakMemory
-from teddy.runtime.precision import Compute
-from teddy.synthesis.ranks import optimise_blocks
+from teddy.synthesis.method import Run
 
 NETWORK, SIZE, POOL, STEPS = "resnet18_cifar", 32, 5, 3
-WITHIN = at_most(1.05)
+LIMIT = 1.05
 
 
 def rows(setting: Setting) -> Iterator[Row]:
@@ -31,32 +31,35 @@ def rows(setting: Setting) -> Iterator[Row]:
     made_up_pool(setting.folder, NETWORK, made_up_spec(SIZE), POOL)
     one, five = (peak(setting, teachers, batch) for teachers in (1, POOL))
     what = f"peak memory of synthesis, {NETWORK}, {SIZE} px, batch {batch}: n={POOL} and n=1 (MB)"
-    yield compare(what, five, one, WITHIN)
+    yield compare(what, five, one, LIMIT)
 
 
 def peak(setting: Setting, teachers: int, batch: int) -> float:
     """MB of a child process: resident on a CPU, libraries included; of tensors on a GPU."""
-    folder = setting.scratch(f"memory-{teachers}")
-    task = {"compute": asdict(setting.compute), "pool": str(setting.folder), "folder": str(folder)}
-    words = json.dumps({**task, "teachers": teachers, "batch": batch})
-    command = [sys.executable, "-m", "benchmarks.memory", words]
+    task = {
+        "accelerator": setting.device_config.accelerator,
+        "precision": setting.device_config.precision,
+        "pool": str(setting.folder),
+        "folder": str(setting.scratch(f"memory-{teachers}")),
+        "teachers": teachers,
+        "batch": batch,
+    }
+    command = [sys.executable, "-m", "benchmarks.memory", json.dumps(task)]
     done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout)
 
 
-def child(words: str) -> float:
-    """What runs in the child; its peak in MB."""
-    task = json.loads(words)
-    compute = Compute(**task["compute"])
+def child(task: dict[str, Any]) -> float:
+    """The synthesis in the child process; its peak in MB."""
+    device_config, folder = DeviceConfig(task["accelerator"], task["precision"]), Path(task["folder"])
     pool = made_up_pool(Path(task["pool"]), NETWORK, made_up_spec(SIZE), POOL)
-    job = made_up_job(pool, task["batch"], STEPS, task["teachers"])
+    method = eq7(task["batch"], task["teachers"], STEPS)
     # Counts from here on: a child's own count (getrusage) begins with the memory of the process that started it.
-    keep_freed_memory()
-    memory = PeakMemory(compute.accelerator)
+    memory = PeakMemory(device_config.accelerator)
     with quiet():
-        optimise_blocks(job, Path(task["folder"]), compute, logger=None)
+        method.synthesize(inputs_of(pool), Run(folder, device_config, 0, RunLog(folder)))
     return memory.megabytes()
 
 
 if __name__ == "__main__":
-    print(child(sys.argv[1]))
+    print(child(json.loads(sys.argv[1])))

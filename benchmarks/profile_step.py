@@ -13,17 +13,18 @@ import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.setting import hardware, made_up_pool, made_up_spec
-from benchmarks.synthesis import CASES, VIEW, Case, floor, gradient_step, made_up_job
+from benchmarks.synthesis import CASES, Case, eq7, first_state, floor
 from benchmarks.timing import Work, synchronise
-from teddy.runtime.allocator import keep_freed_memory
-from teddy.runtime.precision import Compute, resolve_compute
-from teddy.synthesis import statistics
-from teddy.synthesis.job import SynthesisJob
-from teddy.synthesis.module import bounds_of
+from teddy.methods import batchnorm
+from teddy.methods.teddy import ensemble_gradient
+from teddy.pool.members import ModelPool
+from teddy.runtime.device import DeviceConfig, resolve_device
+from teddy.synthesis.module import PixelSynthesis
+from teddy.synthesis.optimized import views_of
 
-UPDATE, OTHER = "Adam and clamp", "other"
+VIEW, UPDATE, OTHER = "view of the images", "Adam and clamp", "other"
 OURS = tuple(
-    name for name, one in inspect.getmembers(statistics, inspect.isclass) if issubclass(one, torch.autograd.Function)
+    name for name, one in inspect.getmembers(batchnorm, inspect.isclass) if issubclass(one, torch.autograd.Function)
 )
 """The library's own differentiable functions of statistics; their backward passes are named after them."""
 KINDS = {
@@ -41,25 +42,31 @@ def kind_of(event: Any) -> str:
     """The kind of the outermost known operation that an event is part of."""
     found = OTHER
     while event is not None:
-        for kind, words in KINDS.items():
-            if any(word in event.name for word in words):
+        for kind, names in KINDS.items():
+            if any(name in event.name for name in names):
                 found = kind
         event = event.cpu_parent
     return found
 
 
-def step(job: SynthesisJob, compute: Compute) -> Work:
-    """What the module does in an iteration, without Lightning."""
-    low, high = bounds_of(job, compute.device)
-    pixels, add_gradient = gradient_step(job, compute)
-    adam = torch.optim.Adam([pixels], lr=job.lr, betas=job.betas, fused=True)
+def step(pool: ModelPool, case: Case, device_config: DeviceConfig) -> Work:
+    """An iteration without Lightning: the steps of ``Teddy.step`` and ``PixelSynthesis.training_step``, with names."""
+    method = eq7(case.batch, case.teachers)
+    state = first_state(method, pool, device_config)
+    module = PixelSynthesis(method, state, pool.spec)
+    adam = method.optimizer(state)
 
     def work() -> None:
         adam.zero_grad()
-        add_gradient()
-        with record_function(UPDATE), torch.no_grad():
+        with device_config.autocast():
+            with record_function(VIEW):
+                view = views_of(method.view, state, 0)
+            gradient, _ = ensemble_gradient(method.plan(state, 0), view, state.labels)
+            with record_function(VIEW):
+                view.backward(gradient)
+        with record_function(UPDATE):
             adam.step()
-            pixels.clamp_(low, high)
+            module.clamp()
 
     return work
 
@@ -86,7 +93,7 @@ def shares(work: Work, device: torch.device, steps: int = 3) -> dict[str, float]
 def markdown(case: Case, ours: dict[str, float], least: dict[str, float]) -> str:
     """Milliseconds of a step and of its floor by kind, and what the difference adds to the floor."""
     whole = sum(least.values())
-    lines = [f"| {case.words} | ms | floor, ms | more, of the floor |", "|---|---:|---:|---:|"]
+    lines = [f"| {case.title} | ms | floor, ms | more, of the floor |", "|---|---:|---:|---:|"]
     for kind, seconds in [*ours.items(), ("together", sum(ours.values()))]:
         bare = whole if kind == "together" else least.get(kind, 0.0)
         lines.append(f"| {kind} | {1000 * seconds:.1f} | {1000 * bare:.1f} | {(seconds - bare) / whole:+.1%} |")
@@ -96,14 +103,13 @@ def markdown(case: Case, ours: dict[str, float], least: dict[str, float]) -> str
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.profile_step", description=__doc__)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    compute = resolve_compute(parser.parse_args().device, "auto")
-    keep_freed_memory()
-    print(hardware(compute))
+    device_config = resolve_device(parser.parse_args().device, "auto")
+    print(hardware(device_config))
     for case in (CASES[0], CASES[2]):
         with tempfile.TemporaryDirectory() as folder:
             pool = made_up_pool(Path(folder), case.network, made_up_spec(case.size), case.teachers)
-            works = step(made_up_job(pool, case.batch, 1), compute), floor(pool, case.batch, compute)
-        print(f"\n{markdown(case, *(shares(work, compute.device) for work in works))}", flush=True)
+            works = step(pool, case, device_config), floor(pool, case.batch, device_config)
+        print(f"\n{markdown(case, *(shares(work, device_config.device) for work in works))}", flush=True)
 
 
 if __name__ == "__main__":

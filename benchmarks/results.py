@@ -1,4 +1,4 @@
-"""The rows as a table for people and as a file for reports."""
+"""The rows as a table and as a file."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ def write_results(path: Path, device: str, versions: dict[str, str], rows: Seque
 
 
 def show_results(page: Path, name: str, device: str, versions: dict[str, str], rows: Sequence[Row]) -> None:
-    """Puts the table between a page's ``<!-- results NAME -->`` and ``<!-- end NAME -->``."""
+    """Put the table between a page's ``<!-- results NAME -->`` and ``<!-- end NAME -->``."""
     text = page.read_text()
     before, opening, rest = text.partition(f"<!-- results {name} -->\n")
     _, closing, after = rest.partition(f"<!-- end {name} -->")
-    if not closing:  # a page that was rewritten by hand
-        raise ValueError(f"{page} has no place for the results of {name}")
+    if not closing:
+        raise ValueError(f"{page} has no lines <!-- results {name} --> and <!-- end {name} -->")
     hardware = f"{device}; {', '.join(f'{package} {version}' for package, version in versions.items())}."
     page.write_text(f"{before}{opening}{hardware}\n\n{table(rows)}\n{closing}{after}")
 
 
 def kept_rows(path: Path, device: str, versions: dict[str, str], fresh: Sequence[Row]) -> list[Row]:
-    """The rows of an earlier file that were not measured anew; none if it is about other hardware or versions."""
+    """The rows of an earlier file that were not measured again; none if hardware or versions differ."""
     if not path.is_file():
         return []
     content = json.loads(path.read_text())

@@ -1,4 +1,4 @@
-"""What all benchmarks share: the device, how often each thing is done, and made-up teachers and data in files."""
+"""What all benchmarks share: device, number of repetitions, and made-up teachers and data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from teddy.data.images import TensorImages
 from teddy.data.spec import DatasetSpec
 from teddy.models.networks import build_network
 from teddy.pool.members import Member, ModelPool
-from teddy.runtime.precision import Compute
+from teddy.runtime.device import DeviceConfig
 from teddy.runtime.resume import save_tensors
 
 CLASSES = 10
@@ -24,26 +24,26 @@ class Setting:
     """How the benchmarks are run.
 
     Attributes:
-        folder: for their files; empty at the start and removed at the end.
+        folder: for files; empty at the start and removed at the end.
         quick: the fewest repetitions, and nothing that takes minutes.
     """
 
-    compute: Compute
+    device_config: DeviceConfig
     folder: Path
     quick: bool = False
 
     @property
     def rounds(self) -> int:
-        """How often each thing is measured."""
+        """Measurements of each thing."""
         return 3 if self.quick else 7
 
     @property
     def device(self) -> torch.device:
-        return self.compute.device
+        return self.device_config.device
 
     def steps(self, on_cpu: int) -> int:
-        """Steps in a turn: on a GPU enough to keep its queue full, as they follow each other in a real run."""
-        return max(10, on_cpu) if self.compute.accelerator == "cuda" else on_cpu
+        """Steps per round; on a GPU enough to keep its queue full, as in a real run."""
+        return max(10, on_cpu) if self.device_config.accelerator == "cuda" else on_cpu
 
     def scratch(self, name: str) -> Path:
         """An empty folder of this name."""
@@ -65,7 +65,7 @@ def made_up_images(spec: DatasetSpec, count: int) -> TensorImages:
 
 
 def made_up_pool(folder: Path, network: str, spec: DatasetSpec, size: int) -> ModelPool:
-    """Teachers with random weights and made-up running statistics, in files; those that lie there already are taken."""
+    """Teachers with random weights and made-up running statistics, in files, which are reused."""
     members = []
     for index in range(size):
         file = folder / f"{network}-{spec.name}-{spec.channels}-{index}.safetensors"
@@ -87,11 +87,11 @@ def make_up_statistics(network: nn.Module, seed: int) -> None:
             layer.load_state_dict({**layer.state_dict(), "running_mean": mean, "running_var": var})
 
 
-def hardware(compute: Compute) -> str:
-    """The device in words."""
-    if compute.accelerator == "cuda":
-        return f"{torch.cuda.get_device_name()}, {compute.precision}"
-    return f"{_processor()}, {torch.get_num_threads()} threads, {compute.precision}"
+def hardware(device_config: DeviceConfig) -> str:
+    """Name of the device, and the precision."""
+    if device_config.accelerator == "cuda":
+        return f"{torch.cuda.get_device_name()}, {device_config.precision}"
+    return f"{_processor()}, {torch.get_num_threads()} threads, {device_config.precision}"
 
 
 def _processor() -> str:

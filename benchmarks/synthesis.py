@@ -1,36 +1,34 @@
-"""A: a step of synthesis, beside the bare passes through the same teachers and beside the usual script."""
+"""A step of synthesis, beside the bare passes through the same teachers and beside the usual script."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.profiler import record_function
 
-from benchmarks.fits import InsideFit, fit
-from benchmarks.setting import CLASSES, Setting, made_up_images, made_up_pool, made_up_spec
+from benchmarks.fits import InsideFit, fit, quiet
+from benchmarks.setting import CLASSES, Setting, made_up_pool, made_up_spec
 from benchmarks.straightforward import StraightforwardLoss, StraightforwardStep
-from benchmarks.timing import Row, Turns, Work, at_most, compare, interleaved
+from benchmarks.timing import Row, Turns, Work, compare, interleaved
+from teddy.methods.teddy import Teddy
 from teddy.pool.members import ModelPool
-from teddy.runtime.precision import Compute
-from teddy.runtime.progress import ProgressCallback
-from teddy.synthesis.initial import noise
-from teddy.synthesis.job import SynthesisJob
-from teddy.synthesis.module import PixelSynthesis, views_of
-from teddy.synthesis.objective import Weights, ensemble_gradient, summands
-from teddy.synthesis.perturb import BlockView
+from teddy.runtime.device import DeviceConfig
+from teddy.runtime.progress import StageProgress
+from teddy.synthesis.engine import start_state
+from teddy.synthesis.method import Inputs
+from teddy.synthesis.module import GroupProgress, PixelCheckpoint, PixelSynthesis, Snapshots
+from teddy.synthesis.optimized import OptimizedMethod, State
+from teddy.synthesis.views import BlockView
 
-ABOVE_FLOOR = at_most(1.10)
-COMPILED = at_most(1.00)
-TIMES_FASTER = at_most(0.40)  # 2.5 times faster
-OF_THROUGHPUT = at_most(1.11)  # 0.9 of the images per second
-MIN_SCALE = 0.08
-VIEW = "view of the images"
-"""What the profile calls this part of a step."""
+ABOVE_FLOOR = 1.10
+COMPILED = 1.00
+OF_SCRIPT = 0.40  # 2.5 times faster
+OF_ONE_BLOCK = 1.11  # 0.9 of the images per second
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Case:
     compile: bool = False
 
     @property
-    def words(self) -> str:
+    def title(self) -> str:
         how = ", compiled" if self.compile else ""
         return f"{self.network}, {self.size} px, batch {self.batch}, n={self.teachers}{how}"
 
@@ -59,105 +57,101 @@ CASES = (
 
 
 def rows(setting: Setting) -> Iterator[Row]:
+    device_config = setting.device_config
     for case in CASES[:1] if setting.quick else CASES:
         folder = setting.scratch(f"synthesis-{case.network}-{case.batch}-{case.compile}")
         pool = made_up_pool(setting.folder, case.network, made_up_spec(case.size), case.teachers)
-        references = [floor(pool, case.batch, setting.compute)]
+        references = [floor(pool, case.batch, device_config)]
         if case.script:
-            references.append(script(made_up_job(pool, case.batch, 1), setting.device))
+            references.append(script(pool, case.batch, setting.device))
         turns = Turns(references, setting.device, setting.rounds, per_round=setting.steps(1))
-        ours, others = timed(pool, case.batch, turns, setting.compute, folder, compile=case.compile)
-        goal = COMPILED if case.compile else ABOVE_FLOOR
-        yield compare(f"synthesis step, {case.words}: floor (s)", ours, others[0], goal)
+        method = eq7(case.batch, case.teachers, turns.length, compile=case.compile)
+        ours, others = timed(method, pool, turns, device_config, folder)
+        limit = COMPILED if case.compile else ABOVE_FLOOR
+        yield compare(f"synthesis step, {case.title}: floor (s)", ours, others[0], limit)
         if case.script:
-            yield compare(f"synthesis step, {case.words}: usual script (s)", ours, others[1], TIMES_FASTER)
+            yield compare(f"synthesis step, {case.title}: usual script (s)", ours, others[1], OF_SCRIPT)
+    yield side_by_side(setting)
 
-    yield full_device(setting)
 
-
-def full_device(setting: Setting) -> Row:
-    """Small blocks that go through the teachers together, beside one block of as many images: both fill the device alike."""
-    compute = setting.compute
+def side_by_side(setting: Setting) -> Row:
+    """Small blocks that go through the teachers together, beside one block of as many images."""
+    device_config = setting.device_config
     pool = made_up_pool(setting.folder, "convnet3", made_up_spec(32), 3)
-    small, size = 10, 10 if compute.accelerator == "cpu" else 100
-    (_, alone), (_, together) = (
-        gradient_step(
-            replace(made_up_job(pool, batch, 1), ipc=small * size // CLASSES, blocks_at_once=at_once), compute
-        )
-        for batch, at_once in ((small * size, 1), (size, small))
-    )
-    reference, ours = interleaved([alone, together], compute.device, setting.rounds, per_round=setting.steps(1))
-    what = f"{small} blocks of {size} at once, convnet3, 32 px, n=3: one block of {small * size} (s)"
-    return compare(what, ours, reference, OF_THROUGHPUT)
+    count, size = 10, 10 if device_config.accelerator == "cpu" else 100
+    alone = gradient_step(eq7(count * size, 3), pool, device_config)
+    together = gradient_step(eq7(size, 3, ipc=count * size // CLASSES, blocks_at_once=count), pool, device_config)
+    reference, ours = interleaved([alone, together], device_config.device, setting.rounds, setting.steps(1))
+    what = f"{count} blocks of {size} at once, convnet3, 32 px, n=3: one block of {count * size} (s)"
+    return compare(what, ours, reference, OF_ONE_BLOCK)
 
 
-def gradient_step(job: SynthesisJob, compute: Compute) -> tuple[torch.Tensor, Work]:
-    """The pixels of a job's first group, and the work that adds the gradient of Eq. 7 on a view of them to their own."""
-    group = job.groups()[0]
-    networks = [job.pool.load(index, compute.device, compute.frozen_weights) for index in range(len(job.pool))]
-    plan = [(summand, range(len(group))) for summand in summands(networks, job.weights)]
-    start = [noise(block, job.pool.spec, job.train, job.ipc, job.seed) for block in group]
-    pixels = torch.cat(start).to(compute.device).contiguous(memory_format=torch.channels_last).requires_grad_()
-    labels = torch.tensor([label for block in group for label in block.classes], device=compute.device)
+def gradient_step(method: OptimizedMethod, pool: ModelPool, device_config: DeviceConfig) -> Work:
+    """The first group's gradients, without Lightning, optimizer and clamp."""
+    state = first_state(method, pool, device_config)
 
     def work() -> None:
-        with record_function(VIEW):
-            view = views_of(job, group, pixels, 0)
-        with compute.autocast():
-            gradient, _ = ensemble_gradient(plan, view, labels, len(group))
-        with record_function(VIEW):
-            view.backward(gradient)
+        state.pixels.grad = None
+        with device_config.autocast():
+            method.step(state, 0)
 
-    return pixels, work
+    return work
+
+
+def first_state(method: OptimizedMethod, pool: ModelPool, device_config: DeviceConfig) -> State:
+    """The first group of blocks before its first iteration."""
+    inputs = inputs_of(pool)
+    shared = method.prepare(inputs, device_config)
+    return start_state(method, inputs, 0, method.groups(pool.spec)[0], shared, device_config.device)
+
+
+def inputs_of(pool: ModelPool) -> Inputs:
+    """A pool without real images."""
+    return Inputs(cast(Any, SimpleNamespace(spec=pool.spec)), cast(Any, None), lambda: pool)
 
 
 def timed(
-    pool: ModelPool, batch: int, turns: Turns, compute: Compute, folder: Path, **options: Any
+    method: OptimizedMethod, pool: ModelPool, turns: Turns, device_config: DeviceConfig, folder: Path
 ) -> tuple[float, list[float]]:
-    """Seconds of a step of a real fit over one block, with all that Lightning and the module do; and of the references."""
-    inside = InsideFit(turns)
-    job = replace(made_up_job(pool, batch, inside.length), **options)
-    module = PixelSynthesis(job, job.groups(), folder, compute.frozen_weights)
-    return fit(module, inside, compute, folder, "synthesis", 1, [ProgressCallback("synthesis", inside.length)])
+    """Seconds of a step of a real fit over the first group, with all that Lightning and the engine do; and of the references."""
+    module = PixelSynthesis(method, first_state(method, pool, device_config), pool.spec)
+    progress = StageProgress("synthesis", total=method.iterations, unit="steps")
+    callbacks = [GroupProgress(progress), Snapshots(folder, 1000), PixelCheckpoint(folder / "resume.safetensors", 500)]
+    with quiet(), progress:
+        return fit(module, InsideFit(turns), device_config, folder, "synthesis", callbacks, log_every=1, single=True)
 
 
-def made_up_job(pool: ModelPool, batch: int, iterations: int, teachers: int | None = None) -> SynthesisJob:
-    """One block of ``batch`` images, with the settings of ``conf/synthesis/teddy.yaml``."""
-    ipc = batch // pool.spec.num_classes
-    return SynthesisJob(
-        pool=pool,
-        train=made_up_images(pool.spec, pool.spec.num_classes),
-        ipc=ipc,
-        iterations=iterations,
-        plateau=None,
-        lr=0.25,
-        betas=(0.5, 0.9),
-        weight_decay=0.0,
-        weights=Weights(),
-        batch_size=batch,
-        class_order="consecutive",
-        teachers_per_block=teachers or len(pool),
-        teacher_policy="block",
-        initial="noise",
-        view=BlockView(crop=True, min_scale=MIN_SCALE, flip=True, shift=32, per_image=False),
-        seed=0,
-        checkpoint_every=500,
-        sheet_every=1000,
-        blocks_at_once=1,
-        compile=False,
-    )
+def eq7(batch: int, teachers: int, iterations: int = 1, **options: Any) -> Teddy:
+    """One block of ``batch`` images with the settings of ``conf/synthesis/default.yaml``."""
+    fields: dict[str, Any] = {
+        "ipc": batch // CLASSES,
+        "iterations": iterations,
+        "initial": "noise",
+        "batch_size": batch,
+        "lr": 0.25,
+        "betas": (0.5, 0.9),
+        "weight_decay": 0.0,
+        "ce_weight": 1.0,
+        "bn_weight": 0.01,
+        "first_bn_weight": 10.0,
+        "teachers_per_block": teachers,
+        "teacher_policy": "block",
+        "view": BlockView(crop=True, min_scale=0.08, flip=True, shift=32),
+        "compile": False,
+    }
+    return Teddy(**fields | options)
 
 
-def floor(pool: ModelPool, batch: int, compute: Compute) -> Work:
+def floor(pool: ModelPool, batch: int, device_config: DeviceConfig) -> Work:
     """Forward and gradient with respect to the images of each teacher in turn, in the run's precision: no statistics, no loss,
     no view, no optimizer."""
-    teachers = [pool.load(index, compute.device, compute.frozen_weights) for index in range(len(pool))]
+    teachers = [pool.load(index, device_config.device, device_config.frozen_weights) for index in range(len(pool))]
     spec = pool.spec
     images = torch.randn(batch, spec.channels, spec.size, spec.size, generator=torch.Generator().manual_seed(1))
-    images = images.to(compute.device).contiguous(memory_format=torch.channels_last).requires_grad_()
+    images = images.to(device_config.device).contiguous(memory_format=torch.channels_last).requires_grad_()
 
     def work() -> None:
-        with compute.autocast():
+        with device_config.autocast():
             for teacher in teachers:
                 logits = teacher(images)
                 torch.autograd.grad(logits, images, torch.ones_like(logits))
@@ -165,20 +159,22 @@ def floor(pool: ModelPool, batch: int, compute: Compute) -> Work:
     return work
 
 
-def script(job: SynthesisJob, device: torch.device) -> Work:
-    """The usual script's step on the job's first block."""
-    block, spec, weights = job.blocks()[0], job.pool.spec, job.weights
-    low, high = (bound.to(device) for bound in spec.pixel_bounds())
+def script(pool: ModelPool, batch: int, device: torch.device) -> Work:
+    """The usual script's step on the same block and teachers."""
+    method = eq7(batch, len(pool))
+    (block,) = method.groups(pool.spec)[0]
+    start = start_state(method, inputs_of(pool), 0, [block], None, device)
     teachers: list[nn.Module] = [
-        job.pool.load(index, device).to(memory_format=torch.contiguous_format) for index in range(len(job.pool))
+        pool.load(index, device).to(memory_format=torch.contiguous_format) for index in range(len(pool))
     ]
+    low, high = (bound.to(device) for bound in pool.spec.pixel_bounds())
     return StraightforwardStep(
-        StraightforwardLoss(teachers, weights.ce, weights.bn, weights.first_bn),
-        noise(block, spec, job.train, job.ipc, job.seed).to(device),
-        torch.tensor(block.classes, device=device),
+        StraightforwardLoss(teachers, method.ce_weight, method.bn_weight, method.first_bn_weight),
+        start.pixels,
+        start.labels,
         (low, high),
-        job.lr,
-        job.betas,
-        MIN_SCALE,
-        job.view.shift,
+        method.lr,
+        method.betas,
+        method.view.min_scale,
+        method.view.shift,
     )

@@ -1,4 +1,4 @@
-"""Two pieces of work timed in turn, so that whatever slows the machine down slows both; and what the ratio must be."""
+"""Two computations timed alternately, so that whatever slows the machine down slows both."""
 
 from __future__ import annotations
 
@@ -6,28 +6,11 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 Work = Callable[[], object]
 Clock = Callable[[], float]
-
-
-@dataclass(frozen=True)
-class Goal:
-    """What a ratio has to be, in words and as a test."""
-
-    text: str
-    holds: Callable[[float], bool]
-
-
-def at_most(limit: float) -> Goal:
-    return Goal(f"<= {limit:.2f}", lambda ratio: ratio <= limit)
-
-
-def at_least(limit: float) -> Goal:
-    return Goal(f">= {limit:.2f}", lambda ratio: ratio >= limit)
 
 
 @dataclass(frozen=True)
@@ -37,6 +20,7 @@ class Row:
     Attributes:
         what: what was measured, with the unit of ``ours`` and ``reference``.
         ratio: ours / reference.
+        goal: upper limit of the ratio, such as ``<= 1.10``.
     """
 
     what: str
@@ -47,25 +31,29 @@ class Row:
     ok: bool
 
 
-def compare(what: str, ours: float, reference: float, goal: Goal) -> Row:
+def compare(what: str, ours: float, reference: float, limit: float) -> Row:
+    """The row of a measurement with an upper ``limit`` of its ratio."""
     ratio = ours / reference
-    return Row(what, ours, reference, ratio, goal.text, goal.holds(ratio))
+    return Row(what, ours, reference, ratio, f"<= {limit:.2f}", ratio <= limit)
 
 
 def synchronise(device: torch.device) -> None:
-    """Waits until the device has done what it was given; a CPU always has."""
+    """Wait until the device has finished its queue; a CPU has none."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 class Turns:
-    """Lets several pieces of work take turns: the first rounds warm up, of the others the median counts.
+    """Times references and whatever happens between two calls of :meth:`take`; the median over all rounds but the first counts.
 
     Args:
-        works: the references; ours is what happens between two calls of :meth:`take`, or a work like the others.
-        rounds: how many count, after ``warmup`` that do not.
-        per_round: how often each work is done in its turn; times are for one of them.
-        ours_per_round: how often what happens in between is done; as often, if not given.
+        works: the references.
+        rounds: number of rounds that count, after one to warm up.
+        per_round: repetitions of each reference in a round; times are of one of them.
+        ours_per_round: repetitions of what happens in between; ``per_round`` if None.
+
+    Attributes:
+        length: repetitions that a loop around :meth:`take` must have: ours has been timed often enough when the last begins.
     """
 
     def __init__(
@@ -73,28 +61,24 @@ class Turns:
         works: Sequence[Work],
         device: torch.device,
         rounds: int,
-        warmup: int = 1,
         per_round: int = 1,
         ours_per_round: int | None = None,
         clock: Clock = time.perf_counter,
     ) -> None:
-        self.works, self.device, self.rounds, self.warmup = list(works), device, rounds, warmup
+        self.works, self.device, self.rounds = list(works), device, 1 + rounds
         self.per_round, self.ours_per_round = per_round, ours_per_round or per_round
+        self.length = self.rounds * self.ours_per_round + 1
         self._clock = clock
         self.between: list[float] = []
         self.seconds: list[list[float]] = [[] for _ in self.works]
         self._since: float | None = None
 
-    @property
-    def all_rounds(self) -> int:
-        return self.warmup + self.rounds
-
     def take(self) -> None:
-        """Ends the time in between, gives every work its turn, and begins the time in between anew."""
+        """Stop the time in between, run and time every reference, and start the time in between again."""
         now = self._now()
         if self._since is not None:
             self.between.append((now - self._since) / self.ours_per_round)
-        if len(self.between) == self.all_rounds:
+        if len(self.between) == self.rounds:
             return
         for work, seconds in zip(self.works, self.seconds, strict=True):
             start = self._now()
@@ -104,21 +88,23 @@ class Turns:
         self._since = self._now()
 
     def medians(self) -> list[float]:
-        """Seconds of each work."""
-        return [statistics.median(seconds[self.warmup :]) for seconds in self.seconds]
+        """Seconds of each reference."""
+        return [statistics.median(seconds[1:]) for seconds in self.seconds]
 
     def median_between(self) -> float:
-        """Seconds of what happened between two turns."""
-        return statistics.median(self.between[self.warmup :])
+        """Seconds of what happened between two calls of :meth:`take`."""
+        return statistics.median(self.between[1:])
 
     def _now(self) -> float:
         synchronise(self.device)
         return self._clock()
 
 
-def interleaved(works: Sequence[Work], device: torch.device, rounds: int, **options: Any) -> list[float]:
-    """Median seconds of each work, done in turn: first, second, ..., first, second, ..."""
-    turns = Turns(works, device, rounds, **options)
-    for _ in range(turns.all_rounds):
+def interleaved(
+    works: Sequence[Work], device: torch.device, rounds: int, per_round: int = 1, clock: Clock = time.perf_counter
+) -> list[float]:
+    """Median seconds of each computation, run alternately: first, second, ..., first, second, ..."""
+    turns = Turns(works, device, rounds, per_round, clock=clock)
+    for _ in range(turns.rounds):
         turns.take()
     return turns.medians()

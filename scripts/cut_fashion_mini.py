@@ -1,10 +1,8 @@
-"""Cuts ``fashion_mini``, the dataset that ships inside the package, out of Fashion-MNIST.
+"""Cut ``fashion_mini``, the dataset inside the package, out of Fashion-MNIST.
 
-Run ``python scripts/cut_fashion_mini.py FOLDER``, where FOLDER holds the four idx files of Fashion-MNIST
-(gzipped or not).
-The choice is seeded, so the same files come out each time: 200 training and 50 test images of each class, the
-training images from the training split and the test images from the test split, in the order in which they
-stand there.
+Run ``python scripts/cut_fashion_mini.py FOLDER``, where FOLDER holds the four idx files of Fashion-MNIST (gzipped or not).
+The seeded choice always gives the same files: 200 training and 50 test images of each class, from the training and the test
+split, in their order there.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from teddy.data.sources.idx import find_idx, read_idx
+from teddy.data.sources.idx import FashionMNIST
 
 SEED = 2025
 PER_CLASS = {"train": 200, "test": 50}
@@ -29,16 +27,15 @@ def choose(labels: np.ndarray, per_class: int, rng: np.random.Generator) -> np.n
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
+    parser.add_argument("folder")
+    loaded = FashionMNIST(parser.parse_args().folder).load()
     rng = np.random.default_rng(SEED)
     arrays: dict[str, np.ndarray] = {}
-    for split, stem in (("train", "train"), ("test", "t10k")):
-        images = read_idx(find_idx(folder, f"{stem}-images-idx3-ubyte"))
-        labels = read_idx(find_idx(folder, f"{stem}-labels-idx1-ubyte"))
-        index = choose(labels, PER_CLASS[split], rng)
-        arrays[f"{split}_images"] = images[index]
-        arrays[f"{split}_labels"] = labels[index]
+    for split, count in PER_CLASS.items():
+        images = getattr(loaded, split)
+        index = choose(images.labels.numpy(), count, rng)
+        arrays[f"{split}_images"] = images.images[index, 0].numpy()
+        arrays[f"{split}_labels"] = images.labels[index].numpy().astype(np.uint8)
         arrays[f"{split}_index"] = index.astype(np.int32)
     np.savez_compressed(TARGET, **arrays)
     print(f"{TARGET}: {TARGET.stat().st_size / 1e6:.2f} MB")

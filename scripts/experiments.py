@@ -2,7 +2,7 @@
 
 Each folder of experiments/ has a record.yaml: what the paper claims and prints, the commands (`full`, and `mini` for a
 CPU), and what differs. This script runs the mini commands, has `teddy.report` draw table and figures, and writes the folder's
-README.md. What is in the store is not computed again. Words after `--` go to every command, for example where the data lie:
+README.md. What is in the store is not computed again. Overrides after `--` go to every command, for example the data's folder:
 
     python scripts/experiments.py cifar10_ipc10 -- dataset=hf dataset.name=cifar10 dataset.root=FOLDER
 """
@@ -10,7 +10,7 @@ README.md. What is in the store is not computed again. Words after `--` go to ev
 from __future__ import annotations
 
 import argparse
-import csv
+import json
 import re
 import subprocess
 import sys
@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,31 +29,28 @@ LEFT_OUT = re.compile(r"^- (every student|all on one page|the table for LaTeX|ru
 
 def main() -> int:
     """Runs the experiments that are named, or all of them."""
-    own, _, words = (" ".join(sys.argv[1:])).partition(" -- ") if "--" in sys.argv else (" ".join(sys.argv[1:]), "", "")
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     known = sorted(path.parent.name for path in RECORDS.glob("*/record.yaml"))
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of: {', '.join(known)}")
-    names = parser.parse_args(own.split()).names or known
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        parser.error(f"there is no record {unknown[0]!r}; choose from {', '.join(known)}")
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    names = parser.parse_args(sys.argv[1:end]).names or known
+    if unknown := set(names) - set(known):
+        parser.error(f"there is no record {unknown.pop()!r}; choose from {', '.join(known)}")
     for name in names:
-        repeat(name, words.split())
+        repeat(name, sys.argv[end + 1 :])
     return 0
 
 
-def repeat(name: str, words: Sequence[str]) -> None:
+def repeat(name: str, overrides: Sequence[str]) -> None:
     """Runs one record's mini commands, and writes its table, figures and README.md."""
     folder = RECORDS / name
     record = yaml.safe_load((folder / "record.yaml").read_text())
     outputs = Path("outputs", "experiments", name, time.strftime("%Y-%m-%d_%H-%M-%S"))
-    runs = []
-    for index, command in enumerate(record["mini"]):
-        runs.append(outputs / str(index))
-        where = [f"hydra.run.dir={runs[-1]}", f"hydra.sweep.dir={runs[-1]}"]
-        subprocess.run([sys.executable, "-m", "teddy", *command.split(), *words, *where], cwd=ROOT, check=True)
-    places = [str(run) for run in runs]
-    report = [sys.executable, "-m", "teddy.report", *places, "--out", str(folder), "--name", record["title"]]
+    runs = [str(outputs / str(index)) for index in range(len(record["mini"]))]
+    for command, run in zip(record["mini"], runs, strict=True):
+        where = [f"hydra.run.dir={run}", f"hydra.sweep.dir={run}"]
+        subprocess.run([sys.executable, "-m", "teddy", *command.split(), *overrides, *where], cwd=ROOT, check=True)
+    report = [sys.executable, "-m", "teddy.report", *runs, "--out", str(folder), "--name", record["title"]]
     subprocess.run(report, cwd=ROOT, check=True)
     (folder / "README.md").write_text(
         readme(record, (folder / "results.md").read_text(), spent(folder / "results.csv"))
@@ -62,48 +60,44 @@ def repeat(name: str, words: Sequence[str]) -> None:
     print(f"Record: {folder / 'README.md'}")
 
 
-def spent(rows: Path) -> dict[str, float]:
-    """Seconds of work behind the rows of a results.csv, each piece once: students, and what came before them."""
-    students: dict[str, float] = {}
-    before: dict[tuple[str, str], float] = {}
-    with rows.open(newline="") as stream:
-        for row in csv.DictReader(stream):
-            names, cost = yaml.safe_load(row["fingerprints"]), yaml.safe_load(row["cost"])
-            students[names["student"]] = float(row["seconds"])
-            for key, name in (("pool_seconds", "pool"), ("synthesis_seconds", "images"), ("labels_seconds", "images")):
-                if key in cost:
-                    before[key, names[name]] = cost[key]
-    found = {"synthesis": 0.0, "labels": 0.0, "students": sum(students.values())}
-    for (key, _), seconds in before.items():
-        if key != "pool_seconds":  # pools share a training run, so their times do not add up
-            found[key.partition("_")[0]] += seconds
-    found["pool"] = max((seconds for (key, _), seconds in before.items() if key == "pool_seconds"), default=0.0)
-    return found
+def spent(results: Path) -> dict[str, float]:
+    """Seconds of work behind a results.csv by stage, each artifact once; pools share a training, so the longest counts."""
+    students = pd.read_csv(results, converters={"fingerprints": json.loads, "cost": json.loads})
+    rows = pd.DataFrame([{"seconds": row.seconds, **row.fingerprints, **row.cost} for row in students.itertuples()])
+    rows = rows.reindex(columns=["student", "images", "seconds", "pool_seconds", "labels_seconds", "synthesis_seconds"])
+    images = rows.groupby("images").last()
+    return {
+        "labels": images.labels_seconds.sum(),
+        "pool": rows.pool_seconds.max(),
+        "students": rows.groupby("student").seconds.last().sum(),
+        "synthesis": images.synthesis_seconds.sum(),
+    }
 
 
 def readme(record: dict[str, Any], results: str, seconds: dict[str, float]) -> str:
     """The record as a page: the paper's side, the commands, our side."""
     head, _, rest = results.partition("\n## What ran\n")
     facts, _, pictures = rest.partition("\n## ")
-    table = head.partition("\n")[2].strip()
     ran = [line for line in facts.splitlines() if line.startswith("- ") and not LEFT_OUT.match(line)]
-    minutes = ", ".join(f"{stage} {value / 60:.1f}" for stage, value in sorted(seconds.items()) if value)
-    parts = [f"# {record['title']}", f"**The paper.** {record['claim'].strip()}"]
-    if record.get("paper"):
-        parts.append(record["paper"].strip())
-    parts.append("**To run it** as the paper did, and small, on two CPU cores:")
-    commands = [f"python -m teddy {command}" for command in record.get("full", [])]
-    parts.append("```\n" + "\n".join(commands) + "\n```" if commands else "The paper's own setting is the small one.")
-    parts.append("```\n" + "\n".join(f"python -m teddy {command}" for command in record["mini"]) + "\n```")
-    if record.get("differs"):
-        parts.append(f"**What differs from the paper.** {record['differs'].strip()}")
-    parts += ["## What came out", table]
-    if record.get("seen"):
-        parts.append(f"**Read as:** {record['seen'].strip()}")
+    minutes = ", ".join(f"{stage} {value / 60:.1f}" for stage, value in seconds.items() if value > 0)
+    commands = {size: "\n".join(f"python -m teddy {one}" for one in record.get(size, [])) for size in ("full", "mini")}
     ran.append(f"- minutes of work, other things running beside it or not: {minutes}")
     ran.append(f"- code: commit {commit()}")
     ran.append("- every student: [results.csv](results.csv); the table for LaTeX: [results.tex](results.tex)")
-    parts += ["\n".join(ran), f"## {pictures}".strip() if pictures else ""]
+    parts = [
+        f"# {record['title']}",
+        f"**The paper.** {record['claim'].strip()}",
+        record.get("paper", "").strip(),
+        "**To run it** as the paper did, and small, on two CPU cores:",
+        f"```\n{commands['full']}\n```" if commands["full"] else "The paper's own setting is the small one.",
+        f"```\n{commands['mini']}\n```",
+        f"**What differs from the paper.** {record['differs'].strip()}" if record.get("differs") else "",
+        "## What came out",
+        head.partition("\n")[2].strip(),
+        f"**Read as:** {record['seen'].strip()}" if record.get("seen") else "",
+        "\n".join(ran),
+        f"## {pictures}".strip() if pictures else "",
+    ]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 

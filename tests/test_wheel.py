@@ -87,4 +87,4 @@ def test_metadata_names_the_package_and_the_command(wheel: zipfile.ZipFile) -> N
 
     entry_points = configparser.ConfigParser()
     entry_points.read_string(wheel.read(metadata.replace("METADATA", "entry_points.txt")).decode())
-    assert dict(entry_points["console_scripts"]) == {"teddy": "teddy.__main__:run"}
+    assert dict(entry_points["console_scripts"]) == {"teddy": "teddy.cli:main"}

@@ -3,82 +3,60 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 from teddy import __version__
-from teddy.config.build import build
-from teddy.config.checks import check_files
-from teddy.config.command import check_command, plain_help, read_command, sweep_overrides, to_config
-from teddy.config.errors import BadInput, StageFailed
-from teddy.config.help import help_text, tidy
+from teddy.artifacts.processes import is_leader, world_size
+from teddy.config.command import Command, check_jobs, read_command, to_config, with_sweep_file
+from teddy.config.errors import StageFailed, UserError
+from teddy.config.messages import is_about_config, sentence
 from teddy.config.paths import config_dir
-from teddy.config.schema import TeddyConfig, register_schemas
-from teddy.data.sources.base import Source
-from teddy.models.names import check_networks
-from teddy.runtime.wandb_mode import choose_mode
+from teddy.config.schema import register_schemas
+
+COMMAND = "TEDDY_COMMAND"
+"""Environment variable with the command as it was typed, for the processes that a run starts."""
 
 
 def main() -> int:
-    """Runs the command line in ``sys.argv`` and returns the exit code."""
+    """Run the command line in ``sys.argv`` and return the exit code."""
     # Hydra then passes every exception on instead of printing it itself and ending with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     if "--version" in sys.argv[1:]:
         print(f"teddy {__version__}")
         return 0
     try:
-        args, sys.argv[1:] = read_command(sys.argv[1:])
-        folders = plain_help(args)
-        if folders is not None:
-            print(help_text(folders), end="")
-            return 0
+        command = read_command(sys.argv[1:])
+        # Processes that a run started are told what was typed; their own command line has more.
+        typed = os.environ.get(COMMAND) or shlex.join(["python", "-m", "teddy", *sys.argv[1:]])
+        command = with_sweep_file(command)
         register_schemas()
-        typed = ["python -m teddy", *sys.argv[1:]]
-        configs = check_command(args)
-        _check_objects(configs)
-        if configs:
-            sys.argv[1:] += sweep_overrides(args)
-        if args.help:
-            with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
-                _hydra_main(typed)
-            print(tidy(shown.getvalue()), end="")
-            return 0
+        if command.foreign or (command.multirun and not command.asks):
+            _check_sweep(command)
+        sys.argv[1:] = [*command.overrides, *command.options]
         _hydra_main(typed)
     except KeyboardInterrupt:
         return _say("Interrupted; run the same command again to go on.", 130)
     except BrokenPipeError:  # the reader, such as `head`, had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except BadInput as error:
-        return _say(str(error), 2, error)
     except Exception as error:
-        from teddy.config.messages import is_about_config, sentence
-
-        if is_about_config(error):
-            return _say(sentence(error), 2, error)
-        if isinstance(error, StageFailed):
-            return _say(str(error), 1, error)
-        return _say(f"{type(error).__name__}: {error} (TEDDY_TRACEBACK=1 shows where).", 1, error)
+        return _report(error)
     return 0
 
 
-def _check_objects(configs: list[TeddyConfig]) -> None:
-    """Names of networks and classes, files and folders, W&B's key: before torch is loaded or anything is written."""
+def _check_sweep(command: Command) -> None:
+    configs = check_jobs(command)
+    from teddy.plan import make_plan
+
     for config in configs:
-        check_networks(config.model.name, *config.evaluation.students)
-        choose_mode(config.logger.mode)
-        check_files(config)
-        selections = [baseline.pool for baseline in config.baselines.values() if baseline.pool is not None]
-        source: Source = build(config.dataset.source)
-        for node in (config.pool.strategy, *(one.strategy for one in selections)):
-            build(node)
-        source.check()  # last: the keys are known by now
+        make_plan(config)
 
 
-def _hydra_main(typed: list[str]) -> None:
+def _hydra_main(typed: str) -> None:
     import hydra
 
     home, failures = os.getpid(), []
@@ -87,30 +65,67 @@ def _hydra_main(typed: list[str]) -> None:
     def job(node: Any) -> None:
         from hydra.core.hydra_config import HydraConfig
 
-        config = to_config(node)
-        from teddy.pipeline import run  # imports torch: as late as can be
-
+        hydra_config = HydraConfig.get()
+        folder = Path(hydra_config.runtime.output_dir)
+        multirun = str(hydra_config.mode).endswith("MULTIRUN")
         try:
-            hydra_config = HydraConfig.get()
-            job_number = f"-{hydra_config.job.num}" if str(hydra_config.mode).endswith("MULTIRUN") else ""
-            title = f"{config.name}-s{config.seed}{job_number}"
-            run(config, Path(hydra_config.runtime.output_dir), typed, title)
-        except (BadInput, StageFailed) as error:
-            if os.getpid() != home:  # a launcher's worker: only an exception finds its way back
+            config = to_config(node)
+            from teddy.plan import make_plan  # imports torch: when keys and values are known to be right
+
+            plan = make_plan(config)
+            if os.getpid() != home and config.trainer.devices > 1 and "SLURM_PROCID" not in os.environ:
+                raise UserError(
+                    f"trainer.devices={config.trainer.devices} cannot be used by jobs that run side by side; "
+                    "set trainer.devices=1."
+                )
+            from teddy.pipeline import run  # imports Lightning: when nothing is wrong with what was typed
+
+            number = f"-{hydra_config.job.num}" if multirun else ""
+            where = f"hydra.sweep.dir={hydra_config.sweep.dir}" if multirun else f"hydra.run.dir={folder}"
+            title = f"{config.name}-s{config.seed}{number}"
+            os.environ[COMMAND] = typed
+            run(plan, folder, typed, list(hydra_config.overrides.task), title, where)
+        except Exception as error:
+            _remove_if_empty(folder)
+            # From a launcher's worker only an exception finds its way back. Processes that share a sweep would lose each other.
+            if os.getpid() != home or (multirun and world_size() > 1):
                 raise
             failures.append(error)  # the other jobs of a sweep still get their turn
+        except BaseException:
+            _remove_if_empty(folder)
+            raise
 
     job()
     for error in failures[1:]:
-        _say(str(error), 1)
+        _report(error)
     if failures:
         raise failures[0]
 
 
-def _say(text: str, code: int, error: BaseException | None = None) -> int:
-    if error is not None and os.environ.get("TEDDY_TRACEBACK") == "1":
+def _remove_if_empty(folder: Path) -> None:
+    """Remove the output folder of a run that wrote nothing, and the empty folders above it in the working directory."""
+    here = Path.cwd()
+    with contextlib.suppress(OSError):
+        for one in (folder, *folder.parents):
+            if here not in one.parents:
+                return
+            one.rmdir()
+
+
+def _report(error: Exception) -> int:
+    """Print one sentence on an error, after its traceback if that is asked for; return the exit code."""
+    if os.environ.get("TEDDY_TRACEBACK") == "1":
         import traceback
 
         traceback.print_exception(error)
-    print(f"teddy: {' '.join(text.split())}", file=sys.stderr)
+    if isinstance(error, UserError | StageFailed):
+        return _say(str(error), 2 if isinstance(error, UserError) else 1)
+    if is_about_config(error):
+        return _say(sentence(error), 2)
+    return _say(f"{type(error).__name__}: {error} (TEDDY_TRACEBACK=1 shows where).", 1)
+
+
+def _say(text: str, code: int) -> int:
+    if is_leader():
+        print(f"teddy: {' '.join(text.split())}", file=sys.stderr)
     return code

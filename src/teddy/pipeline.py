@@ -1,33 +1,38 @@
-"""The stages in order. Each finds its work in the store or does it; methods (Teddy and its baselines) go side by side."""
+"""The stages in order: each finds its work in the store or does it, for every method of the run."""
 
 from __future__ import annotations
 
+import json
 import logging
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from rich.console import Console
 
-from teddy import assembly, record
-from teddy.artifacts.store import Artifact, ArtifactStore, atomic_write, write_json
-from teddy.config.checks import check
+from teddy import factory, metadata
+from teddy.artifacts.store import Artifact, ArtifactStore, atomic_write
+from teddy.config.build import factory_of
 from teddy.config.command import to_yaml
-from teddy.config.schema import STAGES, BaselineConfig, TeddyConfig
+from teddy.config.schema import STAGES
 from teddy.data.dataset import RealDataset
-from teddy.evaluation.exam import Exam
+from teddy.evaluation.split import EvalSplit
 from teddy.evaluation.stage import Student, evaluate
-from teddy.labels.stage import Labels, prepare_labels
-from teddy.models.names import check_networks
+from teddy.labels.stage import Labels, hard_labels, prepare_labels
+from teddy.plan import Plan
 from teddy.pool.members import ModelPool
-from teddy.publish import publish, publish_lineage
 from teddy.report import tables
-from teddy.report.ledger import Ledger, Result
 from teddy.report.page import write_report
-from teddy.runtime import metrics
-from teddy.runtime.allocator import keep_freed_memory
-from teddy.runtime.loggers import RunLog, open_log
+from teddy.report.results_log import Result, ResultsLog
+from teddy.runtime import distributed, metrics
+from teddy.runtime.device import DeviceConfig
+from teddy.runtime.distributed import is_leader
+from teddy.runtime.loggers import RunLog, open_loggers
 from teddy.runtime.progress import StageProgress
-from teddy.synthesis.stage import ImageFolderArtifact, distil, random_real
+from teddy.synthesis.method import Inputs
+from teddy.synthesis.stage import ImageFolderArtifact, synthesize
+from teddy.wandb_export import export_lineage, export_results
 
 STAGE_OF_KIND = {
     "trajectory": "pool",
@@ -40,43 +45,49 @@ STAGE_OF_KIND = {
 _log = logging.getLogger("teddy")
 
 
-def run(config: TeddyConfig, folder: Path, command: list[str], title: str) -> None:
-    """Runs one invocation and writes its records to ``folder``.
+def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str, where: str) -> None:
+    """Run one invocation and write its records to ``folder``.
 
     Args:
-        command: the words that repeat it.
+        command: as it was typed.
+        overrides: of this job, as Hydra composed it.
         title: tells it from other invocations in a dashboard.
+        where: the override that names the output folder, so that all processes of a run use the same.
 
     Raises:
-        BadInput: something the user gave cannot be used.
+        UserError: something the user gave cannot be used.
         StageFailed: a stage could not be finished.
         KeyboardInterrupt: the process was told to stop.
     """
-    check(config)
-    check_networks(config.model.name, *config.evaluation.students)
-    keep_freed_memory()
+    config = plan.config
+    device_config = factory.device_config_of(config)
+    devices, nodes = device_config.devices, device_config.num_nodes
+    distributed.launch(devices, nodes, [*sys.argv[1:], where])
+    distributed.init(device_config.accelerator, devices, nodes)
+    folder = distributed.broadcast(folder)  # processes that srun started name theirs by the second
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     store = ArtifactStore(Path(config.store))
     store.closed = {kind: stage for kind, stage in STAGE_OF_KIND.items() if stage not in config.stages}
-    dataset = assembly.dataset_of(config)
-    words = " ".join(command)
-    folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(folder / "config.yaml", to_yaml(config))
-    log = open_log(
+    dataset = factory.dataset_of(config, plan.source)
+    if is_leader():
+        folder.mkdir(parents=True, exist_ok=True)
+        logging.getLogger().addHandler(logging.FileHandler(folder / "teddy.log", delay=True))
+    log = open_loggers(
+        {name: factory_of(f"logger.{name}", node) for name, node in config.logger.items()},
         folder,
-        config.logger.mode,
-        project=config.logger.project,
-        entity=config.logger.entity,
         name=title,
         group=config.name,
         job_type="+".join(config.stages),
-        tags=[config.dataset.name, f"ipc{config.synthesis.ipc}", config.pool.label],
-        config={**asdict(config), "dataset_fingerprint": dataset.fingerprint, "command": words},
+        tags=[config.dataset.name, f"ipc{config.synthesis.ipc}", plan.strategy.label],
+        config={**asdict(config), "dataset_fingerprint": dataset.fingerprint, "command": command},
     )
+    if is_leader():
+        atomic_write(folder / "config.yaml", to_yaml(config))
     code = 1
     try:
-        Invocation(config, folder, words, store, dataset, log).run()
+        invocation = Invocation(plan, folder, store, dataset, device_config, log)
+        invocation.run(command, overrides)
         code = 0
     except SystemExit as stop:
         # Lightning ends an interrupted fit so: with 1 after Ctrl-C, and even with 0 after SIGTERM.
@@ -89,158 +100,163 @@ class Invocation:
     """One run of the pipeline: what its stages have made so far, by method."""
 
     def __init__(
-        self, config: TeddyConfig, folder: Path, command: str, store: ArtifactStore, dataset: RealDataset, log: RunLog
+        self, plan: Plan, folder: Path, store: ArtifactStore, dataset: RealDataset, device: DeviceConfig, log: RunLog
     ) -> None:
-        self.config, self.folder, self.command = config, folder, command
-        self.store, self.dataset, self.log = store, dataset, log
-        self.compute = assembly.compute_of(config)
-        self.main = config.method
-        self.methods = {self.main: BaselineConfig(images=config.images), **config.baselines}
+        self.plan, self.config, self.methods = plan, plan.config, plan.methods
+        self.folder, self.store, self.dataset, self.device_config, self.log = folder, store, dataset, device, log
         self.pools: dict[str, ModelPool] = {}
         self.images: dict[str, ImageFolderArtifact] = {}
         self.labels: dict[str, Labels] = {}
         self.rows: list[Result] = []
 
-    def run(self) -> None:
-        """Runs the stages up to the last one that was asked for."""
+    def run(self, command: str, overrides: list[str]) -> None:
+        """Run the stages up to the last one that was asked for, and record the run."""
         last = max(STAGES.index(stage) for stage in self.config.stages)
         for stage in STAGES[: last + 1]:
+            if stage == "report":
+                break
             getattr(self, f"_{stage}")()
+        if is_leader():
+            self._record(command, overrides)
+            if STAGES[last] == "report":
+                self._report()
 
     def _pool(self) -> None:
-        makers = {
-            name: assembly.pool_maker(self.config, method, self.store, self.dataset, self.compute, self.log)
-            for name, method in self.methods.items()
-            if name == self.main or method.pool is not None
-        }
-        for maker in makers.values():
-            maker.check()  # a base checkpoint of the wrong shape is found before hours of training, not after
-        assembly.check_labels(self.config, self.dataset)
-        made = {name: maker.make() for name, maker in makers.items()}
-        self.pools = {name: made.get(name, made[self.main]) for name in self.methods}
-        for member in self.pools[self.main].members:
-            _log.info(
-                "pool: epoch %g, held-out accuracy %.1f %%, test accuracy %.1f %%",
-                member.epoch,
-                member.top1_holdout,
-                member.top1_test,
-            )
+        base = factory.base_training(self.config, self.store, self.dataset, self.device_config, self.log)
+        strategies = {name: method.pool or self.plan.strategy for name, method in self.methods.items()}
+        wanted = {name: one for name, one in strategies.items() if self._needs_pool(name)}
+        for strategy in wanted.values():
+            strategy.check(base)  # a base checkpoint of the wrong shape is found before hours of training, not after
+        factory.check_labels(self.config, self.dataset)
+        made: dict[int, ModelPool] = {}
+        for name, strategy in wanted.items():
+            if id(strategy) not in made:
+                made[id(strategy)] = strategy.make(base)
+            self.pools[name] = made[id(strategy)]
+        for pool in made.values():
+            for member in pool.members:
+                accuracies = member.top1_holdout, member.top1_test
+                _log.info(
+                    f"pool {pool.label}: epoch %g, held-out accuracy %.1f %%, test accuracy %.1f %%",
+                    member.epoch,
+                    *accuracies,
+                )
+
+    def _needs_pool(self, name: str) -> bool:
+        soft = factory.needs_soft_labels(self.config) and self.config.labels.kind != "hard"
+        return self.methods[name].needs().pool or soft or self.config.evaluation.divergence
 
     def _synthesis(self) -> None:
-        job = assembly.synthesis_job(self.config, self.pools[self.main], self.dataset)
         for name, method in self.methods.items():
-            if method.images == "random":
-                self.images[name] = random_real(self.store, self.dataset, self.config.synthesis.ipc, self.config.seed)
-            else:
-                logger = self.log.stage("synthesis" if name == self.main else f"synthesis/{name}")
-                one = assembly.method_job(job, method, self.pools[name])
-                self.images[name] = distil(self.store, one, self.compute, logger)
-        for name, images in self.images.items():
-            _log.info("images: %s in %s", name, images.folder)
+            inputs = Inputs(self.dataset, self.store, lambda name=name: self.pools[name])  # type: ignore[misc]
+            self.images[name] = synthesize(
+                self.store,
+                method,
+                inputs,
+                self.device_config,
+                seed=self.config.seed,
+                log=self.log,
+                name=f"synthesis/{name}",
+                checkpoint_every=self.config.synthesis.checkpoint_every,
+                snapshot_every=self.config.synthesis.snapshot_every,
+            )
+            _log.info("images: %s in %s", name, self.images[name].folder)
 
     def _labels(self) -> None:
-        if not assembly.needs_soft_labels(self.config):
+        if not factory.needs_soft_labels(self.config):
             return
         for name, images in self.images.items():
-            recipe = assembly.label_recipe(self.config, self.pools[name])
-            self.labels[name] = prepare_labels(self.store, self.pools[name], images, recipe, self.compute)
-            if self.labels[name].megabytes:
-                sizes = self.labels[name].megabytes, self.labels[name].megabytes_in_full
+            pool = self.pools.get(name)
+            if pool is None:  # class indices alone
+                self.labels[name] = hard_labels(images)
+                continue
+            recipe = factory.label_recipe(self.config, pool)
+            labels = self.labels[name] = prepare_labels(self.store, pool, images, recipe, self.device_config)
+            if labels.megabytes:
+                sizes = labels.megabytes, labels.megabytes_in_full
                 _log.info("labels: %s, %.2f MB stored (%.2f MB in full)", name, *sizes)
         self.log.summary({metrics.LABELS_STORAGE_MB: max(labels.megabytes for labels in self.labels.values())})
 
     def _evaluation(self) -> None:
-        ledger = Ledger(self.folder / "results.jsonl")
+        results = ResultsLog(self.folder / "results.jsonl")
+        split = factory.eval_split(self.config, self.dataset)
         planned = {
-            name: assembly.students(self.config, images, self.labels.get(name)) for name, images in self.images.items()
+            name: factory.students(self.config, images, self.labels.get(name)) for name, images in self.images.items()
         }
-        exam = assembly.exam(self.config, self.dataset)
         epochs = sum(student.protocol.epochs for students in planned.values() for student in students)
-        divergences = {
-            name: assembly.divergence(self.config, self.dataset, pool, self.compute)
-            for name, pool in self.pools.items()
-        }
         with StageProgress("evaluation", total=epochs, unit="epochs") as progress:
             for name, students in planned.items():
+                pool, images = self.pools.get(name), self.images[name]
+                divergence = None
+                if pool is not None:
+                    divergence = factory.divergence(self.config, self.dataset, pool, self.device_config)
                 made = evaluate(
-                    self.store,
-                    exam,
-                    self.images[name],
-                    students,
-                    self.compute,
-                    self.log,
-                    progress,
-                    name,
-                    self.config.evaluation.together,
-                    divergences[name],
+                    self.store, split, images, students, self.device_config, self.log, progress, name, divergence
                 )
                 for student, artifact in zip(students, made, strict=True):
-                    row = self._result(name, student, exam, artifact)
-                    ledger.append(row)
+                    row = self._result(name, student, split, artifact)
                     self.rows.append(row)
+                    if is_leader():
+                        results.append(row)
 
-    def _result(self, name: str, student: Student, exam: Exam, artifact: Artifact) -> Result:
-        pool, images = self.pools[name], self.images[name]
+    def _result(self, name: str, student: Student, split: EvalSplit, artifact: Artifact) -> Result:
+        pool, images, method = self.pools.get(name), self.images[name], self.methods[name]
+        fingerprints = {"images": images.fingerprint, "student": artifact.fingerprint}
+        soft = student.labels.kind != "hard"
+        labels = student.labels if soft else None
         return Result(
             dataset=self.config.dataset.name,
-            ipc=self.config.synthesis.ipc,
+            ipc=method.ipc,
             method=name,
-            pool=pool.description,
+            title=method.title or name,
+            baseline=method.baseline,
+            pool=pool.description if pool else "",
             labels=student.labels.kind,
-            protocol=" ".join(filter(None, (student.protocol_name, exam.name))),
+            protocol=" ".join(filter(None, (student.protocol_name, split.name))),
             student=student.network,
             seed=student.seed,
             top1=artifact.facts["top1"],
             seconds=artifact.facts["seconds"],
             peak_memory_mb=artifact.facts["peak_memory_mb"],
-            fingerprints={"pool": pool.fingerprint, "images": images.fingerprint, "student": artifact.fingerprint},
-            cost=record.cost(pool, images, self.labels.get(name)),
+            fingerprints=fingerprints | ({"pool": pool.fingerprint} if pool else {}),
+            cost=metadata.cost(pool if method.needs().pool or soft else None, images, labels),
             divergence=artifact.facts.get("divergence", {}),
         )
 
-    def _report(self) -> None:
-        frames = self.images[self.main].frames()
-        losses = {name: record.write_losses(self.folder, name, one) for name, one in self.images.items() if one.history}
-        names = self.dataset.spec.class_names
-        members = record.pool_members(self.pools, self.main)
-        pool, images, labels = self.pools[self.main], self.images[self.main], self.labels.get(self.main)
-        facts = record.facts(self.compute, self.store.root, pool, self.images, self.labels.values(), self.main)
-        write_json(
-            self.folder / "run.json",
+    def _record(self, command: str, overrides: list[str]) -> None:
+        """Write what a report of the run reads besides its results."""
+        for name, images in self.images.items():
+            if images.terms is not None:
+                atomic_write(self.folder / f"terms_{name}.csv", images.terms.read_bytes())
+        facts = metadata.facts(self.device_config, self.store.root, self.pools, self.images, self.labels)
+        record = json.dumps(  # methods in the order typed
             {
                 "name": self.config.name,
-                "command": self.command,
-                "images": {name: str(one.folder.absolute()) for name, one in self.images.items()},
-                "fingerprints": facts["fingerprints"],
-                "facts": facts,
-                "pool": members,
-                "class_names": names,
+                "command": command,
+                "overrides": metadata.override_values(overrides),
+                "methods": {
+                    name: metadata.method_entry(name, self.methods[name], images, self.pools.get(name))
+                    for name, images in self.images.items()
+                },
+                "class_names": self.dataset.spec.class_names,
+                "pool": metadata.pool_members(self.pools),
                 "paper": self.config.paper,
+                "facts": facts,
             },
+            indent=1,
         )
-        page = write_report(
-            self.folder,
-            self.rows,
-            title=self.config.name,
-            command=self.command,
-            config_yaml=to_yaml(self.config),
-            pool_members=members,
-            images={name: (one.images.images.numpy(), one.images.labels.numpy()) for name, one in self.images.items()},
-            class_names=names,
-            curves=losses.get(self.main, ()),
-            paper=self.config.paper,
-            facts=facts,
-            snapshots=[(frame.iteration, frame.images.numpy()) for frame in frames],
-            snapshot_names=[names[label] for label in frames[0].classes] if frames else [],
-        )
-        publish(self.log, self.config, self.folder, self.rows, record.cost(pool, images, labels))
-        made = {one.fingerprint for one in self.store.made}
-        publish_lineage(self.log, self.config.name, pool, images, labels, made)
-        groups = tables.group(self.rows)
-        from rich.console import Console
+        atomic_write(self.folder / "run.json", record + "\n")
 
+    def _report(self) -> None:
+        page = write_report(self.folder)
+        export_results(self.log, self.folder, self.rows, self.rows[0].cost)
+        made = {one.fingerprint for one in self.store.made}
+        for name, images in self.images.items():
+            export_lineage(
+                self.log, f"{self.config.name}-{name}", self.pools.get(name), images, self.labels.get(name), made
+            )
         console = Console()
-        console.print(tables.rich_table(groups, self.config.paper, title=self.config.name))
-        for line in tables.sentences(groups):
-            console.print(line)
-        console.print(f"Report: {page}\nImages: {images.folder}\nRun:    {self.folder}", soft_wrap=True)
+        console.print(tables.console(self.folder))
+        for name, images in self.images.items():
+            console.print(f"Images: {images.folder} ({name})", soft_wrap=True)
+        console.print(f"Report: {page}\nRun:    {self.folder}", soft_wrap=True)

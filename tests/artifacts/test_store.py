@@ -1,11 +1,11 @@
-"""The store: finished work is found, unfinished work goes on, and nothing is ever half there."""
+"""The store: finished work is found, unfinished work resumes, and no file is ever written in part."""
 
 import errno
-import itertools
 import json
 import multiprocessing
 import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 import torch
 
+import teddy
 from teddy.artifacts.fingerprint import file_digest, fingerprint
 from teddy.artifacts.store import MANIFEST, ArtifactStore, atomic_write, read_json, write_json
-from teddy.config.errors import BadInput, StageFailed
+from teddy.config.errors import StageFailed, UserError
 from teddy.runtime.resume import save_tensors
 
 CONTENT = {"ipc": 10, "lr": 0.25}
@@ -82,9 +83,9 @@ def test_json_goes_there_and_back(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", '{"a": ', "\udcff"])
-def test_half_a_json_file_is_refused_with_the_remedy(tmp_path, text):
+def test_a_damaged_json_file_is_refused_with_the_remedy(tmp_path, text):
     (tmp_path / "a.json").write_bytes(text.encode(errors="surrogateescape"))
-    with pytest.raises(BadInput, match=rf"a\.json cannot be read .*delete the folder {tmp_path} and run"):
+    with pytest.raises(UserError, match=rf"a\.json cannot be read .*delete the folder {tmp_path} and run"):
         read_json(tmp_path / "a.json")
 
 
@@ -140,13 +141,14 @@ def test_a_build_that_fails_leaves_no_manifest_and_its_folder_for_the_next_one(s
     assert store.produce("words", CONTENT, go_on).facts["top1"] == 50.5
 
 
-def test_notes_for_going_on_are_no_part_of_the_result_and_go_when_it_is_there(store):
+def test_hidden_files_are_no_part_of_the_artifact_and_are_removed_when_it_is_finished(store):
     def build(folder):
         (folder / ".blocks").mkdir()
         (folder / ".blocks" / "0.bin").write_bytes(b"0")
         (folder / ".resume.bin").write_bytes(b"0")
         (folder / "inner").mkdir()
         (folder / "inner" / ".partial-abc.png").write_bytes(b"left by a killed run")
+        (folder / "inner" / ".tmpAbc123").write_bytes(b"of safetensors, likewise")
         return write_word(folder)
 
     made = store.produce("words", CONTENT, build)
@@ -155,7 +157,7 @@ def test_notes_for_going_on_are_no_part_of_the_result_and_go_when_it_is_there(st
     assert left == {".lock", MANIFEST, "inner/word.txt"}
 
 
-def test_notes_stay_until_the_manifest_is_written(store, monkeypatch):
+def test_hidden_files_stay_until_the_manifest_is_written(store, monkeypatch):
     """A kill while the files are being hashed must not cost the work."""
 
     def build(folder):
@@ -188,98 +190,8 @@ def test_seconds_add_up_over_the_runs_that_were_cut_off(store):
     assert 0.59 < seconds < time.monotonic() - begun - 0.59
 
 
-def test_a_maker_that_keeps_its_own_time_is_believed(store):
+def test_a_build_may_return_its_own_seconds(store):
     assert store.produce("words", CONTENT, lambda folder: {"seconds": 7.5}).facts["seconds"] == 7.5
-
-
-# --- several at once ---
-
-THREE = [{"ipc": 1}, {"ipc": 10}, {"ipc": 50}]
-
-
-def write_words(folders):
-    for place, folder in folders.items():
-        yield place, {**write_word(folder), "place": place}
-
-
-def test_what_is_made_together_is_what_is_made_alone(store, tmp_path):
-    given = []
-
-    def build(folders):
-        given.append(dict(folders))
-        yield from write_words(folders)
-
-    store.produce("words", THREE[1], write_word)
-    made = store.produce_together("words", [*THREE, THREE[0]], build)
-    assert given == [{0: store.folder("words", THREE[0]), 2: store.folder("words", THREE[2])}]
-    assert [one.fingerprint for one in made] == [fingerprint(content) for content in [*THREE, THREE[0]]]
-    assert [one.facts.get("place") for one in made] == [0, None, 2, 0]
-    assert all(one.facts["seconds"] >= 0 for one in made)
-    alone = ArtifactStore(tmp_path / "alone").produce("words", THREE[0], write_word)
-    files = [json.loads((one.folder / MANIFEST).read_text())["files"] for one in (made[0], alone)]
-    assert files[0] == files[1]
-    assert store.produce_together("words", THREE, build) == made[:3]
-    assert len(given) == 1
-
-
-def test_of_a_company_that_is_cut_off_the_finished_stay(store):
-    def cut_off(folders):
-        for place, facts in write_words(folders):
-            if place == 2:
-                raise RuntimeError("cut off")
-            yield place, facts
-
-    with pytest.raises(RuntimeError, match="cut off"):
-        store.produce_together("words", THREE, cut_off)
-    assert [store.find("words", content) is not None for content in THREE] == [True, True, False]
-    assert len(store.made) == 2
-    build = Counted()
-    store.produce("words", THREE[2], build)
-    assert build.calls == 1
-
-
-def test_a_full_disk_is_said_of_a_company_too(store):
-    def full(folders):
-        yield from itertools.islice(write_words(folders), 1)
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with pytest.raises(StageFailed, match="is full; free some space"):
-        store.produce_together("words", THREE, full)
-    assert store.find("words", THREE[0]) is not None
-
-
-def test_a_closed_kind_is_not_made_for_some_of_a_company(store):
-    made = store.produce("words", THREE[0], write_word)
-    store.closed = {"words": "writing"}
-    assert store.produce_together("words", THREE[:1], write_words) == [made]
-    with pytest.raises(BadInput, match=r"add writing to stages\."):
-        store.produce_together("words", THREE, write_words)
-
-
-def together(root: Path, order: list[int]) -> None:
-    """One of several processes that want the same work in different orders; notes what it makes."""
-
-    def build(folders: dict[int, Path]) -> Any:
-        for place, facts in write_words(folders):
-            time.sleep(0.1)
-            with (root / "calls").open("a") as stream:
-                stream.write(f"{folders[place].name}\n")
-            yield place, facts
-
-    ArtifactStore(root).produce_together("words", [THREE[place] for place in order], build)
-
-
-def test_processes_that_want_overlapping_companies_wait_for_each_other_and_never_for_ever(store):
-    fork = multiprocessing.get_context("fork")
-    store.root.mkdir()
-    orders = [[0, 1, 2], [2, 1, 0], [1, 0], [2, 1]]
-    running = [fork.Process(target=together, args=(store.root, order)) for order in orders]
-    for process in running:
-        process.start()
-    for process in running:
-        process.join(30)
-        assert process.exitcode == 0
-    assert sorted((store.root / "calls").read_text().split()) == sorted(fingerprint(content) for content in THREE)
 
 
 # --- damage ---
@@ -295,7 +207,7 @@ def test_damaged_work_is_refused_with_its_folder_and_the_remedy(store, harm):
         word.unlink()
     else:
         word.write_text("ted" if harm == "shorter" else "teddy bear")
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(UserError) as caught:
         store.produce("words", CONTENT, build)
     assert str(caught.value) == (
         f"{word} is missing or damaged; delete the folder {made.folder} and run the command again to rebuild it."
@@ -308,7 +220,7 @@ def test_damaged_work_is_refused_with_its_folder_and_the_remedy(store, harm):
 def test_a_damaged_manifest_is_refused_with_its_folder_and_the_remedy(store, text):
     made = store.produce("words", CONTENT, write_word)
     (made.folder / MANIFEST).write_text(text)
-    with pytest.raises(BadInput, match=f"delete the folder {made.folder} and run the command again"):
+    with pytest.raises(UserError, match=f"delete the folder {made.folder} and run the command again"):
         store.produce("words", CONTENT, write_word)
 
 
@@ -320,7 +232,7 @@ def test_a_closed_kind_is_found_but_never_made(store):
     made = store.produce("words", CONTENT, build)
     store.closed = {"words": "writing"}
     assert store.produce("words", CONTENT, build) == made
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(UserError) as caught:
         store.produce("words", {"ipc": 50}, build)
     text = str(caught.value)
     assert "leaves out writing" in text
@@ -339,14 +251,14 @@ def wait_for(path: Path) -> None:
 
 
 def race(root: Path, started: Path, go: Path) -> None:
-    """One of two processes that want the same work; the maker notes its number."""
+    """One of two processes that want the same work; the one that builds notes its number."""
 
     def build(folder: Path) -> dict[str, Any]:
         with (root / "calls").open("a") as stream:
             stream.write(f"{os.getpid()}\n")
         started.touch()
         wait_for(go)
-        return {"maker": os.getpid()}
+        return {"builder": os.getpid()}
 
     ArtifactStore(root).produce("words", CONTENT, build)
 
@@ -370,10 +282,10 @@ def test_two_processes_that_want_the_same_compute_it_once(store, tmp_path):
     assert (store.root / "calls").read_text().split() == [str(first.pid)]
     found = store.find("words", CONTENT)
     assert found is not None
-    assert found.facts["maker"] == first.pid
+    assert found.facts["builder"] == first.pid
 
 
-def test_a_killed_maker_does_not_keep_the_next_one_out(store, tmp_path):
+def test_a_killed_build_does_not_block_the_next_one(store, tmp_path):
     fork = multiprocessing.get_context("fork")
     store.root.mkdir()
     first = fork.Process(target=race, args=(store.root, tmp_path / "started", tmp_path / "never"))
@@ -384,6 +296,89 @@ def test_a_killed_maker_does_not_keep_the_next_one_out(store, tmp_path):
     assert store.produce("words", CONTENT, write_word).facts["top1"] == 50.5
 
 
+# --- several processes of one run ---
+
+TWO_PROCESSES = """
+import json, sys, time
+from pathlib import Path
+import torch
+from torch import distributed
+from teddy.artifacts.processes import is_leader, rank
+from teddy.artifacts.store import ArtifactStore
+
+root = Path(sys.argv[1])
+distributed.init_process_group("gloo")
+store = ArtifactStore(root / "store")
+calls = []
+
+
+def alone(folder):
+    calls.append("alone")
+    time.sleep(0.5)
+    (folder / "word.txt").write_text("teddy")
+    return {"builder": rank()}
+
+
+def together(folder):
+    calls.append("together")
+    total = torch.tensor(rank() + 1)
+    distributed.all_reduce(total)
+    if is_leader():
+        (folder / "total.txt").write_text(str(int(total)))
+    return {"total": int(total), "builder": rank()}
+
+
+def fails(folder):
+    raise RuntimeError("cut off")
+
+
+if sys.argv[2] == "fails":
+    store.produce("words", 0, fails)
+artifacts = [store.produce("words", 1, alone), store.produce("words", 2, together, collective=True)]
+artifacts += [store.produce("words", 1, alone), store.produce("words", 2, together, collective=True)]
+seen = {"calls": calls, "made": len(store.made), "artifacts": [[str(one.folder), one.facts] for one in artifacts]}
+(root / f"{rank()}.json").write_text(json.dumps(seen))
+distributed.destroy_process_group()
+"""
+
+
+def run_twice(folder: Path, how: str) -> subprocess.CompletedProcess[str]:
+    (folder / "program.py").write_text(TWO_PROCESSES)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(teddy.__file__).parents[1])}
+    command = [*torchrun, str(folder / "program.py"), str(folder), how]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_of_two_processes_of_a_run_one_builds_and_both_return_the_same(tmp_path):
+    done = run_twice(tmp_path, "builds")
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    assert (first["calls"], second["calls"]) == (["alone", "together"], ["together"])
+    assert (first["made"], second["made"]) == (2, 0)
+    assert first["artifacts"] == second["artifacts"]
+    assert first["artifacts"][:2] == first["artifacts"][2:]
+    (_, alone), (folder, together), *_ = first["artifacts"]
+    assert (alone["builder"], together["builder"], together["total"]) == (0, 0, 3)
+    assert alone["seconds"] >= 0.5
+    assert (Path(folder) / "total.txt").read_text() == "3"
+    manifest = json.loads((Path(folder) / MANIFEST).read_text())
+    assert list(manifest["files"]) == ["total.txt"]
+
+
+def test_a_build_that_fails_ends_all_processes_of_the_run(tmp_path):
+    done = run_twice(tmp_path, "fails")
+    assert done.returncode != 0
+    assert "cut off" in done.stderr
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_the_store_loads_no_torch():
+    program = "import sys, teddy.artifacts.store; assert 'torch' not in sys.modules"
+    environment = {**os.environ, "PYTHONPATH": str(Path(teddy.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+
+
 # --- a store that cannot be written ---
 
 
@@ -392,7 +387,7 @@ def test_a_store_that_cannot_be_written_is_the_users_to_change(tmp_path, below):
     (tmp_path / "file").write_text("no folder")
     store = ArtifactStore(tmp_path / below)
     assert store.find("words", CONTENT) is None
-    with pytest.raises(BadInput, match=r"cannot be written \(Not a directory\); set store=FOLDER"):
+    with pytest.raises(UserError, match=r"cannot be written \(Not a directory\); set store=FOLDER"):
         store.produce("words", CONTENT, write_word)
 
 
@@ -412,7 +407,7 @@ def raise_as_given(error: Exception):
         RuntimeError("-- Process 1 terminated: OSError: [Errno 28] No space left on device: 'x.png'"),
     ],
 )
-def test_a_full_disk_is_said_and_may_be_continued(store, error):
+def test_a_full_disk_is_reported_and_the_work_may_be_resumed(store, error):
     done = store.produce("words", {"ipc": 50}, write_word)
     with pytest.raises(StageFailed, match=f"the disk of {store.root} is full; free some space"):
         store.produce("words", CONTENT, raise_as_given(error))

@@ -1,4 +1,4 @@
-"""The file that reports read, and the table that people read."""
+"""The results file and the table in the README."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_the_file_has_these_keys_and_no_others(tmp_path):
     assert content["rows"][1]["ok"] is False
 
 
-def test_rows_of_an_earlier_file_are_kept_unless_measured_anew_or_from_elsewhere(tmp_path):
+def test_rows_of_an_earlier_file_are_kept_unless_measured_again_or_on_other_hardware(tmp_path):
     path = tmp_path / "cpu.json"
     assert kept_rows(path, "a chip", {}, [FAST]) == []
     write_results(path, "a chip", {}, [FAST, SLOW])
@@ -32,21 +32,21 @@ def test_rows_of_an_earlier_file_are_kept_unless_measured_anew_or_from_elsewhere
     assert kept_rows(path, "a chip", {"torch": "3"}, [FAST]) == []
 
 
-def test_the_table_lines_up_and_says_which_goals_are_missed():
+def test_the_table_is_aligned_and_marks_missed_goals():
     lines = table([FAST, SLOW]).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert lines[2].endswith("| 0.500 | <= 1.10 | yes |")
     assert lines[3].endswith("| 1.500 | <= 1.10 | NO  |")
 
 
-def test_a_page_shows_the_results_in_their_place_and_nowhere_else(tmp_path):
+def test_a_page_shows_the_results_between_its_two_marks(tmp_path):
     page = tmp_path / "README.md"
     page.write_text("# Speed\n<!-- results cpu -->\nold\n<!-- end cpu -->\nThe rest.\n")
     for _ in range(2):
         show_results(page, "cpu", "a chip", {"torch": "2"}, [FAST])
     expected = f"# Speed\n<!-- results cpu -->\na chip; torch 2.\n\n{table([FAST])}\n<!-- end cpu -->\nThe rest.\n"
     assert page.read_text() == expected
-    with pytest.raises(ValueError, match="no place for the results of cuda"):
+    with pytest.raises(ValueError, match="no lines <!-- results cuda -->"):
         show_results(page, "cuda", "a chip", {}, [FAST])
 
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from benchmarks.setting import make_up_statistics
 from benchmarks.straightforward import StraightforwardLoss, StraightforwardStep
+from teddy.methods.teddy import Weights, ensemble_gradient, teacher_losses
 from teddy.models.networks import build_network
-from teddy.synthesis.objective import Weights, ensemble_gradient, summands
 
 WEIGHTS = Weights(ce=0.7, bn=0.3, first_bn=10.0)
 
@@ -37,7 +37,7 @@ def test_loss_and_pixel_gradient_are_the_librarys(network, dtype, rtol):
     loss = StraightforwardLoss(slow, WEIGHTS.ce, WEIGHTS.bn, WEIGHTS.first_bn)(leaf, labels)
     loss.backward()
 
-    plan = [(summand, [0]) for summand in summands(teachers(network, dtype), WEIGHTS)]
+    plan = [(loss_of, [0]) for loss_of in teacher_losses(teachers(network, dtype), WEIGHTS)]
     gradient, terms = ensemble_gradient(plan, images, labels)
 
     assert terms.total.item() == pytest.approx(loss.item(), rel=rtol)

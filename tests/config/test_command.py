@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from pathlib import Path
 
 import pytest
+import yaml
 
-from teddy.config.command import QUICKSTART, read_command
-from teddy.config.errors import BadInput
+from teddy.config.command import QUICKSTART, Command, read_command, to_yaml, with_sweep_file
+from teddy.config.errors import UserError
 
 
 def words(*argv: str) -> list[str]:
-    return read_command(list(argv))[1]
+    command = read_command(argv)
+    return [*command.overrides, *command.options]
 
 
 def test_overrides_and_options_may_alternate():
     assert words("+experiment=a", "-m", "seed=1,2", "--config-dir", ".", "name=b") == [
         *("+experiment=a", "seed=1,2", "name=b"),
-        *("-m", "--config-dir", "."),
+        *("--multirun", "--config-dir=."),
     ]
 
 
@@ -42,25 +46,71 @@ def test_the_quick_start_is_the_experiment_of_those_who_name_none(argv, quicksta
 @pytest.mark.parametrize(
     ("argv", "fragment"),
     [
-        (["--bogus"], "unrecognized arguments: --bogus"),
-        (["-x", "seed=1"], "unrecognized arguments: -x"),
-        (["--config-dir"], "--config-dir/-cd: expected one argument"),
+        (["--bogus"], "There is no option --bogus; 'python -m teddy --hydra-help' lists them."),
+        (["-x", "seed=1"], "There is no option -x"),
+        (["--config-d=."], "There is no option --config-d"),
+        (["--config-dir"], "--config-dir needs a value"),
+        (["seed=1", "-cd"], "--config-dir needs a value"),
+        (["--allow"], "--allow needs a value"),
         (["--config-dir", "/does/not/exist"], "--config-dir /does/not/exist is not a folder"),
-        (["--cfg", "jobs"], "invalid choice: 'jobs'"),
-        (["--resolve"], "--resolve belongs to --cfg"),
-        (["-m", "--cfg", "job"], "Only one of --run, --multirun"),
         (["--experimental-rerun", "config.pickle"], "would load a pickle"),
+        (["--experimental-rerun=config.pickle"], "would load a pickle"),
     ],
 )
 def test_options_that_cannot_be_used(argv, fragment):
-    with pytest.raises(BadInput) as caught:
+    with pytest.raises(UserError) as caught:
         read_command(argv)
     assert fragment in str(caught.value)
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["--hydra-help"], ["--cfg", "job"], ["--info"], ["-cn", "x"]])
+@pytest.mark.parametrize("argv", [["--help"], ["--hydra-help"], ["--cfg", "job"], ["-c=job"], ["--info"], ["-h"]])
 def test_a_question_composes_no_job(jobs, argv):
+    assert read_command(argv).asks
     assert jobs("synthesis.ipc=0", *argv) == []
+
+
+def test_what_is_asked_of_info_is_no_override():
+    assert words("--info", "searchpath", "seed=1") == ["seed=1", QUICKSTART, "--info=searchpath"]
+    assert words("-i") == [QUICKSTART, "--info"]
+
+
+def test_packages_are_allowed_for_this_process_and_the_ones_it_starts(monkeypatch):
+    monkeypatch.setenv("TEDDY_ALLOW", "one")
+    assert words("--allow", "two", "seed=1", "--allow=three") == ["seed=1", QUICKSTART]
+    assert os.environ["TEDDY_ALLOW"] == "one,two,three"
+
+
+@pytest.mark.parametrize(
+    ("argv", "several"),
+    [
+        (["seed=1"], False),
+        (["-m"], True),
+        (["--multirun", "seed=1,2"], True),
+        (["+sweep=ipc"], True),
+        (["hydra.mode=MULTIRUN"], True),
+        (["-m", "hydra.mode=RUN"], False),
+    ],
+)
+def test_what_stands_for_several_jobs(argv, several):
+    assert read_command(argv).multirun == several
+
+
+def test_files_that_are_not_ours_are_known(tmp_path):
+    assert not read_command(["seed=1"]).foreign
+    for argv in (["-cd", str(tmp_path)], [f"--config-path={tmp_path}"], ["+hydra.searchpath=[x]"]):
+        assert read_command(argv).foreign
+
+
+def test_what_is_typed_stands_in_for_the_sweep_file():
+    overrides = ("+sweep=teacher_stage", "pool.size=3", QUICKSTART)
+    command = with_sweep_file(Command(overrides, {}))
+    assert command.overrides == (
+        *("pool.first=1,11,21,31", "pool.last=null", "evaluation.divergence=True"),
+        *overrides,
+        "hydra.sweeper.params=null",
+    )
+    for overrides in (("+sweep=teacher_stage", "seed=1"), ("+sweep=nope",), ("seed=1,2",)):
+        assert with_sweep_file(Command(overrides, {})).overrides == overrides
 
 
 def test_without_a_sweep_there_is_one_job(jobs):
@@ -91,7 +141,7 @@ def test_the_command_line_wins_over_the_sweep_file(jobs):
 
 
 def test_the_last_job_of_a_sweep_is_checked_too(jobs):
-    with pytest.raises(BadInput, match=r"^synthesis\.ipc=0 must be at least 1\.$"):
+    with pytest.raises(UserError, match=r"^synthesis\.ipc=0 must be at least 1\.$"):
         jobs("-m", "synthesis.ipc=1,0")
 
 
@@ -128,7 +178,7 @@ def test_interpolations_are_resolved_and_environment_is_read(jobs, monkeypatch):
     (config,) = jobs("+experiment=quickstart", "model.name=convnet4")
     assert config.store == "/big/disk"
     assert config.evaluation.students == ["convnet4"]
-    assert config.baselines["converged"].pool.strategy["base"] == config.baselines["converged"].pool.base == "trained"
+    assert config.methods["converged"]["lr"] == config.synthesis.lr
     assert config.pool.strategy["last"] == config.pool.last
 
 
@@ -139,9 +189,31 @@ def test_interpolations_are_resolved_and_environment_is_read(jobs, monkeypatch):
         ("+synthesis.typo=1", "synthesis.typo"),
         ("++dataset.augment.typo=1", "dataset.augment.typo"),
         ("+evaluation.protocols.paper.typo=1", "evaluation.protocols.paper.typo"),
-        ("+baselines.random.typo=1", "baselines.random.typo"),
     ],
 )
 def test_an_added_key_that_nothing_reads_is_refused(jobs, word, key):
-    with pytest.raises(BadInput, match=rf"^There is no key '{key}'"):
+    with pytest.raises(UserError, match=rf"^There is no key '{key}'"):
         jobs(word)
+
+
+def test_numbers_for_a_method_that_was_not_chosen_are_left_out(jobs):
+    (config,) = jobs("+experiment=imagenet_ipc10_prior")
+    assert list(config.methods) == ["teddy", "random"]
+    (config,) = jobs("+experiment=imagenet_ipc10_prior", "method=[sre2l,teddy]")
+    assert list(config.methods) == ["sre2l", "teddy"]
+    assert config.methods["sre2l"]["pool"]["base"] == "pretrained"
+    with pytest.raises(UserError, match=r"^methods\.mine\._target_ must name a class"):
+        jobs("+methods.mine.lr=3")
+
+
+def test_the_whole_configuration_can_be_read_back(jobs):
+    (config,) = jobs("+experiment=quickstart")
+    text = to_yaml(config)
+    assert "${" not in text
+    assert yaml.safe_load(text) == dataclasses.asdict(config)
+
+
+def test_a_primary_configuration_of_ones_own(jobs, tmp_path):
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    with pytest.raises(UserError, match="has no schema; let it begin with"):
+        jobs(f"--config-path={tmp_path}")

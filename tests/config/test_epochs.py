@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from teddy.config.epochs import member_epochs, saved_epochs
-from teddy.config.errors import BadInput
+from teddy.config.errors import UserError
 
 IMAGENET = [1, 6, 11, 16, 21, 26, 31, 36, 41, 46, 51, 56, 61, 66, 71]
 TINY = [1, 6, 11, 16, 21, 26, 31, 36, 41, 46, 50]
@@ -62,12 +62,12 @@ def test_every_possible_size_gives_that_many_epochs_and_both_ends():
 
 
 def test_an_epoch_that_was_not_saved_is_refused_with_the_saved_ones():
-    with pytest.raises(BadInput, match=r"pool epochs 2, 4, 8, 10 .*\(1, 6, 11, …, 50\).*pool\.training\.save_every"):
+    with pytest.raises(UserError, match=r"pool epochs 2, 4, 8, 10 .*\(1, 6, 11, …, 50\).*pool\.training\.save_every"):
         member_epochs(2, 10, 2, None, TINY)
-    with pytest.raises(BadInput, match=r"pool epochs 2 .*\(1, 3, 5\)"):
+    with pytest.raises(UserError, match=r"pool epochs 2 .*\(1, 3, 5\)"):
         member_epochs(1, 3, 1, None, [1, 3, 5])
 
 
 def test_more_members_than_saved_epochs_are_refused():
-    with pytest.raises(BadInput, match=r"pool\.size=10 .* the 9 saved epochs from 1 to 41"):
+    with pytest.raises(UserError, match=r"pool\.size=10 .* the 9 saved epochs from 1 to 41"):
         member_epochs(1, 41, 5, 10, IMAGENET)

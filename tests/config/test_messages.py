@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from teddy.config.errors import BadInput
+from teddy.config import messages
+from teddy.config.errors import UserError
 from teddy.config.messages import is_about_config, known_keys, sentence, unknown_key
 
 HELP = "; 'python -m teddy --help' lists groups and experiments."
@@ -15,7 +18,7 @@ def complaint(jobs, *words: str) -> str:
     with pytest.raises(Exception) as caught:  # noqa: PT011 - whatever the libraries raise, it must become a sentence
         jobs(*words)
     error = caught.value
-    if isinstance(error, BadInput):
+    if isinstance(error, UserError):
         return str(error)
     assert is_about_config(error)
     return sentence(error)
@@ -34,9 +37,12 @@ COMMAND_LINE = [
     ("hydra.foo=1", "There is no key 'hydra.foo'" + HELP),
     ("dataset=imagnet", "There is no config file 'dataset/imagnet'; did you mean 'imagenet'?" + HELP),
     ("+experiment=quikstart", "There is no config file 'experiment/quikstart'; did you mean 'quickstart'?" + HELP),
+    ("method=[tedy]", "There is no config file 'method/tedy'; did you mean 'teddy'?" + HELP),
+    ("logger=[csv,wanddb]", "There is no config file 'logger/wanddb'; did you mean 'wandb'?" + HELP),
+    ("methods.teddy.bnweight=1", "There is no key 'methods.teddy.bnweight'" + HELP),
     ("+sweep=xyzzy", "There is no config file 'sweep/xyzzy'" + HELP),
     ("experiment=quickstart", "experiment has no default to replace: write +experiment=NAME" + HELP),
-    ("synthesis=3", "synthesis=3 must name a file in conf/synthesis."),
+    ("synthesis=3", "A group of conf/ takes the name of one of its files, or a list of them" + HELP),
     ("synthesis.ipc=abc", "synthesis.ipc must be a whole number, not 'abc'."),
     ("synthesis.ipc=", "synthesis.ipc must be a whole number, not ''."),
     ("synthesis.ipc=null", "synthesis.ipc must have a value, not null."),
@@ -68,6 +74,55 @@ COMMAND_LINE = [
 @pytest.mark.parametrize(("word", "expected"), COMMAND_LINE, ids=[word for word, _ in COMMAND_LINE])
 def test_a_wrong_word(jobs, word, expected):
     assert complaint(jobs, word) == expected
+
+
+MOVED = [
+    (
+        "baseline=[random]",
+        "'baseline' any more: name all methods of the run side by side, method=[NAME,NAME] with names among conv",
+    ),
+    ("images=random", "'images' any more: real images are a method like others; write method=[NAME]"),
+    ("baselines.random.iterations=3", "'baselines' any more: the keys of a method are methods.NAME.KEY."),
+    ("method.teddy.lr=1", "'method' any more: choose methods with method=[NAME,NAME]"),
+    ("pool.label=late", "'pool.label' any more: a pool strategy has its own name."),
+    ("synthesis.plateau=0.1", "'synthesis.plateau' any more: lower synthesis.iterations instead."),
+    ("synthesis.sheet_every=5", "'synthesis.sheet_every' any more: write synthesis.snapshot_every."),
+    ("synthesis.class_order=all", "'synthesis.class_order' any more: blocks hold consecutive classes."),
+    ("synthesis.view.per_image=true", "'synthesis.view.per_image' any more: a block has one view."),
+    ("labels.average=logits", "'labels.average' any more: logits are averaged."),
+    ("labels.member_policy=first", "'labels.member_policy' any more: labels.members are spread evenly over the pool."),
+    ("evaluation.together=2", "'evaluation.together' any more: students train one after another"),
+    ("logger.mode=offline", "'logger.mode' any more: write logger=csv, logger=offline or logger=online."),
+    ("logger.project=mine", "'logger.project' any more: write logger.wandb.project."),
+    ("logger.entity=us", "'logger.entity' any more: write logger.wandb.entity."),
+    ("logger=auto", "'logger/auto' any more: write logger=[csv,wandb]."),
+    ("trainer=cpu_float32", "'trainer/cpu_float32' any more: write trainer=cpu trainer.precision=32-true."),
+]
+
+
+@pytest.mark.parametrize(("word", "fragment"), MOVED, ids=[word for word, _ in MOVED])
+def test_what_has_moved_says_what_to_write_now(jobs, word, fragment):
+    sentence = complaint(jobs, word)
+    assert sentence.startswith(("There is no key ", "There is no config file "))
+    assert fragment in sentence
+    assert "{" not in sentence
+    assert sentence.endswith(".")
+
+
+def test_every_moved_key_is_tested_and_gone():
+    assert set(messages.MOVED) == {re.search("'(.*?)'", fragment)[1] for _, fragment in MOVED}
+    assert not set(messages.MOVED) & set(known_keys())
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [("method: sre2l", "method"), ("baselines: {random: {}}", "baselines"), ("images: random", "images")],
+)
+def test_a_file_of_earlier_versions_is_named(jobs, tmp_path, text, key):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "x.yaml").write_text(f"{GLOBAL}{text}\n")
+    sentence = complaint(jobs, "--config-dir", str(tmp_path), "+experiment=x")
+    assert sentence.startswith(f"There is no key '{key}' in experiment/x.yaml any more: ")
 
 
 GLOBAL = "# @package _global_\n"
@@ -112,7 +167,8 @@ FILES = [
     (
         "experiment",
         GLOBAL + "defaults: [quikstart]",
-        "There is no config file 'experiment/quikstart', which is named in experiment/x.yaml.",
+        "There is no config file 'experiment/quikstart', which is named in experiment/x.yaml; did you mean 'quickstart'?"
+        + HELP,
     ),
     (
         "experiment",
@@ -133,15 +189,10 @@ FILES = [
     ("dataset", "nme: x", "There is no key 'dataset.nme' in dataset/x.yaml; did you mean 'dataset.name'?" + HELP),
     (
         "synthesis",
-        "defaults: [teddy, _self_]\nview: {scale: 0.5}",
+        "defaults: [default, _self_]\nview: {scale: 0.5}",
         "There is no key 'synthesis.view.scale' in synthesis/x.yaml; did you mean 'synthesis.view.min_scale'?" + HELP,
     ),
     ("model", "nme: convnet3", "There is no key 'model.nme' in model/x.yaml; did you mean 'model.name'?" + HELP),
-    (
-        "baseline",
-        "# @package baselines.x\ndefaults: [schema, _self_]\nimage: random",
-        "There is no key 'baselines.x.image' in baseline/x.yaml; did you mean 'baselines.x.images'?" + HELP,
-    ),
     (
         "model",
         "defaults: [schema, _self_]",
@@ -156,7 +207,7 @@ FILES = [
 def test_a_wrong_file(jobs, tmp_path, group, text, expected):
     (tmp_path / group).mkdir()
     (tmp_path / group / "x.yaml").write_text(text + "\n")
-    choice = {"experiment": "+experiment=x", "sweep": "+sweep=x", "baseline": "baseline=[x]"}.get(group, f"{group}=x")
+    choice = {"experiment": "+experiment=x", "sweep": "+sweep=x"}.get(group, f"{group}=x")
     assert complaint(jobs, "--config-dir", str(tmp_path), choice) == expected
 
 
@@ -184,10 +235,13 @@ def test_a_file_of_ours_is_named_with_its_folder():
 def test_an_error_of_our_own_code_is_not_blamed_on_the_user():
     assert not is_about_config(ValueError("a bug"))
     assert not is_about_config(KeyError("a bug"))
+    with pytest.raises(ValueError, match="invalid literal") as caught:
+        int("a bug")
+    assert not is_about_config(caught.value)
 
 
 def test_the_schema_is_walked_through_optionals_and_named_sections():
     keys = set(known_keys())
     assert {"seed", "pool.training.lr", "synthesis.view.shift"} <= keys
-    assert {"evaluation.protocols.*.eta", "baselines.*.images", "baselines.*.pool.first"} <= keys
-    assert "did you mean 'baselines.mine.pool.first'?" in unknown_key("baselines.mine.pool.firsst")
+    assert {"evaluation.protocols.*.eta", "pool.size", "methods"} <= keys
+    assert "did you mean 'evaluation.protocols.mine.eta'?" in unknown_key("evaluation.protocols.mine.etta")

@@ -6,7 +6,6 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as tvf
 
-from teddy.config.errors import BadInput
 from teddy.data import geometry
 from teddy.data.augment import Augmentation
 from teddy.data.images import FileImages
@@ -90,11 +89,3 @@ def test_an_image_is_augmented_the_same_in_every_batch(crop):
 
 def test_nothing_is_nothing():
     assert torch.equal(Augmentation().apply(pixels(), torch.arange(40), 0, 0, cropped=False), pixels())
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"crop": "random"}, {"crop": "padded", "padding": -1}, {"crop": "resized", "min_scale": 0}]
-)
-def test_wrong_settings(wrong):
-    with pytest.raises(BadInput, match=r"dataset\.augment"):
-        Augmentation(**wrong)

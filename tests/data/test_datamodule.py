@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from teddy.config.errors import BadInput
 from teddy.data.augment import Augmentation
 from teddy.data.batches import EpochOrder, InOrder
 from teddy.data.datamodule import RealData, stratified_split
@@ -96,12 +95,6 @@ def test_split_leaves_every_class_something_to_train_on():
     assert torch.bincount(labels[held], minlength=3).tolist() == [0, 1, 1]
 
 
-@pytest.mark.parametrize("holdout", [-0.1, 1.0])
-def test_split_share_is_checked(holdout):
-    with pytest.raises(BadInput, match=r"dataset\.holdout"):
-        stratified_split(torch.arange(4), holdout, 0)
-
-
 def flat(batches: Iterable[list[int]]) -> list[int]:
     return list(itertools.chain.from_iterable(batches))
 
@@ -131,8 +124,19 @@ def test_processes_share_each_batch():
     one = order(16, 0, n=49)
     two = [order(16, 0, n=49, rank=rank, replicas=2) for rank in (0, 1)]
     assert [sorted(a + b) for a, b in zip(*two, strict=True)] == [sorted(batch) for batch in one]
-    three = [flat((i.tolist() for _, i in InOrder(np.arange(10), 2, rank, 3))) for rank in range(3)]
-    assert sorted(flat(three)) == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "replicas"), [(10, 2, 3), (9, 2, 3), (1001, 500, 2), (3, 2, 4), (7, 2, 1)]
+)
+def test_processes_go_through_all_images_in_equally_many_batches(images: int, batch_size: int, replicas: int):
+    orders = [InOrder(np.arange(images), batch_size, rank, replicas) for rank in range(replicas)]
+    batches = [[indices.tolist() for _, indices in order] for order in orders]
+    assert (
+        {len(order) for order in orders} == {len(mine) for mine in batches} == {-(-images // (batch_size * replicas))}
+    )
+    assert max(len(batch) for mine in batches for batch in mine) <= batch_size
+    assert sorted(flat(flat(mine) for mine in batches)) == list(range(images))
 
 
 def test_trainer_sees_each_epochs_own_order_and_validation_only_held_out_images():
@@ -173,6 +177,26 @@ def test_only_training_images_are_augmented_and_all_are_normalised():
     epoch, images, _, indices = module.seen["train"][0]
     augmented = data.augment.apply(data.train.images[indices], indices, 1, epoch, cropped=False)
     assert torch.equal(images, SPEC.normalise(augmented))
+
+
+def test_the_holdout_may_have_a_seed_of_its_own():
+    one, other = real_data(seed=7), real_data(seed=7, holdout_seed=1)
+    assert not np.array_equal(one.held_indices, other.held_indices)
+    assert np.array_equal(other.held_indices, real_data(seed=1).held_indices)
+    assert flat(i.tolist() for _, i in other.train_dataloader().sampler) == flat(
+        i.tolist() for _, i in EpochOrder(other.train_indices, 8, seed=7)
+    )
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(40, [16, 16, 8]), (20, [16, 4]), (17, [16]), (99, [16, 16, 16])])
+def test_augmented_batches_are_random_training_images_each_one_once(count: int, sizes: list[int]):
+    data = real_data()
+    batches = list(data.augmented_batches(count, 16, 5, torch.device("cpu")))
+    assert [len(batch) for batch in batches] == sizes
+    indices = torch.cat([indices for _, indices in EpochOrder(data.train_indices, 16, seed=5)])[: sum(sizes)]
+    assert len(set(indices.tolist())) == sum(sizes)
+    augmented = data.augment.apply(data.train.images[indices], indices, 5, 0, cropped=False)
+    assert torch.equal(torch.cat(batches), SPEC.normalise(augmented))
 
 
 def test_without_a_held_out_share_there_is_no_validation():

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from teddy.config.errors import BadInput
+from teddy.config.errors import UserError
 from teddy.data import dataset as dataset_file
-from teddy.data.dataset import measure, open_dataset
+from teddy.data.dataset import RealDataset, measure
 from teddy.data.images import Subset, TensorImages
 from teddy.data.sources.base import Loaded
 from teddy.data.sources.embedded import FashionMini
@@ -15,8 +15,8 @@ from teddy.data.sources.folders import ImageFolder
 class Counting:
     """A source in memory that counts how often it is opened."""
 
-    def __init__(self, key: str = "abc", mean: tuple[float, ...] | None = None):
-        self.key, self.mean, self.opened = key, mean, 0
+    def __init__(self, key: str = "abc"):
+        self.key, self.opened = key, 0
 
     def fingerprint(self) -> str:
         return self.key
@@ -25,11 +25,11 @@ class Counting:
         self.opened += 1
         pixels = torch.randint(0, 256, (30, 3, 6, 6), generator=torch.Generator().manual_seed(0)).byte()
         images = TensorImages(pixels, torch.arange(30) % 2)
-        return Loaded(images, images, ("no", "yes"), ("00_no", "01_yes"), 3, 6, self.mean)
+        return Loaded(images, images, ("no", "yes"), ("00_no", "01_yes"), 3, 6)
 
 
 def test_facts_that_are_open_are_read_from_the_data():
-    data = open_dataset("made_up", Counting())
+    data = RealDataset("made_up", Counting())
     pixels = data.train.images.double() / 255
     assert data.spec.mean == tuple(round(v, 4) for v in pixels.mean((0, 2, 3)).tolist())
     assert data.spec.std == pytest.approx(pixels.transpose(0, 1).flatten(1).std(1, correction=0).tolist(), abs=1e-4)
@@ -39,14 +39,13 @@ def test_facts_that_are_open_are_read_from_the_data():
 
 def test_given_facts_win():
     facts = {"mean": [0.1, 0.2, 0.3], "std": [1, 1, 1], "class_names": ["nay", "yea"]}
-    spec = open_dataset("made_up", Counting(mean=(0.5, 0.5, 0.5)), **facts).spec
+    spec = RealDataset("made_up", Counting(), **facts).spec
     assert (spec.mean, spec.std, spec.class_names) == ((0.1, 0.2, 0.3), (1, 1, 1), ("nay", "yea"))
-    assert open_dataset("made_up", Counting(mean=(0.5, 0.5, 0.5))).spec.mean == (0.5, 0.5, 0.5)
 
 
 def test_the_source_is_opened_once_and_only_when_needed():
     source = Counting()
-    data = open_dataset("made_up", source)
+    data = RealDataset("made_up", source)
     _ = data.fingerprint
     assert source.opened == 0
     _ = data.spec, data.train, data.test
@@ -54,15 +53,26 @@ def test_the_source_is_opened_once_and_only_when_needed():
 
 
 def test_fingerprint_changes_with_what_a_network_sees():
-    base = open_dataset("a", Counting(), size=6).fingerprint
-    assert open_dataset("b", Counting(), size=6, class_names=["x", "y"]).fingerprint == base
+    base = RealDataset("a", Counting(), size=6).fingerprint
+    assert RealDataset("b", Counting(), size=6, class_names=["x", "y"]).fingerprint == base
     others = [
-        open_dataset("a", Counting("other"), size=6),
-        open_dataset("a", Counting(), size=7),
-        open_dataset("a", Counting(), size=6, resize=8),
-        open_dataset("a", Counting(), size=6, mean=[0.1] * 3),
+        RealDataset("a", Counting("other"), size=6),
+        RealDataset("a", Counting(), size=7),
+        RealDataset("a", Counting(), size=6, resize=8),
+        RealDataset("a", Counting(), size=6, mean=[0.1] * 3),
     ]
     assert len({base, *(data.fingerprint for data in others)}) == 5
+
+
+def test_some_images_of_each_class():
+    source = Counting()
+    few = RealDataset("made_up", source, per_class=4)
+    assert torch.bincount(few.train.labels).tolist() == [4, 4]
+    assert len(few.test) == 30
+    assert torch.equal(few.train.images, RealDataset("made_up", source, per_class=4).train.images)
+    more = RealDataset("made_up", source, per_class=6).train.images.flatten(1).tolist()
+    assert all(image in more for image in few.train.images.flatten(1).tolist())
+    assert few.fingerprint != RealDataset("made_up", source).fingerprint
 
 
 @pytest.mark.parametrize(
@@ -78,8 +88,8 @@ def test_fingerprint_changes_with_what_a_network_sees():
     ],
 )
 def test_data_and_configuration_must_agree(facts, sentence):
-    with pytest.raises(BadInput, match=sentence):
-        _ = open_dataset("made_up", Counting(), **facts).spec
+    with pytest.raises(UserError, match=sentence):
+        _ = RealDataset("made_up", Counting(), **facts).spec
 
 
 def test_large_sets_are_measured_on_a_sample(monkeypatch):
@@ -105,7 +115,7 @@ def test_images_of_one_colour_do_not_divide_by_zero():
 
 
 def test_fashion_mini_has_fashion_mnists_statistics():
-    measured = open_dataset("fashion_mini", FashionMini()).spec
+    measured = RealDataset("fashion_mini", FashionMini()).spec
     assert measured.mean == pytest.approx((0.2860,), abs=5e-3)
     assert measured.std == pytest.approx((0.3530,), abs=5e-3)
 
@@ -114,6 +124,6 @@ def test_a_folder_is_measured_without_any_fact(tmp_path, write_image):
     for split in ("train", "val"):
         for i, name in enumerate(("ant", "bee")):
             write_image(tmp_path / split / name / "0.png", seed=i)
-    spec = open_dataset("own", ImageFolder(str(tmp_path))).spec
+    spec = RealDataset("own", ImageFolder(str(tmp_path))).spec
     assert spec.class_ids == ("ant", "bee")
     assert all(0.2 < value < 0.8 for value in spec.mean + spec.std)

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
-from teddy.config.errors import BadInput
+from teddy.config.errors import UserError
 from teddy.data.distilled import export_images, load_distilled
 from teddy.data.spec import DatasetSpec
 
@@ -62,7 +62,7 @@ def test_hugging_face_reads_it(tmp_path):
 def test_a_missing_class_is_named(tmp_path):
     pixels, labels = images(3, n=2)
     export_images(tmp_path, pixels, labels, spec(3))
-    with pytest.raises(BadInput, match="01_bee holds no PNG"):
+    with pytest.raises(UserError, match="01_bee holds no PNG"):
         load_distilled(tmp_path, spec(3))
 
 
@@ -70,5 +70,5 @@ def test_a_missing_class_is_named(tmp_path):
 def test_an_image_of_another_shape_is_named(tmp_path, shape):
     export_images(tmp_path, *images(3), spec(3))
     Image.fromarray(np.zeros(shape, np.uint8)).save(tmp_path / "00_ant" / "0001.png")
-    with pytest.raises(BadInput, match=r"00_ant/0001\.png is"):
+    with pytest.raises(UserError, match=r"00_ant/0001\.png is"):
         load_distilled(tmp_path, spec(3))

@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
 
-from teddy.config.errors import BadInput
+from teddy.config.errors import UserError
 from teddy.data.images import FileImages, ImageSet, TensorImages, subset
 
 
@@ -26,7 +26,7 @@ def test_crop_is_torchvisions_on_the_undistorted_image(tmp_path, write_image):
     write_image(tmp_path / "a.png", width=40, height=30)
     images = FileImages([tmp_path / "a.png"], torch.tensor([0]), channels=3, size=16)
     expected = tvf.pil_to_tensor(tvf.resized_crop(Image.open(tmp_path / "a.png"), 3, 5, 20, 31, [16, 16]))
-    assert torch.equal(images.crop(images.open(0), (3, 5, 20, 31)), expected)
+    assert torch.equal(images.crop(images.open(0), 3, 5, 20, 31), expected)
 
 
 def test_channels_are_converted(tmp_path, write_image):
@@ -50,7 +50,7 @@ def test_an_unreadable_image_is_named(tmp_path, write_image, damage):
         path.write_text("no image")
     else:
         path.unlink()
-    with pytest.raises(BadInput, match=r"a\.png cannot be read"):
+    with pytest.raises(UserError, match=r"a\.png cannot be read"):
         FileImages([path], torch.tensor([0]), channels=3, size=8).take([0])
 
 

@@ -63,7 +63,7 @@ def test_pixel_bounds_are_black_and_white(mean: tuple[float, ...], std: tuple[fl
         assert torch.equal(spec.denormalise(bound.expand(1, -1, 2, 2)), image)
 
 
-def test_who_normalises_first_does_not_matter_to_gradients():
+def test_a_first_call_in_inference_mode_leaves_later_gradients_alone():
     spec = DatasetSpec("x", 2, 1, 4, (0.123,), (0.456,), ("a", "b"), ("0", "1"))
     with torch.inference_mode():
         first = spec.normalise(torch.full((1, 1, 4, 4), 51, dtype=torch.uint8))

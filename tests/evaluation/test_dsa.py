@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from teddy.evaluation import dsa as module
-from teddy.evaluation.dsa import OPERATIONS, DsaStrengths, dsa
+from teddy.evaluation.dsa import OPERATIONS, dsa
 
-DEFAULT = DsaStrengths()
 HALVES = np.full((8, 3), 0.5)
 
 
@@ -27,7 +26,7 @@ def test_brightness_adds_a_constant_per_image() -> None:
     u = uniforms()
     u[:, 1] = 0.5  # saturation 2 * 0.5 = 1
     u[:, 2] = 0.5  # contrast 0.5 + 0.5 = 1
-    shift = module.color(batch(), u, DEFAULT) - batch()
+    shift = module.color(batch(), u) - batch()
     expected = torch.from_numpy(u[:, 0] - 0.5).float().view(-1, 1, 1, 1).expand_as(shift)
     torch.testing.assert_close(shift, expected, atol=1e-5, rtol=0)
 
@@ -35,14 +34,14 @@ def test_brightness_adds_a_constant_per_image() -> None:
 def test_saturation_zero_is_grey_and_keeps_the_channel_mean() -> None:
     u = np.tile([0.5, 0.0, 0.5], (8, 1))
     images = batch()
-    grey = module.color(images, u, DEFAULT)
+    grey = module.color(images, u)
     torch.testing.assert_close(grey, images.mean(1, keepdim=True).expand_as(images), atol=1e-5, rtol=0)
 
 
 def test_contrast_scales_about_the_image_mean() -> None:
     u = np.tile([0.5, 0.5, 0.25], (8, 1))
     images = batch().double()
-    changed = module.color(images, u, DEFAULT)
+    changed = module.color(images, u)
     torch.testing.assert_close(changed.mean((1, 2, 3)), images.mean((1, 2, 3)))
     torch.testing.assert_close(changed.std((1, 2, 3)), 0.75 * images.std((1, 2, 3)))
 
@@ -51,12 +50,12 @@ def test_saturation_does_nothing_to_one_channel() -> None:
     images, u = batch(channels=1), uniforms()
     other = u.copy()
     other[:, 1] = 0.9
-    torch.testing.assert_close(module.color(images, u, DEFAULT), module.color(images, other, DEFAULT))
+    torch.testing.assert_close(module.color(images, u), module.color(images, other))
 
 
 def test_crop_is_a_shift_with_zeros() -> None:
     images, u = batch(), uniforms()
-    out = module.crop(images, u, DEFAULT)
+    out = module.crop(images, u)
     for image, row, draw in zip(images, out, u, strict=True):
         down, right = (int(value * 5) - 2 for value in draw[:2])  # 16 * 0.125 = 2 pixels either way
         expected = torch.zeros_like(image)
@@ -71,7 +70,7 @@ def test_crop_is_a_shift_with_zeros() -> None:
 def test_cutout_zeroes_a_clipped_square(size: int) -> None:
     images, u = batch(size=size), uniforms()
     u[0, :2], u[1, :2] = 0.0, 0.999999
-    out = module.cutout(images, u, DEFAULT)
+    out = module.cutout(images, u)
     side = int(size / 2 + 0.5)
     for image, row, draw in zip(images, out, u, strict=True):
         y, x = (math.floor(value * (size + 1 - side % 2)) - side // 2 for value in draw[:2])
@@ -84,24 +83,24 @@ def test_cutout_zeroes_a_clipped_square(size: int) -> None:
 
 def test_flip_where_drawn() -> None:
     images, u = batch(), uniforms()
-    out = module.flip(images, u, DEFAULT)
+    out = module.flip(images, u)
     for image, row, draw in zip(images, out, u, strict=True):
         assert torch.equal(row, torch.flip(image, [-1]) if draw[0] < 0.5 else image)
     assert 0 < (u[:, 0] < 0.5).sum() < 8
 
 
-def test_scale_of_one_and_angle_of_zero_change_nothing() -> None:
+def test_scale_of_one_and_angle_of_zero_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     images = batch().double()
-    still = DsaStrengths(scale=1.0)
-    torch.testing.assert_close(module.scale(images, uniforms(), still), images)
-    torch.testing.assert_close(module.rotate(images, HALVES, DEFAULT), images)
+    monkeypatch.setattr(module, "SCALE", 1.0)
+    torch.testing.assert_close(module.scale(images, uniforms()), images)
+    torch.testing.assert_close(module.rotate(images, HALVES), images)
 
 
 def test_scale_moves_positions_by_the_factor() -> None:
     # On a ramp, bilinear sampling at x * factor reads x * factor, away from the border.
     ramp = (torch.arange(16.0) - 7.5).expand(1, 1, 16, 16).double()
     u = np.array([[0.0, 0.5, 0.0]])
-    zoomed = module.scale(ramp, u, DEFAULT)
+    zoomed = module.scale(ramp, u)
     torch.testing.assert_close(zoomed[:, :, 2:14], ramp[:, :, 2:14] / 1.2)
 
 
@@ -109,7 +108,7 @@ def test_rotation_reaches_its_angle() -> None:
     ramp = (torch.arange(16.0) - 7.5).double()
     x, y = ramp.expand(1, 1, 16, 16), ramp[:, None].expand(1, 1, 16, 16)
     angle = math.radians(15)
-    turned = module.rotate(x, np.zeros((1, 3)), DEFAULT)
+    turned = module.rotate(x, np.zeros((1, 3)))
     expected = math.cos(angle) * x + math.sin(angle) * y
     inner = (..., slice(4, 12), slice(4, 12))
     torch.testing.assert_close(turned[inner], expected[inner])
@@ -117,9 +116,9 @@ def test_rotation_reaches_its_angle() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_operation_keeps_the_shape_and_has_a_gradient(channels: int) -> None:
-    for operation in OPERATIONS.values():
+    for operation in OPERATIONS:
         images = batch(channels=channels).requires_grad_()
-        out = operation(images, uniforms(), DEFAULT)
+        out = operation(images, uniforms())
         assert out.shape == images.shape
         (gradient,) = torch.autograd.grad(out.square().sum(), images)
         assert gradient.abs().sum() > 0
@@ -130,9 +129,9 @@ def test_dsa_is_reproducible_and_uses_every_operation() -> None:
     assert torch.equal(dsa(images, 0, "dsa", 3), dsa(images, 0, "dsa", 3))
     results = [dsa(images, 0, "dsa", i) for i in range(60)]
     u = {i: module.seeding.uniform(0, "dsa", i, "strength", samples=np.arange(8), draws=3) for i in range(60)}
-    for name, operation in OPERATIONS.items():
-        hits = sum(torch.equal(results[i], operation(images, u[i], DEFAULT)) for i in range(60))
-        assert hits >= 3, name
+    for operation in OPERATIONS:
+        hits = sum(torch.equal(results[i], operation(images, u[i])) for i in range(60))
+        assert hits >= 3, operation
 
 
 def test_images_of_one_batch_get_their_own_strength() -> None:

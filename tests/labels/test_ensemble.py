@@ -1,29 +1,14 @@
-"""The pool's average prediction."""
+"""The pool's mean logits, and subsets of a pool against the paper's sizes."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
 
-from teddy.config.errors import BadInput
-from teddy.labels.ensemble import PoolLabeller, average_logits
-
-
-def test_mean_of_logits() -> None:
-    members = [torch.randn(4, 6) for _ in range(3)]
-    torch.testing.assert_close(average_logits(iter(members)), sum(members) / 3)
-    assert average_logits([members[0].bfloat16()]).dtype == torch.float32
-
-
-@pytest.mark.parametrize("temperature", [1.0, 20.0])
-def test_mean_of_probabilities(temperature: float) -> None:
-    members = [torch.randn(4, 6) * 10 for _ in range(3)]
-    logits = average_logits(members, "probabilities", temperature)
-    expected = sum((member / temperature).softmax(1) for member in members) / 3
-    torch.testing.assert_close((logits / temperature).softmax(1), expected)
-    impossible = average_logits([torch.tensor([[0.0, -1e4]])] * 2, "probabilities", 1.0)
-    torch.testing.assert_close(impossible, torch.tensor([[0.0, -1e4]]))
+from teddy.labels.ensemble import PoolLabeller, spread_members
 
 
 def teachers(n: int = 3) -> list[nn.Module]:
@@ -34,9 +19,9 @@ def teachers(n: int = 3) -> list[nn.Module]:
     return [make() for _ in range(n)]
 
 
-def test_labeller_is_the_mean_over_teachers_in_chunks() -> None:
+def test_labeller_is_the_mean_over_teachers() -> None:
     pool, images = teachers(), torch.randn(10, 3, 8, 8)
-    logits = PoolLabeller(pool, batch_size=4)(images)
+    logits = PoolLabeller(pool)(images)
     with torch.no_grad():
         expected = sum(teacher.eval()(images) for teacher in pool) / 3
     torch.testing.assert_close(logits, expected)
@@ -60,16 +45,30 @@ def test_labelling_leaves_the_teachers_as_they_were() -> None:
 
 def test_autocast_changes_the_arithmetic_not_the_type() -> None:
     pool, images = teachers(), torch.randn(4, 3, 8, 8)
-    exact, rough = PoolLabeller(pool)(images), PoolLabeller(pool, precision=torch.bfloat16)(images)
+    exact, rough = (
+        PoolLabeller(pool)(images),
+        PoolLabeller(pool, autocast=lambda: torch.autocast("cpu", torch.bfloat16))(images),
+    )
     assert rough.dtype == torch.float32
     assert not torch.equal(exact, rough)
     torch.testing.assert_close(exact, rough, atol=0.05, rtol=0.05)
 
 
-def test_refusals() -> None:
-    with pytest.raises(BadInput, match=r"labels\.average=median"):
-        PoolLabeller(teachers(1), average="median")
-    with pytest.raises(BadInput, match=r"labels\.average=median"):
-        average_logits([torch.zeros(1, 2)], "median")
-    with pytest.raises(BadInput, match=r"labels\.members"):
-        PoolLabeller([])
+@pytest.mark.parametrize("size", range(2, 14))
+def test_members_are_spread_evenly_from_the_first_to_the_last(size: int) -> None:
+    for count in range(2, size + 1):
+        chosen = spread_members(size, count)
+        assert len(chosen) == len(set(chosen)) == count
+        assert (chosen[0], chosen[-1]) == (0, size - 1)
+        gaps = [later - earlier for earlier, later in pairwise(chosen)]
+        assert min(gaps) > 0
+        assert max(gaps) - min(gaps) <= 2
+        step = (size - 1) / (count - 1)
+        assert all(abs(index - i * step) <= 0.5 for i, index in enumerate(chosen))
+
+
+def test_one_member_is_the_last_and_none_means_all() -> None:
+    assert spread_members(9, 1) == [8]
+    assert spread_members(9, 2) == [0, 8]
+    assert spread_members(9, 3) == [0, 4, 8]
+    assert spread_members(9, None) == spread_members(9, 9) == list(range(9))

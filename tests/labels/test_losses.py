@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from teddy.labels.losses import hard_label_ce, soft_label_kl
+from teddy.labels.sources import HardLabels, soft_label_kl
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
@@ -41,6 +41,6 @@ def test_gradient_has_no_temperature_squared() -> None:
 def test_ce_of_mixed_labels_is_the_mix_of_ces() -> None:
     logits, own, partner = torch.randn(6, 5), torch.randint(0, 5, (6,)), torch.randint(0, 5, (6,))
     eye = torch.eye(5)
-    mixed = hard_label_ce(logits, 0.3 * eye[own] + 0.7 * eye[partner])
+    mixed = HardLabels(own, 5).loss(logits, 0.3 * eye[own] + 0.7 * eye[partner])
     ce = nn.CrossEntropyLoss()
     torch.testing.assert_close(mixed, 0.3 * ce(logits, own) + 0.7 * ce(logits, partner))

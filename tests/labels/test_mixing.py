@@ -1,4 +1,4 @@
-"""CutMix, Mixup and the Beta quantile against closed forms and slow versions."""
+"""CutMix and the Beta quantile against closed forms and slow versions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from teddy.labels.mixing import beta_quantile, cutmix, mixup
+from teddy.labels.mixing import beta_quantile, cutmix
 
 GRID = (np.arange(20000) + 0.5) / 20000
 
@@ -47,12 +47,3 @@ def test_cutmix_is_the_slow_version(shape: tuple[int, int]) -> None:
         assert torch.equal(view, expected)
         assert share.item() == pytest.approx(1 - expected.mean().item(), abs=1e-6)
     assert keep.dtype == torch.float32
-
-
-def test_mixup_blends_by_the_share() -> None:
-    own, other = torch.randn(5, 2, 4, 4), torch.randn(5, 2, 4, 4)
-    uniforms = np.random.default_rng(0).random((5, 3))
-    mixed, keep = mixup(own, other, uniforms, 1.0)
-    np.testing.assert_allclose(keep.numpy(), uniforms[:, 0], rtol=1e-6)
-    for i in range(5):
-        torch.testing.assert_close(mixed[i], keep[i] * own[i] + (1 - keep[i]) * other[i])

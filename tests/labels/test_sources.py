@@ -9,12 +9,11 @@ import pytest
 import torch
 from torch import nn
 
-from teddy.config.errors import BadInput
+from teddy.config.errors import UserError
 from teddy.data.spec import DatasetSpec
+from teddy.labels.compression import AllLogits, Compression, TopK
 from teddy.labels.ensemble import PoolLabeller
-from teddy.labels.losses import soft_label_kl
-from teddy.labels.packing import Dense, Packing, TopK
-from teddy.labels.sources import HardLabels, LabelSource, OnlineLabels, StoredLabels
+from teddy.labels.sources import HardLabels, LabelSource, OnlineLabels, StoredLabels, soft_label_kl
 from teddy.labels.store import write_stored_labels
 from teddy.labels.views import ViewMaker, ViewRecipe, Views
 
@@ -34,12 +33,12 @@ def pool() -> PoolLabeller:
 
 @pytest.fixture
 def stored(tmp_path: Path) -> StoredLabels:
-    return store(tmp_path, Dense(4))
+    return store(tmp_path, AllLogits(4))
 
 
-def store(folder: Path, packing: Packing) -> StoredLabels:
-    write_stored_labels(folder, views(), pool(), epochs=3, num_samples=10, packing=packing, batch_size=4)
-    return StoredLabels(folder / "logits.npy", num_samples=10, packing=packing, temperature=20.0)
+def store(folder: Path, compression: Compression) -> StoredLabels:
+    write_stored_labels(folder, views(), pool(), epochs=3, compression=compression, batch_size=4)
+    return StoredLabels(folder / "logits.npy", num_images=10, compression=compression, temperature=20.0)
 
 
 def test_stored_and_online_agree_and_the_epochs_come_round(stored: StoredLabels) -> None:
@@ -48,25 +47,26 @@ def test_stored_and_online_agree_and_the_epochs_come_round(stored: StoredLabels)
         seen = stored.view_epoch(epoch)
         assert seen == epoch % 3
         batch = maker(seen, indices)
-        targets = stored.targets(seen, indices, batch)
+        stored.begin_epoch(seen, maker)
+        online.begin_epoch(seen, maker)
+        targets = stored.targets(indices, batch)
         assert targets.dtype == torch.float32
-        online.begin_epoch(seen, maker, 10)
-        torch.testing.assert_close(targets, online.targets(seen, indices, batch), atol=2e-3, rtol=2e-3)
-        assert torch.equal(targets, stored.targets(epoch, indices, batch))
+        torch.testing.assert_close(targets, online.targets(indices, batch), atol=2e-3, rtol=2e-3)
     assert online.view_epoch(7) == 7
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_a_part_of_the_logits_is_the_packed_answer_of_the_teachers(tmp_path: Path, k: int) -> None:
-    packing = TopK(4, k, 20.0)
-    stored, online, indices = store(tmp_path, packing), OnlineLabels(pool(), 20.0), torch.tensor([7, 0, 3])
+    compression = TopK(4, k, 20.0)
+    stored, online, indices = store(tmp_path, compression), OnlineLabels(pool(), 20.0), torch.tensor([7, 0, 3])
     for epoch in (0, 2, 5):
         seen = stored.view_epoch(epoch)
         batch = views()(seen, indices)
-        online.begin_epoch(seen, views(), 10)
-        targets = stored.targets(epoch, indices, batch)
+        stored.begin_epoch(seen, views())
+        online.begin_epoch(seen, views())
+        targets = stored.targets(indices, batch)
         assert targets.dtype == torch.float32
-        expected = packing.unpack(packing.pack(online.targets(epoch, indices, batch)), torch.device("cpu"))
+        expected = compression.unpack(compression.pack(online.targets(indices, batch)), torch.device("cpu"))
         torch.testing.assert_close(targets, expected, atol=2e-3, rtol=2e-3)
 
 
@@ -79,17 +79,16 @@ def test_online_labels_are_what_the_teachers_say_about_each_view_in_fixed_chunks
         return labeller(images)
 
     online = OnlineLabels(watched, 20.0, batch_size=4)
-    online.begin_epoch(5, maker, 10)
+    online.begin_epoch(5, maker)
     expected = torch.cat([labeller(maker(5, torch.tensor([index])).images) for index in range(10)])
     order = torch.tensor([9, 2, 2, 5])
     batch = maker(5, order)
-    torch.testing.assert_close(online.targets(5, order, batch), expected[order])
-    first = online.targets(5, torch.arange(10), maker(5, torch.arange(10)))
-    assert torch.equal(online.targets(5, order, batch), first[order]), "the same bits in every batch"
+    torch.testing.assert_close(online.targets(order, batch), expected[order])
+    first = online.targets(torch.arange(10), maker(5, torch.arange(10)))
+    assert torch.equal(online.targets(order, batch), first[order]), "the same bits in every batch"
     assert sizes == [4, 4, 2]
-    online.end_epoch()
-    online.begin_epoch(6, maker, 10)
-    assert not torch.equal(online.targets(6, torch.arange(10), batch), first)
+    online.begin_epoch(6, maker)
+    assert not torch.equal(online.targets(torch.arange(10), batch), first)
 
 
 def test_soft_loss_is_the_kl(stored: StoredLabels) -> None:
@@ -100,11 +99,11 @@ def test_soft_loss_is_the_kl(stored: StoredLabels) -> None:
 
 def test_hard_targets_follow_the_mix() -> None:
     batch = Views(torch.zeros(3, 3, 8, 8), partner=torch.tensor([1, 4, 2]), keep=torch.tensor([0.25, 0.5, 1.0]))
-    targets = HardLabels(CLASSES, 4).targets(0, torch.tensor([0, 0, 3]), batch)
+    targets = HardLabels(CLASSES, 4).targets(torch.tensor([0, 0, 3]), batch)
     expected = torch.tensor([[0.25, 0.75, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
     torch.testing.assert_close(targets, expected)
     plain = views("none")(0, torch.arange(10))
-    assert torch.equal(HardLabels(CLASSES, 4).targets(0, torch.arange(10), plain).argmax(1), CLASSES)
+    assert torch.equal(HardLabels(CLASSES, 4).targets(torch.arange(10), plain).argmax(1), CLASSES)
 
 
 def test_one_training_step_serves_every_source(stored: StoredLabels) -> None:
@@ -113,29 +112,28 @@ def test_one_training_step_serves_every_source(stored: StoredLabels) -> None:
     for source in sources:
         student = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
         epoch = source.view_epoch(5)
-        source.begin_epoch(epoch, maker, 10)
+        source.begin_epoch(epoch, maker)
         batch = maker(epoch, indices)
-        loss = source.loss(student(batch.images), source.targets(epoch, indices, batch))
+        loss = source.loss(student(batch.images), source.targets(indices, batch))
         loss.backward()
-        source.end_epoch()
         assert loss.item() > 0
         assert student[1].weight.grad.abs().sum() > 0
 
 
-def refused(path: Path, match: str, samples: int = 10, packing: Packing | None = None) -> None:
-    with pytest.raises(BadInput, match=match):
-        StoredLabels(path, num_samples=samples, packing=packing or Dense(4), temperature=20.0)
+def refused(path: Path, match: str, samples: int = 10, compression: Compression | None = None) -> None:
+    with pytest.raises(UserError, match=match):
+        StoredLabels(path, num_images=samples, compression=compression or AllLogits(4), temperature=20.0)
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path, stored: StoredLabels) -> None:
     path = tmp_path / "logits.npy"
     refused(path, r"shape\s+\(epochs, 11, 4\)", samples=11)
     refused(tmp_path / "absent.npy", "not a whole file")
-    refused(path, r"float16 labels .* needs .*'rest'.* of shape\s+\(epochs, 10\)", packing=TopK(4, 2, 20.0))
+    refused(path, r"float16 labels .* needs .*'rest'.* of shape\s+\(epochs, 10\)", compression=TopK(4, 2, 20.0))
     (tmp_path / "part").mkdir()
     part = store(tmp_path / "part", TopK(4, 2, 20.0)), tmp_path / "part" / "logits.npy"
     refused(part[1], r"'rest'.* needs float16 of shape\s+\(epochs, 10, 4\)")
-    refused(part[1], "needs", packing=TopK(4, 1, 20.0))
+    refused(part[1], "needs", compression=TopK(4, 1, 20.0))
     whole = path.read_bytes()
     for name, content in {"short": whole[:-1], "header": whole[:20], "empty": b"", "text": b"hello"}.items():
         cut = tmp_path / f"{name}.npy"

@@ -1,4 +1,4 @@
-"""Stored labels: what is written is what the teachers say, and a killed run goes on to the same bytes."""
+"""Stored labels: the file holds the teachers' logits, and a killed run resumes to the same bytes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from teddy.config.errors import BadInput
+from teddy.config.errors import UserError
 from teddy.data.spec import DatasetSpec
-from teddy.labels.packing import Dense, Packing, TopK
+from teddy.labels.compression import AllLogits, Compression, TopK
 from teddy.labels.store import write_stored_labels
 from teddy.labels.views import ViewMaker, ViewRecipe
 
@@ -51,27 +51,27 @@ def killed_after(calls: int) -> Labeller:
 
 
 PART = TopK(4, 2, 20.0)
-BOTH = pytest.mark.parametrize("packing", [Dense(4), PART], ids=["all", "part"])
+BOTH = pytest.mark.parametrize("compression", [AllLogits(4), PART], ids=["all", "part"])
 
 
 def write(
-    folder: Path, labeller: Labeller = label, batch_size: int = 4, packing: Packing = PART, **more: Any
+    folder: Path, labeller: Labeller = label, batch_size: int = 4, compression: Compression = PART, **more: Any
 ) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
-    return write_stored_labels(folder, views(), labeller, 3, 10, packing, batch_size, **more)
+    return write_stored_labels(folder, views(), labeller, 3, compression, batch_size, **more)
 
 
-def test_the_file_holds_the_teachers_logits(tmp_path: Path) -> None:
-    steps: list[tuple[int, int]] = []
-    facts = write(tmp_path, packing=Dense(4), on_progress=lambda done, total: steps.append((done, total)))
+def test_the_file_holds_the_teachers_logits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = write(tmp_path, compression=AllLogits(4))
     stored = np.load(tmp_path / "logits.npy", allow_pickle=False)
     assert stored.dtype == np.float16
     assert stored.shape == (3, 10, 4)
     for epoch in range(3):
         expected = label(views()(epoch, torch.arange(10)).images).half()
         assert torch.equal(torch.from_numpy(stored[epoch]), expected)
-    assert steps[0] == (0, 30)
-    assert steps[-1] == (30, 30)
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0] == "labels: 0/30 views (0 %)"
+    assert shown[-1].startswith("labels: 30/30 views (100 %), done")
     assert facts["epochs"] == 3
     assert facts["megabytes"] == pytest.approx((tmp_path / "logits.npy").stat().st_size / 1e6, abs=1e-3)
 
@@ -90,24 +90,26 @@ def test_a_part_of_the_logits_is_an_entry_for_each_view(tmp_path: Path) -> None:
 
 
 @BOTH
-def test_a_plain_save_has_the_same_bytes(tmp_path: Path, packing: Packing) -> None:
-    write(tmp_path, packing=packing)
+def test_a_plain_save_has_the_same_bytes(tmp_path: Path, compression: Compression) -> None:
+    write(tmp_path, compression=compression)
     np.save(tmp_path / "plain.npy", np.load(tmp_path / "logits.npy"))
     assert (tmp_path / "plain.npy").read_bytes() == (tmp_path / "logits.npy").read_bytes()
 
 
 @BOTH
 @pytest.mark.parametrize("calls", range(9))
-def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path, calls: int, packing: Packing) -> None:
-    write(tmp_path / "whole", packing=packing)
+def test_a_killed_run_resumes_to_the_same_bytes(
+    tmp_path: Path, calls: int, compression: Compression, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "whole", compression=compression)
     with pytest.raises(Killed):
-        write(tmp_path / "cut", killed_after(calls), packing=packing)
+        write(tmp_path / "cut", killed_after(calls), compression=compression)
     if calls % 3 == 1:  # a kill may also leave a half-written row behind
         with (tmp_path / "cut" / "logits.npy").open("ab") as stream:
             stream.write(b"\x01" * 7)
-    seen: list[int] = []
-    write(tmp_path / "cut", packing=packing, on_progress=lambda done, total: seen.append(done))
-    assert seen[0] == 10 * (calls // 3)
+    capsys.readouterr()
+    write(tmp_path / "cut", compression=compression)
+    assert capsys.readouterr().err.startswith(f"labels: {10 * (calls // 3)}/30 views")
     for name in ("logits.npy", "progress.json"):
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
@@ -120,31 +122,31 @@ def test_a_finished_file_is_left_alone(tmp_path: Path) -> None:
 
 
 @BOTH
-def test_a_file_shorter_than_noted_is_not_filled_with_zeros(tmp_path: Path, packing: Packing) -> None:
-    write(tmp_path, packing=packing)
+def test_a_file_shorter_than_noted_is_not_filled_with_zeros(tmp_path: Path, compression: Compression) -> None:
+    write(tmp_path, compression=compression)
     whole = (tmp_path / "logits.npy").read_bytes()
     (tmp_path / "logits.npy").write_bytes(whole[:-100])
-    write(tmp_path, packing=packing)
+    write(tmp_path, compression=compression)
     assert (tmp_path / "logits.npy").read_bytes() == whole
 
 
 @BOTH
-def test_the_batch_size_does_not_matter(tmp_path: Path, packing: Packing) -> None:
-    write(tmp_path / "a", batch_size=4, packing=packing)
-    write(tmp_path / "b", batch_size=10, packing=packing)
+def test_the_batch_size_does_not_matter(tmp_path: Path, compression: Compression) -> None:
+    write(tmp_path / "a", batch_size=4, compression=compression)
+    write(tmp_path / "b", batch_size=10, compression=compression)
     assert (tmp_path / "a" / "logits.npy").read_bytes() == (tmp_path / "b" / "logits.npy").read_bytes()
 
 
 def one_is_lost(images: torch.Tensor) -> torch.Tensor:
     values = label(images)
-    values[0, values[0].argmin()] = -math.inf  # none that a part would keep
+    values[0, values[0].argmin()] = -math.inf  # not one of the largest
     return values
 
 
 @BOTH
-def test_diverged_or_foreign_teachers_are_refused(tmp_path: Path, packing: Packing) -> None:
+def test_diverged_or_foreign_teachers_are_refused(tmp_path: Path, compression: Compression) -> None:
     for labeller in (lambda images: label(images) / 0, lambda images: label(images) * 1e6, one_is_lost):
-        with pytest.raises(BadInput, match="not finite"):
-            write(tmp_path, labeller, packing=packing)
-    with pytest.raises(BadInput, match="trained on this dataset"):
-        write(tmp_path, lambda images: label(images)[:, :3], packing=packing)
+        with pytest.raises(UserError, match="not finite"):
+            write(tmp_path, labeller, compression=compression)
+    with pytest.raises(UserError, match="trained on this dataset"):
+        write(tmp_path, lambda images: label(images)[:, :3], compression=compression)

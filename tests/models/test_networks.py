@@ -7,11 +7,15 @@ import torch
 import torchvision
 from torch import nn
 
-from teddy.config.errors import BadInput
-from teddy.models.names import check_network
-from teddy.models.networks import batchnorm_layers, build_network
+from teddy.config.errors import UserError
+from teddy.models import networks
+from teddy.models.networks import build_network, check_network, register_network
 
 PAPER = ["resnet18", "resnet50", "resnet101", "densenet121", "mobilenet_v2", "shufflenet_v2_x1_0", "efficientnet_b0"]
+
+
+def batchnorm_layers(network: nn.Module) -> list[nn.BatchNorm2d]:
+    return [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
 
 
 def count(network: nn.Module) -> int:
@@ -148,13 +152,13 @@ def test_instance_norm_has_no_statistics_to_match() -> None:
 )
 def test_an_unknown_name_is_refused_with_a_suggestion(typo: str, meant: str) -> None:
     for attempt in (lambda: check_network(typo), lambda: build_network(typo, 10, 3, 32)):
-        with pytest.raises(BadInput, match=f"there is no network '{typo}' .did you mean '{meant}"):
+        with pytest.raises(UserError, match=f"there is no network '{typo}' .did you mean '{meant}"):
             attempt()
 
 
 @pytest.mark.parametrize("name", ["convnet0", "convnet3_w0", "resnet18_w0", "resnet19_cifar", "xyzzy", ""])
 def test_a_name_without_a_network_is_refused(name: str) -> None:
-    with pytest.raises(BadInput, match=f"there is no network '{name}'"):
+    with pytest.raises(UserError, match=f"there is no network '{name}'"):
         check_network(name)
 
 
@@ -163,8 +167,60 @@ def test_check_knows_every_network_and_builds_none(name: str) -> None:
     check_network(name)
 
 
+def test_check_knows_torchvisions_classifiers_and_no_networks_of_other_tasks() -> None:
+    classifiers = torchvision.models.list_models(module=torchvision.models)
+    for name in classifiers:
+        check_network(name)
+    for name in set(torchvision.models.list_models()) - set(classifiers):
+        with pytest.raises(UserError, match="there is no network"):
+            check_network(name)
+
+
 @pytest.mark.parametrize(("name", "size"), [("convnet6", 32), ("densenet121", 28), ("alexnet", 32), ("vit_b_32", 64)])
 def test_a_network_that_does_not_fit_the_images_is_refused(name: str, size: int) -> None:
     """By construction (ConvNet) or because its forward pass would fail, which would be found out in mid-run."""
-    with torch.device("meta"), pytest.raises(BadInput, match=f"'{name}' cannot be used on 3x{size}x{size} images"):
+    with torch.device("meta"), pytest.raises(UserError, match=f"'{name}' cannot be used on 3x{size}x{size} images"):
         build_network(name, 10, 3, size)
+
+
+class Linear(nn.Module):
+    """A network of a user's own."""
+
+    def __init__(self, num_classes: int, channels: int, size: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(channels * size * size, num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layer(images.flatten(1))
+
+
+@pytest.fixture
+def registry(monkeypatch) -> dict:
+    monkeypatch.setattr(networks, "_registered", {})
+    return networks._registered
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_a_registered_network_is_built_like_all_others(registry, channels: int) -> None:
+    register_network("my_linear", Linear)
+    check_network("my_linear")
+    first, again, other = (build_network("my_linear", 4, channels, 8, seed=seed) for seed in (1, 1, 2))
+    assert isinstance(first, Linear)
+    assert torch.equal(first.layer.weight, again.layer.weight)
+    assert not torch.equal(first.layer.weight, other.layer.weight)
+    with pytest.raises(UserError, match="did you mean 'my_linear'"):
+        check_network("mylinear")
+
+
+@pytest.mark.parametrize("name", ["convnet3", "resnet18_cifar_w16", "vgg11", "taken"])
+def test_a_name_is_registered_once(registry, name: str) -> None:
+    register_network("taken", Linear)
+    register_network("taken", Linear)
+    with pytest.raises(UserError, match=f"there is a network '{name}' already"):
+        register_network(name, lambda *facts: Linear(*facts))
+
+
+def test_a_registered_network_without_logits_is_refused(registry) -> None:
+    register_network("features", lambda num_classes, channels, size: nn.Flatten())
+    with pytest.raises(UserError, match=r"'features' cannot be used.*shape \(1, 192\), not \(1, 10\)"):
+        build_network("features", 10, 3, 8)

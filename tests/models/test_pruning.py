@@ -14,8 +14,8 @@ import torch_pruning
 from torch import nn
 from torchvision.models import ResNet18_Weights
 
-from teddy.config.errors import BadInput
-from teddy.models.networks import batchnorm_layers, build_network
+from teddy.config.errors import UserError
+from teddy.models.networks import build_network
 from teddy.models.pruning import prune, replay, size_of
 from teddy.runtime.resume import save_tensors
 
@@ -25,6 +25,10 @@ SMALL = [
     ("convnet3_w32", 10, 1, 28),
     ("mobilenet_v2", 10, 3, 32),
 ]
+
+
+def batchnorm_layers(network: nn.Module) -> list[nn.BatchNorm2d]:
+    return [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
 
 
 def example(channels: int, size: int) -> torch.Tensor:
@@ -193,7 +197,7 @@ def test_a_step_is_a_share_of_the_channels(step: float) -> None:
 def test_a_target_out_of_reach_says_what_is_in_reach(macs: float | None, parameters: float | None) -> None:
     network = build_network("convnet3_w32", 10, 1, 28)
     with pytest.raises(
-        BadInput, match=r"cannot bring this ConvNet below .* MACs and .* parameters; raise pool\.strategy"
+        UserError, match=r"cannot bring this ConvNet below .* MACs and .* parameters; raise pool\.strategy"
     ) as caught:
         prune(network, example(1, 28), macs, parameters, seed=1)
     assert "\n" not in str(caught.value)
@@ -203,14 +207,14 @@ def test_a_target_out_of_reach_says_what_is_in_reach(macs: float | None, paramet
 def test_a_target_that_is_met_already_is_refused(macs: float | None, parameters: float | None) -> None:
     """Every member would be the same network: ImageNet's targets on a small network."""
     with pytest.raises(
-        BadInput, match=r"nothing to prune, since the network has .* already; lower pool\.strategy\.macs"
+        UserError, match=r"nothing to prune, since the network has .* already; lower pool\.strategy\.macs"
     ):
         prune(build_network("convnet3_w32", 10, 1, 28), example(1, 28), macs, parameters, seed=1)
 
 
 @pytest.mark.parametrize("target", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_target_that_is_no_number_is_refused(target: float) -> None:
-    with pytest.raises(BadInput, match=r"pool\.strategy\.parameters=.* must be greater than 0"):
+    with pytest.raises(UserError, match=r"pool\.strategy\.parameters=.* must be greater than 0"):
         prune(build_network("convnet3_w32", 10, 1, 28), example(1, 28), None, target, seed=1)
 
 
@@ -224,7 +228,7 @@ def test_a_target_that_is_no_number_is_refused(target: float) -> None:
 )
 def test_a_network_that_cannot_be_pruned_is_refused(name: str, size: int, why: str) -> None:
     network = build_network(name, 10, 3, size).to("meta")
-    with pytest.raises(BadInput, match=f"{why}.*choose another network") as caught:
+    with pytest.raises(UserError, match=f"{why}.*choose another network") as caught:
         prune(network, example(3, size).to("meta"), 0.66, None, seed=1)
     assert "\n" not in str(caught.value)
 
@@ -251,5 +255,5 @@ def test_a_network_that_cannot_be_pruned_is_refused(name: str, size: int, why: s
     ],
 )
 def test_a_history_that_does_not_fit_is_refused(history: Any) -> None:
-    with pytest.raises(BadInput, match="pruning history"):
+    with pytest.raises(UserError, match="pruning history"):
         replay(build_network("convnet2_w4", 3, 1, 8), example(1, 8), history)

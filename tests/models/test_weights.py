@@ -14,7 +14,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from teddy.config.errors import BadInput
+from teddy.config.errors import UserError
 from teddy.models.networks import build_network
 from teddy.models.weights import fit_weights, read_weights, torchvision_title, torchvision_weights
 
@@ -75,7 +75,7 @@ def test_code_in_a_file_is_refused_and_never_run(tmp_path: Path, name: str) -> N
         lambda: path.write_bytes(pickle.dumps(Malicious(marker))),
     ):
         write()
-        with pytest.raises(BadInput, match=name) as caught:
+        with pytest.raises(UserError, match=name) as caught:
             read_weights(path)
         assert "\n" not in str(caught.value)
         assert not marker.exists()
@@ -86,7 +86,7 @@ def test_a_whole_module_and_a_script_are_refused(tmp_path: Path) -> None:
     torch.save(network, tmp_path / "module.pth")
     torch.jit.save(torch.jit.trace(network.eval(), torch.zeros(1, 1, 8, 8)), tmp_path / "script.pt")
     for name in ("module.pth", "script.pt"):
-        with pytest.raises(BadInput, match=name):
+        with pytest.raises(UserError, match=name):
             read_weights(tmp_path / name)
 
 
@@ -99,17 +99,17 @@ def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, cut: int) -> N
     else:
         save_file({key: tensor.contiguous() for key, tensor in state().items()}, path)
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(BadInput, match=f"weights{suffix}.*give") as caught:
+    with pytest.raises(UserError, match=f"weights{suffix}.*give") as caught:
         read_weights(path)
     assert "\n" not in str(caught.value)
 
 
 def test_no_file_and_no_weights(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"pool\.base=.*nowhere\.pth is no file; give trained, pretrained, or a file"):
+    with pytest.raises(UserError, match=r"pool\.base=.*nowhere\.pth is no file; give trained, pretrained, or a file"):
         read_weights(tmp_path / "nowhere.pth")
     for content in ([1, 2], {"epoch": 3}, {}, torch.zeros(3)):
         torch.save(content, tmp_path / "other.pth")
-        with pytest.raises(BadInput, match="holds no state dict"):
+        with pytest.raises(UserError, match="holds no state dict"):
             read_weights(tmp_path / "other.pth")
 
 
@@ -140,7 +140,7 @@ def test_weights_that_fit_are_loaded_whole() -> None:
 )
 def test_the_first_misfit_is_named(other: Callable[[], dict[str, torch.Tensor]], why: str) -> None:
     network = build_network(NAME, 3, 1, 8, seed=2)
-    with pytest.raises(BadInput, match=f"the weights of file.pth do not fit model.name: {why}.*; choose") as caught:
+    with pytest.raises(UserError, match=f"the weights of file.pth do not fit model.name: {why}.*; choose") as caught:
         fit_weights(network, other(), "file.pth")
     assert "\n" not in str(caught.value)
     assert same(network.state_dict(), state(seed=2))
@@ -178,16 +178,16 @@ def test_a_failed_download_says_what_to_do(tmp_path: Path, monkeypatch: pytest.M
         raise URLError("no network here")
 
     monkeypatch.setattr("torch.hub.urlopen", offline)
-    with pytest.raises(BadInput, match=r"resnet18-f37072fd\.pth .*no network here.*pool\.base=FILE") as caught:
+    with pytest.raises(UserError, match=r"resnet18-f37072fd\.pth .*no network here.*pool\.base=FILE") as caught:
         torchvision_weights("resnet18")
     assert "\n" not in str(caught.value)
     path.write_bytes(b"half of a download")
-    with pytest.raises(BadInput, match=r"cannot load torchvision's weights .*pool\.base=FILE"):
+    with pytest.raises(UserError, match=r"cannot load torchvision's weights .*pool\.base=FILE"):
         torchvision_weights("resnet18")
 
 
 @pytest.mark.parametrize("name", ["convnet3", "resnet18_cifar", "nonsense"])
 def test_a_network_that_nobody_trained(name: str) -> None:
-    with pytest.raises(BadInput, match=f"pool.base=pretrained needs a network of torchvision .* not {name}"):
+    with pytest.raises(UserError, match=f"pool.base=pretrained needs a network of torchvision .* not {name}"):
         torchvision_title(name)
     assert torchvision_title("resnet18") == "ResNet18_Weights.IMAGENET1K_V1"

@@ -1,7 +1,8 @@
-"""A desk at which commands are typed: a working directory, a store, and whole runs of a tiny experiment."""
+"""A workspace in which commands are typed: a working directory, a store, and whole runs of a tiny experiment."""
 
 from __future__ import annotations
 
+import csv
 import json
 import multiprocessing
 import os
@@ -24,8 +25,9 @@ TINY = (
     "+experiment=quickstart",
     "name=tiny",
     "model.name=convnet2_w8",
-    "baseline=[random]",
-    "trainer=cpu_float32",
+    "method=[teddy,random]",
+    "trainer=cpu",
+    "trainer.precision=32-true",
     "trainer.threads=1",
     "trainer.workers=0",
     "logger=csv",
@@ -37,7 +39,7 @@ TINY = (
     "synthesis.iterations=6",
     "synthesis.lr=0.05",
     "synthesis.teachers_per_block=2",
-    "synthesis.sheet_every=3",
+    "synthesis.snapshot_every=3",
     "labels=stored",
     "labels.temperature=20",
     "evaluation.protocol=paper",
@@ -59,16 +61,23 @@ class Done:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The run's ledger."""
+        """The run's results log."""
         return [json.loads(line) for line in (self.folder / "results.jsonl").read_text().splitlines()]
 
     @property
     def sentence(self) -> str:
-        """The one line that a failed command says, after what it showed of its progress."""
-        said = [line for line in self.err.splitlines() if line.startswith("teddy: ")]
-        assert len(said) == 1, self.err
+        """The one line with which a failed command ends, after what it showed of its progress."""
+        lines = [line for line in self.err.splitlines() if line.startswith("teddy: ")]
+        assert len(lines) == 1, self.err
         assert "Traceback" not in self.err
-        return said[0]
+        return lines[0]
+
+    def curves(self, prefix: str) -> dict[str, list[tuple[int, float]]]:
+        """Logged values as (step, value), by the names that begin with ``prefix``."""
+        with (self.folder / "curves" / "metrics.csv").open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        names = [name for name in rows[0] if name.startswith(prefix)]
+        return {name: [(int(row["step"]), float(row[name])) for row in rows if row[name]] for name in names}
 
 
 @dataclass
@@ -81,12 +90,12 @@ class Command:
     err: Path
 
     def wait(self) -> Done:
-        """Waits for its end."""
+        """Wait for its end."""
         self.process.join()
         return Done(self.process.exitcode, self.out.read_text(), self.err.read_text(), self.folder)
 
     def stop_when(self, appears: Callable[[], bool], how: signal.Signals = signal.SIGKILL) -> Done:
-        """Sends a signal as soon as something is there; the command must still be running then."""
+        """Send a signal as soon as something is there; the command must still be running then."""
         limit = time.monotonic() + 120
         while not appears():
             assert self.process.is_alive(), f"ended too early:\n{self.err.read_text()}"
@@ -97,7 +106,7 @@ class Command:
 
 
 @dataclass
-class Desk:
+class Workspace:
     """A working directory and a store."""
 
     folder: Path
@@ -109,19 +118,19 @@ class Desk:
         return self.folder / "store"
 
     def start(
-        self, *words: str, base: tuple[str, ...] = (*TINY, NO_REPORT), settings: Mapping[str, Any] | None = None
+        self, *arguments: str, base: tuple[str, ...] = (*TINY, NO_REPORT), settings: Mapping[str, Any] | None = None
     ) -> Command:
-        """Types a command; the run's records go to ``run0``, ``run1``, …
+        """Type a command; the run's records go to ``run0``, ``run1``, …
 
         Args:
-            base: words to begin with: the tiny experiment without its report, unless later words say otherwise.
+            base: first arguments: the tiny experiment without its report, unless later ones say otherwise.
             settings: module variables to change beforehand, such as ``{"teddy.evaluation.stage.RESUME_SECONDS": 0.0}``.
         """
         self.count += 1
         name = f"run{self.count - 1}"
         out, err = self.folder / f"{name}.out", self.folder / f"{name}.err"
         process = self.start_process(
-            ARGV=[*base, *words, f"hydra.run.dir={name}", f"hydra.sweep.dir={name}"],
+            ARGV=[*base, *arguments, f"hydra.run.dir={name}", f"hydra.sweep.dir={name}"],
             FOLDER=str(self.folder),
             ENVIRONMENT={"TEDDY_STORE": str(self.store)},
             OUT=str(out),
@@ -130,9 +139,9 @@ class Desk:
         )
         return Command(process, self.folder / name, out, err)
 
-    def run(self, *words: str, code: int = 0, **options: Any) -> Done:
-        """Types a command and waits for its end, which must have this exit code."""
-        done = self.start(*words, **options).wait()
+    def run(self, *arguments: str, code: int = 0, **options: Any) -> Done:
+        """Type a command and wait for its end, which must have this exit code."""
+        done = self.start(*arguments, **options).wait()
         assert done.code == code, f"exit code {done.code}\n{done.out}\n{done.err}"
         return done
 
@@ -161,13 +170,13 @@ class Desk:
 
 @pytest.fixture(scope="session")
 def tiny() -> tuple[str, ...]:
-    """The words of the tiny experiment, for a command line that a test types itself."""
+    """The arguments of the tiny experiment, for a command line that a test types itself."""
     return TINY
 
 
 @pytest.fixture(scope="session")
 def start_process() -> Iterator[Callable[..., Any]]:
-    """Starts ``typed.py`` with the given globals in a process of its own."""
+    """Start ``typed.py`` with the given globals in a process of its own."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     with pytest.MonkeyPatch.context() as patch:
@@ -189,24 +198,24 @@ def start_process() -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, start_process: Callable[..., Any]) -> Desk:
-    """An empty desk."""
-    return Desk(tmp_path, start_process)
+def workspace(tmp_path: Path, start_process: Callable[..., Any]) -> Workspace:
+    """An empty workspace."""
+    return Workspace(tmp_path, start_process)
 
 
 @dataclass(frozen=True)
 class Finished:
     """The tiny experiment, run once by the real command line."""
 
-    desk: Desk
+    workspace: Workspace
     done: Done
 
-    def copy(self, folder: Path, without: tuple[str, ...] = ()) -> Desk:
-        """A desk with what the run left in its store, less some kinds of work."""
-        shutil.copytree(self.desk.store, folder / "store")
+    def copy(self, folder: Path, without: tuple[str, ...] = ()) -> Workspace:
+        """A workspace with what the run left in its store, less some kinds of work."""
+        shutil.copytree(self.workspace.store, folder / "store")
         for kind in without:
             shutil.rmtree(folder / "store" / kind)
-        return Desk(folder, self.desk.start_process)
+        return Workspace(folder, self.workspace.start_process)
 
 
 @pytest.fixture(scope="session")
@@ -217,4 +226,4 @@ def finished(tmp_path_factory: pytest.TempPathFactory, start_process: Callable[.
     environment = {**os.environ, "TEDDY_STORE": str(folder / "store"), "PYTHONPATH": str(SRC)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    return Finished(Desk(folder, start_process), Done(0, done.stdout, done.stderr, folder / "run"))
+    return Finished(Workspace(folder, start_process), Done(0, done.stdout, done.stderr, folder / "run"))

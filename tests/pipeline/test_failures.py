@@ -1,5 +1,6 @@
 """What cannot be done ends with one sentence, an exit code that a script can use, and everything else as it was."""
 
+import json
 import os
 import subprocess
 
@@ -8,8 +9,8 @@ from PIL import Image
 
 
 @pytest.fixture
-def desk(finished, tmp_path):
-    """A desk where the tiny experiment has been run."""
+def workspace(finished, tmp_path):
+    """A workspace in which the tiny experiment has been run."""
     return finished.copy(tmp_path)
 
 
@@ -21,18 +22,19 @@ def only(folder, pattern):
 # --- stages ---
 
 
-def test_stages_stop_where_they_are_told(finished, tmp_path):
-    desk = type(finished.desk)(tmp_path, finished.desk.start_process)
-    done = desk.run("stages=[pool]")
-    assert desk.kinds() == {"trajectory": 1}
+def test_a_run_ends_with_its_last_stage(finished, tmp_path):
+    workspace = type(finished.workspace)(tmp_path, finished.workspace.start_process)
+    done = workspace.run("stages=[pool]")
+    assert workspace.kinds() == {"trajectory": 1}
     assert "synthesis" not in done.err
     assert not (done.folder / "results.jsonl").exists()
-    # The next command takes it from there.
-    done = desk.run("stages=[synthesis]")
-    assert desk.kinds() == {"images": 2, "trajectory": 1}
+    assert json.loads((done.folder / "run.json").read_text())["pool"][-1]["epoch"] == 3
+    # The next command goes on from there.
+    done = workspace.run("stages=[synthesis]")
+    assert workspace.kinds() == {"images": 2, "trajectory": 1}
     assert "pool: 0/" not in done.err
-    desk.run()
-    assert desk.results() == finished.desk.results()
+    workspace.run()
+    assert workspace.results() == finished.workspace.results()
 
 
 @pytest.mark.parametrize(
@@ -46,69 +48,69 @@ def test_stages_stop_where_they_are_told(finished, tmp_path):
     ],
 )
 def test_a_stage_whose_input_is_not_there_names_the_stage_that_makes_it(finished, tmp_path, stages, without, missing):
-    desk = finished.copy(tmp_path, without=without)
-    before = desk.manifests()
-    done = desk.run(f"stages=[{stages}]", code=2)
+    workspace = finished.copy(tmp_path, without=without)
+    before = workspace.manifests()
+    done = workspace.run(f"stages=[{stages}]", code=2)
     assert f"leaves out {missing}," in done.sentence
     assert f"add {missing} to stages" in done.sentence
-    assert str(desk.store) in done.sentence
-    assert desk.manifests() == before
+    assert str(workspace.store) in done.sentence
+    assert workspace.manifests() == before
 
 
-def test_a_report_alone_comes_from_finished_work(desk):
-    before = desk.manifests()
-    done = desk.run("stages=[report]")
+def test_a_report_alone_comes_from_finished_work(workspace):
+    before = workspace.manifests()
+    done = workspace.run("stages=[report]")
     assert (done.folder / "index.html").is_file()
-    assert desk.manifests() == before
+    assert workspace.manifests() == before
 
 
 # --- damage ---
 
 
-def drop_a_picture(desk, images):
+def drop_a_picture(workspace, images):
     victim = images / "images" / "03_dress" / "0000.png"
     victim.unlink()
     return images
 
 
-def cut_the_manifest(desk, images):
+def cut_the_manifest(workspace, images):
     path = images / "manifest.json"
     path.write_text(path.read_text()[:100])
     return images
 
 
-def cut_a_snapshot(desk, images):
-    snapshot = only(desk.store, "trajectory/*/epoch-0003.safetensors")
+def cut_a_snapshot(workspace, images):
+    snapshot = only(workspace.store, "trajectory/*/epoch-0003.safetensors")
     snapshot.write_bytes(snapshot.read_bytes()[:-100])
     return snapshot.parent
 
 
-def cut_the_logits(desk, images):
-    logits = sorted(desk.store.glob("labels/*/logits.npy"))[0]
+def cut_the_logits(workspace, images):
+    logits = sorted(workspace.store.glob("labels/*/logits.npy"))[0]
     logits.write_bytes(logits.read_bytes()[:-2])
     return logits.parent
 
 
 @pytest.mark.parametrize("harm", [drop_a_picture, cut_the_manifest, cut_a_snapshot, cut_the_logits])
-def test_damaged_work_is_named_with_the_remedy_and_the_rest_is_left_alone(finished, desk, harm):
+def test_damaged_work_is_named_with_the_remedy_and_the_rest_stays(finished, workspace, harm):
     (row,) = [row for row in finished.done.rows if row["method"] == "teddy"]
-    folder = harm(desk, desk.store / "images" / row["fingerprints"]["images"])
-    before = desk.manifests()
-    done = desk.run(code=2)
+    folder = harm(workspace, workspace.store / "images" / row["fingerprints"]["images"])
+    before = workspace.manifests()
+    done = workspace.run(code=2)
     assert f"delete the folder {folder} and run the command again" in done.sentence
-    assert desk.manifests() == before
+    assert workspace.manifests() == before
     # The remedy works, and brings back the very same.
     subprocess.run(["rm", "-r", folder], check=True)
-    desk.run()
-    assert desk.results() == finished.desk.results()
+    workspace.run()
+    assert workspace.results() == finished.workspace.results()
 
 
 def test_a_snapshot_with_other_bytes_is_named_with_the_remedy(finished, tmp_path):
-    """Its size is right, so only who reads the weights can tell."""
-    desk = finished.copy(tmp_path, without=("images", "labels", "students"))
-    snapshot = only(desk.store, "trajectory/*/epoch-0003.safetensors")
+    """Its size is right, so that it shows only when the weights are read."""
+    workspace = finished.copy(tmp_path, without=("images", "labels", "students"))
+    snapshot = only(workspace.store, "trajectory/*/epoch-0003.safetensors")
     snapshot.write_bytes(bytes(snapshot.stat().st_size))
-    done = desk.run(code=2)
+    done = workspace.run(code=2)
     assert f"{snapshot} is not a whole safetensors file" in done.sentence
     assert f"delete it with its folder {snapshot.parent}" in done.sentence
 
@@ -116,13 +118,15 @@ def test_a_snapshot_with_other_bytes_is_named_with_the_remedy(finished, tmp_path
 # --- data ---
 
 
-def test_a_class_with_a_single_image_leaves_nothing_to_choose_by(desk):
+def test_a_class_with_a_single_image_leaves_nothing_to_choose_by(workspace):
     for split in ("train", "test"):
         for label in ("cat", "dog"):
-            folder = desk.folder / "pets" / split / label
+            folder = workspace.folder / "pets" / split / label
             folder.mkdir(parents=True)
             Image.new("L", (28, 28), 40 * len(label)).save(folder / "0.png")
-    done = desk.run("dataset=imagefolder", f"dataset.root={desk.folder / 'pets'}", "dataset.name=pets", code=2)
+    done = workspace.run(
+        "dataset=imagefolder", f"dataset.root={workspace.folder / 'pets'}", "dataset.name=pets", code=2
+    )
     assert done.sentence == (
         "teddy: no training image of pets can be held out, because each class has but one; add some images."
     )
@@ -132,9 +136,9 @@ def test_a_class_with_a_single_image_leaves_nothing_to_choose_by(desk):
 
 
 def test_a_store_below_a_file_is_the_users_to_change(finished, tmp_path):
-    desk = type(finished.desk)(tmp_path, finished.desk.start_process)
+    workspace = type(finished.workspace)(tmp_path, finished.workspace.start_process)
     (tmp_path / "file").write_text("")
-    done = desk.run(f"store={tmp_path / 'file' / 'store'}", code=2)
+    done = workspace.run(f"store={tmp_path / 'file' / 'store'}", code=2)
     assert "cannot be written (Not a directory); set store=FOLDER" in done.sentence
 
 
@@ -151,11 +155,11 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize("stage", ["pool", "synthesis", "labels", "evaluation"])
-def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(finished, small_disk, tmp_path, stage):
+def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(finished, small_disk, tmp_path, stage):
     kinds = {"pool": "trajectory", "synthesis": "images", "labels": "labels", "evaluation": "students"}
     gone = tuple(list(kinds.values())[list(kinds).index(stage) :])
     source = finished.copy(tmp_path / "source", without=gone)
-    desk = type(source)(tmp_path, source.start_process)
+    workspace = type(source)(tmp_path, source.start_process)
     subprocess.run(["cp", "-a", source.store, small_disk / "store"], check=True)
     before = {path: path.stat().st_mtime_ns for path in small_disk.glob("store/*/*/manifest.json")}
     ballast = small_disk / "ballast"
@@ -163,9 +167,9 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(finished, sm
     # A few kB are left: enough to begin, too little to finish.
     ballast.write_bytes(bytes(free.f_bavail * free.f_frsize - 4 * 4096))
     words = (f"store={small_disk / 'store'}", "labels.epochs=100", "evaluation.epochs=3")
-    done = desk.run(*words, settings={"teddy.evaluation.stage.RESUME_SECONDS": 0.0}, code=1)
+    done = workspace.run(*words, settings={"teddy.evaluation.stage.RESUME_SECONDS": 0.0}, code=1)
     assert done.sentence.startswith(f"teddy: the disk of {small_disk / 'store'} is full; free some space and run")
     assert {path: path.stat().st_mtime_ns for path in before} == before
     ballast.unlink()
-    done = desk.run(*words)
+    done = workspace.run(*words)
     assert [row["method"] for row in done.rows] == ["teddy", "random"]

@@ -1,16 +1,20 @@
 """Invariant 2: kill it anywhere, run it again, and the result is the same bit for bit.
 
 One run is never interrupted. The others start where some stage of it begins, are killed in that stage as soon as there is
-something on the disk to go on from, and are typed again.
+something on the disk to go on from, and are started again by the same command.
 """
 
 import contextlib
 import re
+import shutil
 import signal
 import sys
 from dataclasses import dataclass
 
 import pytest
+import torch
+
+from teddy.runtime.resume import load_tensors, save_tensors
 
 LONG = (
     "pool.training.epochs=4",
@@ -21,11 +25,11 @@ LONG = (
     "evaluation.epochs=20",
     "evaluation.seeds=3",
 )
-"""Long enough for each stage to be killed in its midst; synthesis has two blocks, and three students train side by side."""
-NO_PATIENCE = {
+"""Long enough for each stage to be killed in its midst; synthesis has two blocks, and a method three students."""
+EVERY_EPOCH = {
     f"teddy.{stage}.RESUME_SECONDS": 0.0 for stage in ("pool.trajectory", "labels.stage", "evaluation.stage")
 }
-"""Teachers, labels and students note where they are after each epoch, not only after some seconds."""
+"""Teachers, labels and students write a point to resume from after each epoch, not only after some seconds."""
 
 
 @dataclass(frozen=True)
@@ -56,71 +60,153 @@ STAGES = {
 
 @pytest.fixture(scope="module")
 def whole(finished, tmp_path_factory):
-    """A desk where the long command ran without a break, and its results."""
-    desk = finished.copy(tmp_path_factory.mktemp("whole"), without=("trajectory", "images", "labels", "students"))
-    done = desk.run(*LONG, settings=NO_PATIENCE)
-    return desk, done, desk.results()
+    """A workspace in which the long command ran without a break, and its results."""
+    workspace = finished.copy(tmp_path_factory.mktemp("whole"), without=("trajectory", "images", "labels", "students"))
+    done = workspace.run(*LONG, settings=EVERY_EPOCH)
+    return workspace, done, workspace.results()
 
 
 def progress(err: str, stage: str) -> list[int]:
-    """Where each of a stage's displays began: units that earlier runs had done."""
+    """The first count of each of a stage's displays: units that earlier runs had done."""
     return [int(first) for first in re.findall(rf"^{stage}: (\d+)/\d+ \w+ \(\d+ %\)$", err, re.MULTILINE)]
 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_killed_in_a_stage(name, whole, finished, tmp_path):
     stage, (uncut, done, expected) = STAGES[name], whole
-    desk = type(finished)(uncut, done).copy(tmp_path, without=stage.gone)
-    kept = desk.manifests()
-    killed = desk.start(*LONG, settings=NO_PATIENCE).stop_when(lambda: any(desk.store.glob(stage.sign)))
+    workspace = type(finished)(uncut, done).copy(tmp_path, without=stage.gone)
+    kept = workspace.manifests()
+    killed = workspace.start(*LONG, settings=EVERY_EPOCH).stop_when(lambda: any(workspace.store.glob(stage.sign)))
     assert killed.code == -signal.SIGKILL
-    left = [path for path in desk.store.glob(stage.sign) if not (path.parent / "manifest.json").exists()]
+    left = [path for path in workspace.store.glob(stage.sign) if not (path.parent / "manifest.json").exists()]
     assert left, "the kill came when the stage was over"
-    again = desk.run(*LONG, settings=NO_PATIENCE)
-    assert desk.results() == expected, "every PNG, logit, snapshot and accuracy, byte for byte"
+    again = workspace.run(*LONG, settings=EVERY_EPOCH)
+    assert workspace.results() == expected, "every PNG, logit, snapshot and accuracy, byte for byte"
     assert [row["top1"] for row in again.rows] == [row["top1"] for row in done.rows]
-    assert kept.items() <= desk.manifests().items()
+    assert kept.items() <= workspace.manifests().items()
     if name == "evaluation":  # one display for all students, so their curves tell
-        curve = again.folder / "curves" / "evaluation-teddy-paper-convnet2_w8-0.csv"
-        assert 1 < len(curve.read_text().splitlines()) < 21, (
-            "a line of names, and one for each of the epochs that were left"
-        )
+        curve = again.curves("evaluation/teddy/paper/convnet2_w8/0/")["evaluation/teddy/paper/convnet2_w8/0/loss"]
+        assert 0 < len(curve) < 20, "of twenty epochs of one step, those that were left"
     else:
-        assert max(progress(again.err, stage.shown)) > 0, f"it began anew:\n{again.err}"
-    assert not [path for path in desk.store.rglob(".*") if path.name != ".lock"], "notes for going on are gone"
+        assert max(progress(again.err, stage.shown)) > 0, f"it started over:\n{again.err}"
+    assert not [path for path in workspace.store.rglob(".*") if path.name != ".lock"], "points to resume from are gone"
 
 
-def test_killed_while_a_part_of_the_labels_is_stored(finished, tmp_path):
-    words = ("stages=[pool,synthesis,labels]", "labels.epochs=50", "labels.top_k=3")
-    uncut, desk = (finished.copy(tmp_path / name, without=("labels", "students")) for name in ("uncut", "cut"))
-    uncut.run(*words)
-    killed = desk.start(*words, settings=NO_PATIENCE).stop_when(lambda: any(desk.store.glob(STAGES["labels"].sign)))
+def test_killed_while_compressed_labels_are_stored(finished, tmp_path):
+    arguments = ("stages=[pool,synthesis,labels]", "labels.epochs=50", "labels.top_k=3")
+    uncut, workspace = (finished.copy(tmp_path / name, without=("labels", "students")) for name in ("uncut", "cut"))
+    uncut.run(*arguments)
+    started = workspace.start(*arguments, settings=EVERY_EPOCH)
+    killed = started.stop_when(lambda: any(workspace.store.glob(STAGES["labels"].sign)))
     assert killed.code == -signal.SIGKILL
-    assert desk.kinds().get("labels", 0) < uncut.kinds()["labels"], "the kill came when the stage was over"
-    assert max(progress(desk.run(*words).err, "labels")) > 0
-    assert desk.results() == uncut.results()
+    assert workspace.kinds().get("labels", 0) < uncut.kinds()["labels"], "the kill came when the stage was over"
+    assert max(progress(workspace.run(*arguments).err, "labels")) > 0
+    assert workspace.results() == uncut.results()
 
 
-def test_students_killed_side_by_side_and_wanted_one_by_one(whole, finished, tmp_path):
-    """Those of a company that were saved later wait for those that go on from earlier; alone they come out the same."""
+PLUGIN = '''
+"""A method with inner state: pixels follow a random walk that remembers its velocity."""
+
+from dataclasses import dataclass
+
+import torch
+
+from teddy.runtime import seeding
+from teddy.synthesis.optimized import OptimizedMethod, State
+
+
+@dataclass
+class Walk(State):
+    velocity: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomWalk(OptimizedMethod):
+    step_size: float
+
+    def setup(self, state):
+        return Walk(**vars(state), velocity=torch.zeros_like(state.pixels))
+
+    def optimizer(self, state):
+        return torch.optim.SGD([state.pixels], lr=self.step_size)
+
+    def step(self, state, iteration):
+        generator = seeding.generator(state.seed, "walk", state.blocks[0].index, iteration)
+        state.velocity.mul_(0.9).add_(torch.randn(state.pixels.shape, generator=generator))
+        state.pixels.grad = state.velocity.clone()
+        return {"speed": state.velocity.norm()}
+
+    def tensors(self, state):
+        return {"velocity": state.velocity}
+'''
+PLUGIN_YAML = """
+# @package methods.walk
+_target_: walking.RandomWalk
+ipc: ${synthesis.ipc}
+iterations: ${synthesis.iterations}
+batch_size: ${synthesis.batch_size}
+step_size: 0.01
+"""
+WALK = ("--config-dir", "own", "--allow", "walking", "method=[walk]", "stages=[pool,synthesis]")
+
+
+def with_plugin(workspace):
+    """A workspace whose folder holds a package with a method, and the method's YAML."""
+    (workspace.folder / "own" / "method").mkdir(parents=True)
+    (workspace.folder / "own" / "method" / "walk.yaml").write_text(PLUGIN_YAML.lstrip())
+    (workspace.folder / "walking.py").write_text(PLUGIN)
+    return workspace
+
+
+def test_a_method_with_inner_state_is_killed(finished, tmp_path):
+    """A method of the user's own, of which a killed run must find more again than pixels and optimizer."""
+    arguments = (*WALK, *LONG)
+    uncut, workspace, forgetful = (
+        with_plugin(finished.copy(tmp_path / name, without=("images", "labels", "students")))
+        for name in ("uncut", "cut", "forgetful")
+    )
+    uncut.run(*arguments)
+    assert uncut.kinds()["images"] == 1
+    started = workspace.start(*arguments)
+    killed = started.stop_when(lambda: any(workspace.store.glob(STAGES["synthesis"].sign)))
+    assert killed.code == -signal.SIGKILL
+    (point,) = workspace.store.glob("images/*/.resume-0000?.safetensors")
+    shutil.copytree(point.parent, forgetful.store / "images" / point.parent.name)
+    assert max(progress(workspace.run(*arguments).err, "synthesis")) > 0
+    assert workspace.results() == uncut.results()
+
+    # Had the velocity been forgotten, the images would be others.
+    (point,) = forgetful.store.glob("images/*/.resume-0000?.safetensors")
+    tensors, notes = load_tensors(point)
+    assert tensors["method.velocity"].abs().max() > 0
+    save_tensors(point, tensors | {"method.velocity": torch.zeros_like(tensors["method.velocity"])}, notes)
+    forgetful.run(*arguments)
+    assert forgetful.results().keys() == uncut.results().keys()
+    assert forgetful.results() != uncut.results()
+
+
+def test_students_killed_in_turn_and_wanted_alone(whole, finished, tmp_path):
+    """Students that were cut off resume in whatever order and company they are asked for."""
     uncut, done, expected = whole
-    desk = type(finished)(uncut, done).copy(tmp_path, without=("students",))
+    workspace = type(finished)(uncut, done).copy(tmp_path, without=("students",))
 
     def points():
         times = {}
-        for path in desk.store.glob("students/*/.resume.safetensors"):
+        for path in workspace.store.glob("students/*/.resume.safetensors"):
             with contextlib.suppress(FileNotFoundError):  # a student that was finished just now
                 times[path] = path.stat().st_mtime_ns
         return times
 
-    for _ in range(2):
+    for seed in (0, 1):
         before = points()
-        desk.start(*LONG, settings=NO_PATIENCE).stop_when(lambda before=before: points().items() - before.items())
-    assert points(), "the kill came when the stage was over"
-    min(points()).unlink()  # this one begins anew
-    alone = desk.run(*LONG, "evaluation.together=1", "evaluation.seeds=[1]", settings=NO_PATIENCE)
-    again = desk.run(*LONG, settings=NO_PATIENCE)
-    assert desk.results() == expected
+        workspace.start(*LONG, f"evaluation.seeds=[{seed}]", settings=EVERY_EPOCH).stop_when(
+            lambda before=before: points().items() - before.items()
+        )
+    assert len(points()) == 2, "the kill came when the student was finished"
+    min(points()).unlink()  # this one starts over
+    alone = workspace.run(*LONG, "evaluation.seeds=[1]", settings=EVERY_EPOCH)
+    again = workspace.run(*LONG, settings=EVERY_EPOCH)
+    assert workspace.results() == expected
     assert [row["top1"] for row in again.rows] == [row["top1"] for row in done.rows]
     assert [row["seed"] for row in again.rows] == [0, 1, 2] * 2
     assert [row["top1"] for row in alone.rows] == [row["top1"] for row in done.rows if row["seed"] == 1]
@@ -130,24 +216,25 @@ def test_students_killed_side_by_side_and_wanted_one_by_one(whole, finished, tmp
 def test_killed_again_and_again_and_never_where_it_was_before(whole, finished, tmp_path):
     """Every stage is cut off once in one and the same store."""
     uncut, done, expected = whole
-    desk = type(finished)(uncut, done).copy(tmp_path, without=("trajectory", "images", "labels", "students"))
+    workspace = type(finished)(uncut, done).copy(tmp_path, without=("trajectory", "images", "labels", "students"))
     for stage in STAGES.values():
-        desk.start(*LONG, settings=NO_PATIENCE).stop_when(lambda: any(desk.store.glob(stage.sign)))  # noqa: B023
-    desk.run(*LONG, settings=NO_PATIENCE)
-    assert desk.results() == expected
+        workspace.start(*LONG, settings=EVERY_EPOCH).stop_when(
+            lambda: any(workspace.store.glob(stage.sign))  # noqa: B023
+        )
+    workspace.run(*LONG, settings=EVERY_EPOCH)
+    assert workspace.results() == expected
 
 
 @pytest.mark.parametrize("name", ["pool", "synthesis", "labels"])  # a student leaves no file but its manifest
 def test_cut_off_when_all_is_computed_and_the_files_are_being_counted(name, whole, finished, tmp_path):
-    """The very end of a stage, when its last note for going on must still be there."""
+    """The very end of a stage, when its last point to resume from must still be there."""
     stage, (uncut, done, expected) = STAGES[name], whole
-    desk = type(finished)(uncut, done).copy(tmp_path, without=stage.gone)
+    workspace = type(finished)(uncut, done).copy(tmp_path, without=stage.gone)
     # sys.exit in place of what hashes a finished file.
-    desk.run(*LONG, settings={**NO_PATIENCE, "teddy.artifacts.store.file_digest": sys.exit}, code=130)
-    again = desk.run(*LONG, settings=NO_PATIENCE)
-    assert desk.results() == expected
-    curves = {path.name for path in (again.folder / "curves").iterdir()}
-    assert f"{name}.csv" not in curves, "nothing is optimised again"
+    workspace.run(*LONG, settings={**EVERY_EPOCH, "teddy.artifacts.store.file_digest": sys.exit}, code=130)
+    again = workspace.run(*LONG, settings=EVERY_EPOCH)
+    assert workspace.results() == expected
+    assert not again.curves(f"{name}/").keys() & {"pool/loss", "synthesis/teddy/loss"}, "nothing is optimised again"
     if name == "labels":
         assert progress(again.err, "labels")[0] == 500
 
@@ -163,10 +250,11 @@ def test_cut_off_when_all_is_computed_and_the_files_are_being_counted(name, whol
     ],
 )
 def test_told_to_stop(name, how, whole, finished, tmp_path):
-    """Ctrl-C, and what a scheduler sends before it kills: no success and no traceback."""
+    """Ctrl-C, and the signal that a scheduler sends before it kills: no success and no traceback."""
     stage, (uncut, done, _) = STAGES[name], whole
-    desk = type(finished)(uncut, done).copy(tmp_path, without=stage.gone)
-    stopped = desk.start(*LONG, settings=NO_PATIENCE).stop_when(lambda: any(desk.store.glob(stage.sign)), how)
+    workspace = type(finished)(uncut, done).copy(tmp_path, without=stage.gone)
+    started = workspace.start(*LONG, settings=EVERY_EPOCH)
+    stopped = started.stop_when(lambda: any(workspace.store.glob(stage.sign)), how)
     if name == "labels" and how == signal.SIGTERM:  # no Lightning there, so the system's own way to end a process
         assert stopped.code == -signal.SIGTERM
     else:

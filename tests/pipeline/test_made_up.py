@@ -9,7 +9,8 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 
 ONE_OF_EACH = (
-    "trainer=cpu_float32",
+    "trainer=cpu",
+    "trainer.precision=32-true",
     "trainer.threads=1",
     "trainer.workers=2",
     "logger=csv",
@@ -65,58 +66,64 @@ def tiny_imagenet(tmp_path):
     return root
 
 
-def check(desk, done, train: Path, size: int, methods: tuple[str, ...] = ("teddy", "random")) -> None:
-    """A whole run: its ledger, its pictures, and images that another tool reads as the right classes."""
+def check(workspace, done, train: Path, size: int, methods: tuple[str, ...] = ("teddy", "random")) -> None:
+    """A whole run: its results log, its pictures, and images that another tool reads as the right classes."""
     classes = sorted(path.name for path in train.iterdir())
     assert tuple(row["method"] for row in done.rows) == methods
     for row in done.rows:
-        folder = ImageFolder(str(desk.store / "images" / row["fingerprints"]["images"] / "images"))
+        folder = ImageFolder(str(workspace.store / "images" / row["fingerprints"]["images"] / "images"))
         assert folder.classes == classes
         assert [label for _, label in folder.samples] == list(range(len(classes)))
         assert folder[len(classes) - 1][0].size == (size, size)
     names = {path.name for path in (done.folder / "figures").iterdir()}
-    assert {"curves.png", *(f"images_{method}.png" for method in methods)} <= names
+    assert {*(f"images_{method}.png" for method in methods)} | {"terms_teddy.png"} <= names
     assert (done.folder / "index.html").is_file()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_imagenet_to_one_image_per_class(imagenet, desk):
+def test_imagenet_to_one_image_per_class(imagenet, workspace):
     network = ("model.name=convnet6_w4",)
-    done = desk.run("+experiment=imagenet_ipc10_prior", f"dataset.root={imagenet}", *network, *ONE_OF_EACH, base=())
-    check(desk, done, imagenet / "train", 224)
+    done = workspace.run(
+        "+experiment=imagenet_ipc10_prior", f"dataset.root={imagenet}", *network, *ONE_OF_EACH, base=()
+    )
+    check(workspace, done, imagenet / "train", 224)
     config = yaml.safe_load((done.folder / "config.yaml").read_text())
     assert (config["synthesis"]["lr"], config["synthesis"]["bn_weight"]) == (0.25, 0.01), "the experiment's own"
     assert "synthesis: 10/10 steps" in done.err, "ten blocks of a hundred classes"
     # The same files again: listed, not decoded, and nothing is computed.
-    before = desk.manifests()
-    desk.run("+experiment=imagenet_ipc10_prior", f"dataset.root={imagenet}", *network, *ONE_OF_EACH, base=())
-    assert desk.manifests() == before
+    before = workspace.manifests()
+    workspace.run("+experiment=imagenet_ipc10_prior", f"dataset.root={imagenet}", *network, *ONE_OF_EACH, base=())
+    assert workspace.manifests() == before
 
 
-def test_tiny_imagenet_to_one_image_per_class(tiny_imagenet, desk):
+def test_tiny_imagenet_to_one_image_per_class(tiny_imagenet, workspace):
     network = ("model.name=convnet4_w8",)
     words = ("+experiment=tiny_imagenet_ipc50_prior", f"dataset.root={tiny_imagenet}", *network, *ONE_OF_EACH)
-    done = desk.run(*words, base=())
-    check(desk, done, tiny_imagenet / "train", 64)
+    done = workspace.run(*words, base=())
+    check(workspace, done, tiny_imagenet / "train", 64)
     assert "synthesis: 2/2 steps" in done.err, "two blocks of a hundred classes"
 
-    # What stands beside it in Table 1 comes from the same training run.
-    own = {"post": ("pool.size=2", "pool.strategy.recalibrate=64"), "sre2l": (), "random": ("pool.every=1",)}
+    # The rows beside it in Table 1 come from the same training run.
+    own = {
+        "post": ("pool.size=2", "pool.strategy.recalibrate=64"),
+        "sre2l": ("methods.sre2l.iterations=1",),
+        "random": (),
+    }
     for kind, more in own.items():
         words = (f"+experiment=tiny_imagenet_ipc50_{kind}", f"dataset.root={tiny_imagenet}", *network, *ONE_OF_EACH)
-        done = desk.run(*words, *more, "stages=[pool,synthesis,labels,evaluation]", base=())
+        done = workspace.run(*words, *more, "stages=[pool,synthesis,labels,evaluation]", base=())
         first = {"post": "teddy"}.get(kind, kind)
         assert [row["method"] for row in done.rows] == ([first] if kind == "random" else [first, "random"])
-    assert desk.kinds()["trajectory"] == 1
-    assert desk.kinds()["pruned"] == 2
+    assert workspace.kinds()["trajectory"] == 1
+    assert workspace.kinds()["pruned"] == 2
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_imagenet_with_the_papers_network(imagenet, desk):
+def test_imagenet_with_the_papers_network(imagenet, workspace):
     """ResNet-18 at 224 pixels, as the experiment has it; a batch of 1,024 would need more memory than most machines have."""
-    words = ("baseline=[]", "evaluation.batch_size=50", *ONE_OF_EACH)
-    done = desk.run("+experiment=imagenet_ipc10_prior", f"dataset.root={imagenet}", *words, base=())
-    check(desk, done, imagenet / "train", 224, methods=("teddy",))
+    words = ("method=teddy", "evaluation.batch_size=50", *ONE_OF_EACH)
+    done = workspace.run("+experiment=imagenet_ipc10_prior", f"dataset.root={imagenet}", *words, base=())
+    check(workspace, done, imagenet / "train", 224, methods=("teddy",))
     assert {row["student"] for row in done.rows} == {"resnet18"}

@@ -1,4 +1,4 @@
-"""Sweeps: shared work is done once, whoever runs the jobs; a sweep that was killed ends with the same table."""
+"""Sweeps: shared work is done once, in whichever process the jobs run; a sweep that was killed ends with the same table."""
 
 import csv
 import importlib.util
@@ -33,39 +33,39 @@ def jobs(folder):
     return sorted(path.name for path in folder.iterdir() if path.name.isdecimal())
 
 
-def test_two_by_two_is_killed_and_ends_with_the_same_table(desk, tmp_path):
-    uncut = desk.run(*TWO_BY_TWO, WHOLE)
+def test_two_by_two_is_killed_and_ends_with_the_same_table(workspace, tmp_path):
+    uncut = workspace.run(*TWO_BY_TWO, WHOLE)
     assert jobs(uncut.folder) == ["0", "1", "2", "3"]
     # Two image sets of each method, labelled once each, four students of each: one training run.
-    assert desk.kinds() == {"images": 4, "labels": 4, "students": 8, "trajectory": 1}
+    assert workspace.kinds() == {"images": 4, "labels": 4, "students": 8, "trajectory": 1}
     table = printed(uncut.folder)
     assert len(table) == 2 + 8, "a head, a rule, and two methods under two students and two IPC"
     assert list((uncut.folder / "figures").glob("*.png"))
     assert (uncut.folder / "index.html").is_file()
 
     (tmp_path / "cut").mkdir()
-    other = type(desk)(tmp_path / "cut", desk.start_process)
+    other = type(workspace)(tmp_path / "cut", workspace.start_process)
     killed = other.start(*TWO_BY_TWO, WHOLE).stop_when(lambda: other.kinds().get("students", 0) == 3)
     assert killed.code == -signal.SIGKILL
     assert not (killed.folder / "results.md").exists()
     kept = other.manifests()
     again = other.run(*TWO_BY_TWO, WHOLE)
     assert kept.items() <= other.manifests().items(), "what was finished is not done again"
-    assert other.results() == desk.results()
+    assert other.results() == workspace.results()
     assert printed(again.folder) == table
     assert students(again.folder) == students(uncut.folder)
 
 
-def test_the_command_line_wins_over_a_sweep_file(desk):
+def test_the_command_line_wins_over_a_sweep_file(workspace):
     """Hydra alone would multiply the two and run each job three times."""
-    done = desk.run("+sweep=ipc", "synthesis.ipc=1,2", WHOLE)
+    done = workspace.run("+sweep=ipc", "synthesis.ipc=1,2", WHOLE)
     assert jobs(done.folder) == ["0", "1"]
-    assert desk.kinds()["trajectory"] == 1
+    assert workspace.kinds()["trajectory"] == 1
     assert {row["ipc"] for row in students(done.folder)} == {"1", "2"}
 
 
-def test_a_failed_job_is_named_and_the_others_are_in_the_table(desk):
-    done = desk.run("-m", "pool.training.lr=0.05,1e30", WHOLE, code=1)
+def test_a_failed_job_is_named_and_the_others_are_in_the_table(workspace):
+    done = workspace.run("-m", "pool.training.lr=0.05,1e30", WHOLE, code=1)
     assert "teacher training diverged" in done.sentence
     assert (done.folder / "results.md").is_file()
     assert {row["run"] for row in students(done.folder)} == {"0"}
@@ -78,13 +78,13 @@ def test_a_failed_job_is_named_and_the_others_are_in_the_table(desk):
     [(["+launch=joblib"], "hydra_plugins.hydra_joblib_launcher"), (["hydra/launcher=submitit_local"], "submitit")],
     ids=["joblib", "submitit"],
 )
-def test_jobs_in_other_processes_share_their_work(desk, tiny, words, package):
+def test_jobs_in_other_processes_share_their_work(workspace, tiny, words, package):
     """Side by side, one job trains while the other waits; the sweep's report is written all the same."""
     if importlib.util.find_spec(package) is None:
         pytest.skip(f"{package} is an optional extra and is not installed")
     command = [sys.executable, "-m", "teddy", *tiny, *words, "-m", "synthesis.ipc=1,2", "hydra.sweep.dir=sweep"]
-    environment = {**os.environ, "TEDDY_STORE": str(desk.store), "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=desk.folder, env=environment, capture_output=True, text=True, timeout=250)
+    environment = {**os.environ, "TEDDY_STORE": str(workspace.store), "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=workspace.folder, env=environment, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
-    assert desk.kinds() == {"images": 4, "labels": 4, "students": 4, "trajectory": 1}
-    assert {row["run"] for row in students(desk.folder / "sweep")} == {"0", "1"}
+    assert workspace.kinds() == {"images": 4, "labels": 4, "students": 4, "trajectory": 1}
+    assert {row["run"] for row in students(workspace.folder / "sweep")} == {"0", "1"}

@@ -25,12 +25,12 @@ def run(finished):
 def images(finished):
     """The distilled images' folder by method."""
     return {
-        row["method"]: finished.desk.store / "images" / row["fingerprints"]["images"] / "images"
+        row["method"]: finished.workspace.store / "images" / row["fingerprints"]["images"] / "images"
         for row in finished.done.rows
     }
 
 
-def test_the_ledger_has_a_row_for_each_method(finished):
+def test_the_results_log_has_a_row_for_each_method(finished):
     rows = finished.done.rows
     assert [row["method"] for row in rows] == ["teddy", "random"]
     for row in rows:
@@ -42,7 +42,7 @@ def test_the_ledger_has_a_row_for_each_method(finished):
     assert one["pool"] == other["pool"]
     assert one["images"] != other["images"]
     for row in rows:
-        manifest = finished.desk.store / "students" / row["fingerprints"]["student"] / "manifest.json"
+        manifest = finished.workspace.store / "students" / row["fingerprints"]["student"] / "manifest.json"
         assert json.loads(manifest.read_text())["facts"]["top1"] == row["top1"]
 
 
@@ -54,42 +54,67 @@ def test_the_configuration_is_resolved_and_whole(run):
     assert "${" not in (run / "config.yaml").read_text()
 
 
-def test_the_log_says_what_was_made(run):
+def test_the_log_names_what_was_made(run):
     log = (run / "teddy.log").read_text()
-    assert "pool: epoch 3, held-out accuracy" in log
+    assert "pool prior: epoch 3, held-out accuracy" in log
     assert "images: teddy in " in log
 
 
-def test_the_report_says_the_ledgers_numbers(finished, run):
+def test_the_report_shows_the_numbers_of_the_results_log(finished, run):
     text = (run / "results.md").read_text()
     for row in finished.done.rows:
         assert f"{row['top1']:.1f}" in text
     assert "random" in text
     assert (run / "index.html").stat().st_size > 10_000
-    with (run / "results.csv").open() as stream:
+    with (run / "results.csv").open(newline="") as stream:
         assert [float(row["top1"]) for row in csv.DictReader(stream)] == [row["top1"] for row in finished.done.rows]
 
 
-@pytest.mark.parametrize("name", ["images_teddy", "images_random", "curves", "pool", "accuracy", "iterations"])
+@pytest.mark.parametrize(
+    "name", ["images_teddy", "images_random", "terms_teddy", "pool", "accuracy", "iterations_teddy"]
+)
 def test_everything_visual_ends_as_a_picture(run, name):
     with Image.open(run / "figures" / f"{name}.png") as picture:
         pixels = np.asarray(picture.convert("L"))
     assert pixels.std() > 5, "not blank"
 
 
-def test_curves_are_on_disk(run):
-    with (run / "losses_teddy.csv").open() as stream:
+def test_curves_are_on_disk(finished, run):
+    with (run / "terms_teddy.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert [int(row["synthesis/iteration"]) for row in rows] == [0, 5]
-    names = {path.name for path in (run / "curves").iterdir()}
-    assert {"pool.csv", "synthesis.csv"} < names
-    assert len([name for name in names if name.startswith("evaluation-")]) == 2
+    assert [(int(row["block"]), int(row["iteration"])) for row in rows] == [(0, 0), (0, 5)]
+    assert list(rows[0])[2:] == ["loss", "cross_entropy", "bn_statistics"]
+    assert not (run / "terms_random.csv").exists(), "real images are not optimised"
+    curve = finished.done.curves("synthesis/teddy/")
+    assert curve["synthesis/teddy/loss"] == [(0, float(rows[0]["loss"])), (5, float(rows[1]["loss"]))]
+    assert len(finished.done.curves("pool/")["pool/loss"]) > 0
+    for row in finished.done.rows:
+        fit = f"evaluation/{row['method']}/paper/convnet2_w8/0"
+        names = finished.done.curves(fit)
+        assert len(names[f"{fit}/loss"]) == 3, "three epochs of one step"
+        assert [value for _, value in names[f"{fit}/test/top1"]] == [pytest.approx(row["top1"], abs=1e-3)]
+
+
+def test_the_run_describes_itself(finished, run):
+    record = json.loads((run / "run.json").read_text())
+    assert record["command"].startswith("python -m teddy +experiment=quickstart name=tiny ")
+    assert record["overrides"]["synthesis.ipc"] == "1"
+    assert record["overrides"]["method"] == "[teddy,random]"
+    assert "hydra.run.dir" not in record["overrides"]
+    assert list(record["methods"]) == ["teddy", "random"], "in the order typed"
+    for row in finished.done.rows:
+        entry = record["methods"][row["method"]]
+        assert entry["fingerprint"] == row["fingerprints"]["images"]
+        assert (run / entry["terms"]).is_file() if entry["terms"] else row["baseline"]
+    assert [(one["epoch"], one["chosen"]) for one in record["pool"]] == [(1, True), (3, True)]
+    assert record["class_names"][0] == "t-shirt/top"
+    assert not (run / ".hydra").exists()
 
 
 def test_progress_is_shown_as_plain_lines_and_the_store_is_all_that_is_written_elsewhere(finished):
     for stage in ("pool", "synthesis", "labels", "evaluation"):
         assert f"\n{stage}: 0/" in f"\n{finished.done.err}"
-    assert {path.name for path in finished.desk.folder.iterdir()} == {"run", "store"}
+    assert {path.name for path in finished.workspace.folder.iterdir()} == {"run", "store"}
 
 
 @pytest.mark.parametrize("method", ["teddy", "random"])
@@ -124,18 +149,24 @@ def test_the_store_holds_no_pixels_but_the_exported_ones(finished, images):
     """Invariant 5: students cannot see hidden floats, because there are none."""
     work = images["teddy"].parent
     left = {path.relative_to(work).as_posix() for path in work.rglob("*") if path.is_file()}
-    frames = {name for name in left if name.startswith("frames/")}
-    assert left - frames == {".lock", "manifest.json", *(f"images/{folder}/0000.png" for folder in FOLDERS)}
-    assert {load_file(work / name)["images"].dtype for name in frames} == {torch.uint8}
+    snapshots = {name for name in left if name.startswith("snapshots/")}
+    assert len(snapshots) == 3
+    assert left - snapshots == {
+        ".lock",
+        "manifest.json",
+        "terms.csv",
+        *(f"images/{folder}/0000.png" for folder in FOLDERS),
+    }
+    assert {load_file(work / name)["images"].dtype for name in snapshots} == {torch.uint8}
 
 
 def test_the_students_learned_from_these_images_and_the_stored_logits(finished, images):
     for row in finished.done.rows:
-        manifest = finished.desk.store / "students" / row["fingerprints"]["student"] / "manifest.json"
+        manifest = finished.workspace.store / "students" / row["fingerprints"]["student"] / "manifest.json"
         content = json.loads(manifest.read_text())["content"]
         assert content["images"] == images[row["method"]].parent.name
         assert content["labels"]["kind"] == "stored"
-    for path in finished.desk.store.glob("labels/*/logits.npy"):
+    for path in finished.workspace.store.glob("labels/*/logits.npy"):
         logits = np.load(path, allow_pickle=False)
         assert logits.shape == (3, 10, 10)
         assert np.isfinite(logits).all()

@@ -10,12 +10,12 @@ import pytest
 
 from teddy.artifacts.store import ArtifactStore
 from teddy.data.augment import Augmentation
-from teddy.data.dataset import RealDataset, open_dataset
+from teddy.data.dataset import RealDataset
 from teddy.data.sources.embedded import FashionMini
 from teddy.pool.schedule import Recipe
 from teddy.pool.trajectory import BaseTraining
+from teddy.runtime.device import DeviceConfig
 from teddy.runtime.loggers import RunLog
-from teddy.runtime.precision import Compute
 
 BRIEF = Recipe(
     epochs=3,
@@ -34,7 +34,7 @@ MakeBase = Callable[..., BaseTraining]
 
 @pytest.fixture(scope="session")
 def fashion_mini() -> RealDataset:
-    return open_dataset("fashion_mini", FashionMini())
+    return RealDataset("fashion_mini", FashionMini())
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +50,7 @@ def make_base(fashion_mini: RealDataset) -> MakeBase:
             holdout=0.1,
             save_every=3,
             seed=3,
-            compute=Compute("cpu", "float32"),
+            device_config=DeviceConfig("cpu", "32-true"),
         )
         return BaseTraining(
             store=ArtifactStore(folder / "store"), log=RunLog(folder / "log"), **{**settings, **changes}

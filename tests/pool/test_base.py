@@ -9,8 +9,8 @@ import pytest
 import torch
 import torchvision
 
-from teddy.config.errors import BadInput
-from teddy.data.dataset import RealDataset, open_dataset
+from teddy.config.errors import UserError
+from teddy.data.dataset import RealDataset
 from teddy.data.images import TensorImages
 from teddy.data.sources.base import Loaded, numbered_ids
 from teddy.models.networks import build_network
@@ -60,15 +60,15 @@ def test_a_file_of_other_classes_is_refused_before_anything(tmp_path: Path, make
     base = make_base(tmp_path)
     torch.save(build_network("convnet3_w16", 7, 1, 28).state_dict(), tmp_path / "seven.pth")
     for act in (check_base, base_model):
-        with pytest.raises(BadInput, match=r"seven\.pth do not fit .* for 7 classes, but the dataset has 10"):
+        with pytest.raises(UserError, match=r"seven\.pth do not fit .* for 7 classes, but the dataset has 10"):
             act(base, str(tmp_path / "seven.pth"))
-        with pytest.raises(BadInput, match=r"pool\.base=nowhere is no file"):
+        with pytest.raises(UserError, match=r"pool\.base=nowhere is no file"):
             act(base, "nowhere")
     assert not base.store.root.exists()
 
 
 class Thousand:
-    """A source with ImageNet's number of classes and no sense in its images."""
+    """A source of random images with ImageNet's number of classes."""
 
     def fingerprint(self) -> str:
         return "thousand"
@@ -84,7 +84,7 @@ class Thousand:
 
 @pytest.fixture(scope="module")
 def thousand() -> RealDataset:
-    return open_dataset("thousand", Thousand(), mean=[0.5] * 3, std=[0.25] * 3)
+    return RealDataset("thousand", Thousand(), mean=[0.5] * 3, std=[0.25] * 3)
 
 
 def test_pretrained_is_torchvisions(
@@ -107,10 +107,10 @@ def test_pretrained_is_torchvisions(
 
 def test_pretrained_is_for_imagenet_only(tmp_path: Path, make_base: MakeBase, thousand: RealDataset) -> None:
     with pytest.raises(
-        BadInput, match=r"ResNet18_Weights.*for 1000 classes and 3 channels, but fashion_mini has 10 and 1"
+        UserError, match=r"ResNet18_Weights.*for 1000 classes and 3 channels, but fashion_mini has 10 and 1"
     ):
         base_model(make_base(tmp_path, network="resnet18"), "pretrained")
     for name in ("resnet18_cifar", "convnet3"):
-        with pytest.raises(BadInput, match=f"needs a network of torchvision .* not {name}"):
+        with pytest.raises(UserError, match=f"needs a network of torchvision .* not {name}"):
             base_model(make_base(tmp_path, dataset=thousand, network=name), "pretrained")
     assert not (tmp_path / "store").exists()

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from teddy.config.errors import BadInput
+from teddy.config.errors import UserError
 from teddy.data.spec import DatasetSpec
 from teddy.models.networks import build_network
-from teddy.pool.members import Member, ModelPool, select
+from teddy.pool.members import Member, ModelPool
 from teddy.runtime.resume import save_tensors
 
 SPEC = DatasetSpec("blobs", 3, 1, 8, (0.5,), (0.25,), ("a", "b", "c"), ("0", "1", "2"))
@@ -67,7 +67,7 @@ def test_a_pickle_is_refused_and_never_run(tmp_path: Path) -> None:
         lambda: path.write_bytes(pickle.dumps(Malicious(marker))),
     ):
         write()
-        with pytest.raises(BadInput, match="not a whole safetensors file"):
+        with pytest.raises(UserError, match="not a whole safetensors file"):
             pool_of(1, folder=tmp_path).load(0)
         assert not marker.exists()
 
@@ -77,7 +77,7 @@ def test_a_truncated_member_is_refused(tmp_path: Path, cut: int) -> None:
     path = tmp_path / "1.safetensors"
     save_tensors(path, build_network(NETWORK, 3, 1, 8).state_dict())
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(BadInput, match=r"1\.safetensors is not a whole safetensors file .*delete it"):
+    with pytest.raises(UserError, match=r"1\.safetensors is not a whole safetensors file .*delete it"):
         pool_of(1, folder=tmp_path).load(0)
 
 
@@ -94,7 +94,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, other: str) -> N
         "more": lambda: {**state, "extra": torch.zeros(1)},
     }[other]()
     save_tensors(tmp_path / "1.safetensors", foreign)
-    with pytest.raises(BadInput, match=f"does not hold the weights of {NETWORK} for 3 classes") as caught:
+    with pytest.raises(UserError, match=f"does not hold the weights of {NETWORK} for 3 classes") as caught:
         pool_of(1, folder=tmp_path).load(0)
     assert "\n" not in str(caught.value)
 
@@ -107,11 +107,6 @@ def test_the_fingerprint_names_the_members_and_nothing_else() -> None:
     foreign = tuple(replace(one, identity=f"another run/{one.epoch}") for one in pool.members)
     others = [pool_of(1, 3), pool_of(3, 1, 5), pool_of(1, 3, 6), pool_of(1, 3, 5, 7), replace(pool, members=foreign)]
     assert len({pool.fingerprint, *(other.fingerprint for other in others)}) == 6
-
-
-def test_select_keeps_the_asked_order() -> None:
-    members = [member(epoch) for epoch in (1, 3, 5, 7)]
-    assert [one.epoch for one in select(members, [3, 7])] == [3, 7]
 
 
 def test_description_says_strategy_epochs_and_size() -> None:

@@ -1,4 +1,4 @@
-"""Pruned copies of one base model: what they are, what they are worth, and that each is made once."""
+"""Pruned models of one base model: their weights and facts, and that each is made once."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from teddy.config.errors import BadInput, StageFailed
+from teddy.config.build import build
+from teddy.config.errors import StageFailed, UserError
 from teddy.data.batches import EpochOrder
 from teddy.data.datamodule import stratified_split
 from teddy.models.pruning import replay, size_of
 from teddy.pool.base import base_model
 from teddy.pool.members import ModelPool
 from teddy.pool.post import PostPool
-from teddy.pool.pruned import PrunedCopy
+from teddy.pool.pruned_model import PrunedModel
 from teddy.pool.trajectory import BaseTraining
 from teddy.runtime.resume import load_tensors
 from teddy.runtime.seeding import stable_seed
@@ -32,6 +33,7 @@ BUDGETS = (0, round(0.15 * STEPS), round(0.6 * STEPS))
 
 def post(**changes: Any) -> PostPool:
     settings: dict[str, Any] = dict(
+        _target_="teddy.pool.post.PostPool",
         size=3,
         base="trained",
         macs=0.66,
@@ -45,13 +47,14 @@ def post(**changes: Any) -> PostPool:
         batch_size=64,
         recalibrate=600,
     )
-    return PostPool(**{**settings, **changes})
+    made: PostPool = build("pool.strategy", {**settings, **changes}, PostPool)
+    return made
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, make_base: MakeBase) -> tuple[BaseTraining, ModelPool]:
     base = make_base(tmp_path_factory.mktemp("post"))
-    return base, post().make(base, "post")
+    return base, post().make(base)
 
 
 def facts(base: BaseTraining) -> list[dict[str, Any]]:
@@ -79,7 +82,7 @@ def test_members_are_distinct_and_of_one_size(made: tuple[BaseTraining, ModelPoo
         assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_budgets_crowd_at_the_start(made: tuple[BaseTraining, ModelPool]) -> None:
+def test_budgets_are_dense_at_the_start(made: tuple[BaseTraining, ModelPool]) -> None:
     base, pool = made
     assert [member.epoch for member in pool.members] == [0.0, 0.15, 0.6]
     assert [fact["steps"] for fact in facts(base)] == list(BUDGETS)
@@ -138,14 +141,14 @@ def slow_member(base: BaseTraining, history: Any, index: int, steps: int, calibr
                 network(inputs(chosen, key, 0))
     for layer in layers:
         layer.momentum = 0.1
+    rates = [0.1, 0.1 * math.sqrt(0.001 / 0.1), 0.1 * (0.001 / 0.1)]
     optimizer = torch.optim.SGD(network.parameters(), 1.0, 0.9, weight_decay=1e-4)
     epoch, done = 0, 0
     while done < steps:
         order = EpochOrder(kept, 64, seed)
         order.set_epoch(epoch)
         for _, indices in list(order)[: steps - done]:
-            third = 3 * done // steps
-            optimizer.param_groups[0]["lr"] = [0.1, math.sqrt(0.1 * 0.001), 0.001][third]
+            optimizer.param_groups[0]["lr"] = rates[3 * done // steps]
             optimizer.zero_grad()
             F.cross_entropy(network(inputs(indices, seed, epoch)), train.labels[indices]).backward()
             optimizer.step()
@@ -168,7 +171,7 @@ def test_a_member_is_a_plain_loop_bit_for_bit(made: tuple[BaseTraining, ModelPoo
 
 def test_a_budget_may_span_epochs(tmp_path: Path, made: tuple[BaseTraining, ModelPool]) -> None:
     base, _ = made
-    pool = post(size=2, epochs=1.3, recalibrate=0).make(base, "longer")
+    pool = post(size=2, epochs=1.3, recalibrate=0).make(base)
     steps = round(1.3 * STEPS)
     assert pool.members[1].history is not None
     history = json.loads(pool.members[1].history.read_text())
@@ -183,7 +186,7 @@ def test_the_second_call_finds_everything(
     base, pool = made
     count = len(base.store.made)
     capsys.readouterr()
-    again = post().make(base, "post")
+    again = post().make(base)
     assert again == pool
     assert len(base.store.made) == count
     assert "pool" not in capsys.readouterr().err
@@ -194,11 +197,11 @@ def test_a_member_does_not_depend_on_the_others(
 ) -> None:
     base, pool = made
     count = len(base.store.made)
-    larger = post(size=5, epochs=2.4).make(base, "other")
+    larger = post(size=5, epochs=2.4).make(base)
     # Budgets 0, 0.15, 0.6, 1.35, 2.4: the first three members are those of the smaller pool.
     assert larger.members[:3] == pool.members
     assert len(base.store.made) == count + 2
-    other = post(size=1).make(make_base(tmp_path, seed=4), "post")
+    other = post(size=1).make(make_base(tmp_path, seed=4))
     assert other.members[0].identity != pool.members[0].identity
 
 
@@ -210,41 +213,41 @@ def test_a_run_that_was_cut_off_keeps_finished_members(
     tmp_path: Path, make_base: MakeBase, made: tuple[BaseTraining, ModelPool], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = make_base(tmp_path)
-    make = PrunedCopy.make
-    begun: list[str] = []
+    whole = PrunedModel.build
+    begun: list[int] = []
 
-    def cut(self: PrunedCopy, folder: Path, progress: Any) -> dict[str, Any]:
-        begun.append(self.name)
-        result = make(self, folder, progress)
-        if begun == ["post1", "post2"]:
+    def cut(self: PrunedModel, folder: Path) -> dict[str, Any]:
+        begun.append(self.index)
+        result = whole(self, folder)
+        if begun == [0, 1]:
             raise PowerCut
         return result
 
-    monkeypatch.setattr(PrunedCopy, "make", cut)
+    monkeypatch.setattr(PrunedModel, "build", cut)
     with pytest.raises(PowerCut):
-        post().make(base, "post")
-    pool = post().make(base, "post")
-    assert begun == ["post1", "post2", "post2", "post3"]
+        post().make(base)
+    pool = post().make(base)
+    assert begun == [0, 1, 1, 2]
     assert files(pool) == files(made[1])
     assert [member.identity for member in pool.members] == [member.identity for member in made[1].members]
 
 
 def test_damaged_files_are_found(tmp_path: Path, make_base: MakeBase) -> None:
     base = make_base(tmp_path)
-    pool = post(size=1).make(base, "post")
+    pool = post(size=1).make(base)
     member = pool.members[0]
     assert member.history is not None
     text = member.history.read_text()
     for damaged in ("[]", text.replace("features.0", "features.9"), text[:20]):
         member.history.write_text(damaged)
-        with pytest.raises(BadInput, match="delete"):
+        with pytest.raises(UserError, match="delete"):
             pool.load(0)
-    with pytest.raises(BadInput, match=r"history\.json is missing or damaged; delete the folder"):
-        post(size=1).make(base, "post")
+    with pytest.raises(UserError, match=r"history\.json is missing or damaged; delete the folder"):
+        post(size=1).make(base)
     member.history.write_text(text)
     member.file.write_bytes(member.file.read_bytes()[:-1])
-    with pytest.raises(BadInput, match=r"weights\.safetensors is missing or damaged; delete the folder"):
-        post(size=1).make(base, "post")
+    with pytest.raises(UserError, match=r"weights\.safetensors is missing or damaged; delete the folder"):
+        post(size=1).make(base)
 
 
 @pytest.mark.parametrize("act", ["check", "make"])
@@ -261,8 +264,8 @@ def test_what_cannot_be_made_is_refused_before_the_base_is_trained(
     tmp_path: Path, make_base: MakeBase, act: str, changes: dict[str, Any], network: str, why: str
 ) -> None:
     base = make_base(tmp_path, network=network)
-    with pytest.raises(BadInput, match=why):
-        post(**changes).check(base) if act == "check" else post(**changes).make(base, "post")
+    with pytest.raises(UserError, match=why):
+        post(**changes).check(base) if act == "check" else post(**changes).make(base)
     assert not base.store.root.exists()
 
 
@@ -290,27 +293,27 @@ def test_what_cannot_be_made_is_refused_before_the_base_is_trained(
         ("recalibrate", 10.5),
     ],
 )
-def test_nonsense_is_refused_by_its_key(key: str, value: Any) -> None:
-    with pytest.raises(BadInput, match=rf"pool\.strategy\.{key}=.* must be a (whole )?number") as caught:
+def test_a_number_out_of_range_is_refused_by_its_key(key: str, value: Any) -> None:
+    with pytest.raises(UserError, match=rf"pool\.strategy\.{key}=.* must be ") as caught:
         post(**{key: value})
     assert "\n" not in str(caught.value)
 
 
 def test_a_target_is_needed() -> None:
-    with pytest.raises(BadInput, match=r"pool\.strategy\.macs and pool\.strategy\.parameters are both null"):
+    with pytest.raises(UserError, match=r"pool\.strategy\.macs and pool\.strategy\.parameters are both null"):
         post(macs=None)
 
 
-def test_the_same_number_names_the_same_work(tmp_path: Path, made: tuple[BaseTraining, ModelPool]) -> None:
+def test_the_same_number_is_the_same_artifact(tmp_path: Path, made: tuple[BaseTraining, ModelPool]) -> None:
     base, _ = made
-    first = post(size=1, macs=None, parameters=6e3).make(base, "post")
-    assert post(size=1, macs=None, parameters=6000).make(base, "post") == first
+    first = post(size=1, macs=None, parameters=6e3).make(base)
+    assert post(size=1, macs=None, parameters=6000).make(base) == first
 
 
-def test_measured_statistics_make_a_pruned_network_useful(tmp_path: Path, make_base: MakeBase) -> None:
+def test_new_batchnorm_statistics_make_a_pruned_network_useful(tmp_path: Path, make_base: MakeBase) -> None:
     """Without fine-tuning, the base model's statistics are wrong for what is left of it."""
     base = make_base(tmp_path)
-    post(epochs=0.0, macs=0.5).make(base, "post")
+    post(epochs=0.0, macs=0.5).make(base)
     found = facts(base)
     gain = [fact["top1_recalibrated_holdout"] - fact["top1_pruned_holdout"] for fact in found]
     assert sum(gain) / len(gain) > 3, found
@@ -320,6 +323,6 @@ def test_measured_statistics_make_a_pruned_network_useful(tmp_path: Path, make_b
 
 def test_divergence_ends_in_a_sentence_and_leaves_no_member(tmp_path: Path, make_base: MakeBase) -> None:
     base = make_base(tmp_path)
-    with pytest.raises(StageFailed, match=r"pruned teacher post 2/2 diverged; lower pool\.strategy\.lr=1e\+30"):
-        post(size=2, lr=1e30, momentum=0.9).make(base, "post")
+    with pytest.raises(StageFailed, match=r"pruned model post 2/2 diverged; lower pool\.strategy\.lr=1e\+30"):
+        post(size=2, lr=1e30, momentum=0.9).make(base)
     assert [fact["epoch"] for fact in facts(base)] == [0.0]

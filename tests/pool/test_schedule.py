@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.optim import Optimizer, lr_scheduler
 
-from teddy.pool.schedule import Recipe
+from teddy.pool.schedule import FineTune, Recipe
 
 
 def recipe(epochs: int, **changes: object) -> Recipe:
@@ -30,7 +30,7 @@ def reference(lr: float, epochs: int, make: Callable[[Optimizer], lr_scheduler.L
 
 def compare(ours: Recipe, theirs: list[float]) -> None:
     for epoch, rate in enumerate(theirs):
-        assert math.isclose(ours.lr_at(epoch), rate, rel_tol=1e-9, abs_tol=1e-12), epoch
+        assert math.isclose(ours.lr * ours.factor(epoch), rate, rel_tol=1e-9, abs_tol=1e-12), epoch
 
 
 def test_step_is_torchs() -> None:
@@ -57,9 +57,23 @@ def test_warm_up_then_cosine_is_sre2ls() -> None:
 
 def test_warm_up_before_steps_does_not_move_the_steps() -> None:
     ours = recipe(71, warmup_epochs=5)
-    compare(recipe(71), [ours.lr_at(epoch) if epoch >= 5 else recipe(71).lr_at(epoch) for epoch in range(71)])
-    assert [ours.lr_at(epoch) for epoch in range(5)] == pytest.approx([0.001, 0.0208, 0.0406, 0.0604, 0.0802])
+    compare(
+        recipe(71),
+        [ours.lr * ours.factor(epoch) if epoch >= 5 else 0.1 * recipe(71).factor(epoch) for epoch in range(71)],
+    )
+    assert [ours.lr * ours.factor(epoch) for epoch in range(5)] == pytest.approx(
+        [0.001, 0.0208, 0.0406, 0.0604, 0.0802]
+    )
 
 
 def test_constant_is_constant() -> None:
-    assert {recipe(9, schedule="constant").lr_at(epoch) for epoch in range(9)} == {0.1}
+    assert {recipe(9, schedule="constant").factor(epoch) for epoch in range(9)} == {1.0}
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 12])
+def test_fine_tuning_has_one_rate_for_each_third(steps: int) -> None:
+    plan = FineTune(lr=0.1, lr_end=0.001, momentum=0.9, weight_decay=0.0, batch_size=32)
+    for step in range(steps):
+        third = 0 if 3 * step < steps else 1 if 3 * step < 2 * steps else 2
+        assert 0.1 * plan.factor(step, steps) == pytest.approx([0.1, 0.01, 0.001][third])
+    assert 0.1 * plan.factor(steps, steps) == pytest.approx(0.001)

@@ -8,17 +8,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
+from lightning.pytorch.loggers import Logger
 from torch import nn
 from torch.nn import functional as F
 
 from teddy.artifacts.store import ArtifactStore
-from teddy.config.errors import BadInput, StageFailed
+from teddy.config.errors import StageFailed, UserError
 from teddy.data.augment import Augmentation
 from teddy.data.batches import EpochOrder
 from teddy.data.datamodule import stratified_split
-from teddy.data.dataset import RealDataset, open_dataset
+from teddy.data.dataset import RealDataset
 from teddy.data.images import TensorImages
 from teddy.data.sources.base import Loaded
 from teddy.models.networks import build_network
@@ -29,9 +31,8 @@ from teddy.pool.schedule import Recipe
 from teddy.pool.teacher import SnapshotPool, TeacherTraining
 from teddy.pool.trajectory import BaseTraining, trajectory
 from teddy.runtime import metrics
-from teddy.runtime.curves import read_curve
+from teddy.runtime.device import DeviceConfig
 from teddy.runtime.loggers import RunLog
-from teddy.runtime.precision import Compute
 
 CONSTANT = Recipe(
     epochs=3,
@@ -59,7 +60,7 @@ def blobs(n: int, seed: int, spread: float = 70.0) -> TensorImages:
 
 @dataclass
 class InMemory:
-    """A source whose identity is given, so that a test can change pixels behind its back."""
+    """A source whose identity is given, so that a test can change pixels without changing it."""
 
     train: TensorImages
     test: TensorImages
@@ -73,7 +74,7 @@ class InMemory:
 
 def dataset(train: TensorImages | None = None) -> RealDataset:
     source = InMemory(train or blobs(90, seed=1), blobs(36, seed=2))
-    return open_dataset("blobs", source, mean=[0.5], std=[0.25])
+    return RealDataset("blobs", source, mean=[0.5], std=[0.25])
 
 
 def base(folder: Path, recipe: Recipe = CONSTANT, **changes: Any) -> BaseTraining:
@@ -84,11 +85,10 @@ def base(folder: Path, recipe: Recipe = CONSTANT, **changes: Any) -> BaseTrainin
         holdout=0.2,
         save_every=2,
         seed=3,
-        compute=Compute("cpu", "float32"),
+        device_config=DeviceConfig("cpu", "32-true"),
+        log=RunLog(folder / "log"),
     )
-    return BaseTraining(
-        store=ArtifactStore(folder / "store"), recipe=recipe, log=RunLog(folder / "log"), **{**settings, **changes}
-    )
+    return BaseTraining(store=ArtifactStore(folder / "store"), recipe=recipe, **{**settings, **changes})
 
 
 def weights(members: list[Member]) -> dict[int, bytes]:
@@ -137,14 +137,14 @@ def slow_training(made: BaseTraining) -> nn.Module:
     recipe, train, spec = made.recipe, made.dataset.train, made.dataset.spec
     network = build_network(made.network, 3, 1, 8, seed=made.seed)
     kept, _ = stratified_split(train.labels, made.holdout, made.seed)
-    optimizer = torch.optim.SGD(network.parameters(), 1.0, recipe.momentum, weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.SGD(network.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
     for epoch in range(recipe.epochs):
         order = EpochOrder(kept, recipe.batch_size, made.seed)
         order.set_epoch(epoch)
         for _, indices in order:
             images = made.augment.apply(train.images[indices], indices, made.seed, epoch, cropped=False)
             images = spec.normalise(images).contiguous(memory_format=torch.channels_last)
-            optimizer.param_groups[0]["lr"] = recipe.lr_at(epoch)
+            optimizer.param_groups[0]["lr"] = recipe.lr * recipe.factor(epoch)
             optimizer.zero_grad()
             F.cross_entropy(network(images), train.labels[indices]).backward()
             optimizer.step()
@@ -186,7 +186,7 @@ def cut_in_epoch(patch: pytest.MonkeyPatch, epoch: int) -> None:
     step = TeacherTraining.training_step
 
     def stop(self: TeacherTraining, batch: Any, batch_idx: int) -> torch.Tensor:
-        if (self.first_epoch + self.current_epoch + 1, batch_idx) == (epoch, 2):
+        if (self.epochs_done, batch_idx) == (epoch, 2):
             raise PowerCut
         return step(self, batch, batch_idx)
 
@@ -199,7 +199,7 @@ def cut_after_snapshot(patch: pytest.MonkeyPatch, epoch: int) -> None:
 
     def stop(self: SnapshotPool, trainer: Any, module: Any) -> None:
         keep(self, trainer, module)
-        if module.first_epoch + trainer.current_epoch + 1 == epoch:
+        if module.epochs_done == epoch:
             raise PowerCut
 
     patch.setattr(SnapshotPool, "on_train_epoch_end", stop)
@@ -219,13 +219,13 @@ def test_a_run_that_was_cut_off_goes_on_bit_for_bit(
         with pytest.raises(PowerCut):
             trajectory(made)
     epochs_run: list[int] = []
-    start = TeacherTraining.on_train_epoch_start
+    start = SnapshotPool.on_train_epoch_start
 
-    def spy(self: TeacherTraining) -> None:
-        epochs_run.append(self.first_epoch + self.current_epoch + 1)
-        start(self)
+    def spy(self: SnapshotPool, trainer: L.Trainer, module: Any) -> None:
+        epochs_run.append(module.epochs_done)
+        start(self, trainer, module)
 
-    monkeypatch.setattr(TeacherTraining, "on_train_epoch_start", spy)
+    monkeypatch.setattr(SnapshotPool, "on_train_epoch_start", spy)
     found = trajectory(made)
     assert epochs_run == again
     assert weights(found) == weights(expected)
@@ -234,6 +234,32 @@ def test_a_run_that_was_cut_off_goes_on_bit_for_bit(
         assert (one.top1_holdout, one.top1_test) == (other.top1_holdout, other.top1_test)
     assert trajectory(made) == found
     assert epochs_run == again
+
+
+def test_a_run_that_was_cut_off_between_training_and_its_end_trains_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: tuple[BaseTraining, list[Member]]
+) -> None:
+    monkeypatch.setattr(stage, "RESUME_SECONDS", 0.0)
+    test_top1 = BaseTraining.test_top1
+    tested: list[float] = []
+
+    def cut(self: BaseTraining, network: nn.Module, data: Any) -> float:
+        if len(tested) == 1:
+            raise PowerCut
+        tested.append(test_top1(self, network, data))
+        return tested[-1]
+
+    made = base(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(BaseTraining, "test_top1", cut)
+        with pytest.raises(PowerCut):
+            trajectory(made)
+    monkeypatch.setattr(TeacherTraining, "training_step", None)
+    found = trajectory(made)
+    assert weights(found) == weights(whole[1])
+    assert [(one.epoch, one.top1_holdout, one.top1_test) for one in found] == [
+        (one.epoch, one.top1_holdout, one.top1_test) for one in whole[1]
+    ]
 
 
 @pytest.mark.parametrize("cut", [cut_in_epoch, cut_after_snapshot])
@@ -266,17 +292,17 @@ def test_dropout_goes_on_bit_for_bit_too(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_every_selection_shares_one_run(tmp_path: Path) -> None:
     made = base(tmp_path, COSINE)
-    prior = PriorPool(first=1, last=4, every=2).make(made, "prior")
+    prior = PriorPool(first=1, last=4, every=2).make(made)
     assert [member.epoch for member in prior.members] == [1, 3, 4]
-    converged = PriorPool(first=4, last=4, every=1).make(made, "converged")
+    converged = PriorPool(first=4, last=4, every=1).make(made)
     assert converged.members == prior.members[-1:]
-    two = PriorPool(first=1, last=4, every=2, size=2).make(made, "prior")
+    two = PriorPool(first=1, last=4, every=2, size=2).make(made)
     assert [member.epoch for member in two.members] == [1, 4]
     assert len({pool.fingerprint for pool in (prior, converged, two)}) == 3
-    assert PriorPool(first=1, last=4, every=1, size=3).make(made, "x").fingerprint == prior.fingerprint
+    assert PriorPool(first=1, last=4, every=1, size=3).make(made).fingerprint == prior.fingerprint
     assert len(made.store.made) == 1
-    with pytest.raises(BadInput, match="pool epochs 2 are not among the saved ones"):
-        PriorPool(first=2, last=4, every=2).make(made, "prior")
+    with pytest.raises(UserError, match="pool epochs 2 are not among the saved ones"):
+        PriorPool(first=2, last=4, every=2).make(made)
 
 
 def test_the_trajectory_is_named_by_what_it_depends_on(tmp_path: Path) -> None:
@@ -291,37 +317,88 @@ def test_the_trajectory_is_named_by_what_it_depends_on(tmp_path: Path) -> None:
         dict(save_every=1),
         dict(augment=Augmentation()),
         dict(recipe=replace(CONSTANT, lr=0.06)),
-        dict(compute=Compute("cpu", "bfloat16")),
+        dict(device_config=DeviceConfig("cpu", "bf16-mixed")),
     ]
     assert len({name(), *(name(**change) for change in changes)}) == 1 + len(changes)
-    assert name(compute=Compute("cuda", "float32", devices=2, workers=8)) == name()
+    assert name(device_config=DeviceConfig("cuda", "32-true", devices=2, workers=8)) == name()
 
 
-def test_the_loss_is_logged_as_often_as_lightning_would(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beside ``self.log``, which the module does without, under another name."""
+class Memory(Logger):
+    """Keeps the rows that are logged."""
+
+    name, version = "memory", 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[tuple[int | None, dict[str, float]]] = []
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.rows.append((step, metrics))
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def column(self, name: str) -> list[tuple[int | None, float]]:
+        return [(step, row[name]) for step, row in self.rows if name in row]
+
+
+def test_the_curves_are_loss_and_accuracy_over_all_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss of every 50th step, the held-out accuracy of every epoch, the test accuracy of every snapshot."""
     step = TeacherTraining.training_step
     losses: list[float] = []
 
-    def log_too(self: TeacherTraining, batch: Any, batch_idx: int) -> torch.Tensor:
+    def spy(self: TeacherTraining, batch: Any, batch_idx: int) -> torch.Tensor:
         loss = step(self, batch, batch_idx)
         losses.append(loss.item())
-        self.log("theirs", loss)
         return loss
 
-    monkeypatch.setattr(TeacherTraining, "training_step", log_too)
-    trajectory(
-        base(tmp_path, replace(CONSTANT, epochs=23, batch_size=15))
-    )  # five batches each, the last of them 12 images
-    rows = read_curve(tmp_path / "log" / "curves" / "pool.csv")
-    ours = [(row["step"], float(row[metrics.POOL_LOSS])) for row in rows if row[metrics.POOL_LOSS]]
-    assert ours == [(row["step"], float(row["theirs"])) for row in rows if row["theirs"]]
-    assert ours == [("49", losses[49]), ("99", losses[99])]
+    monkeypatch.setattr(TeacherTraining, "training_step", spy)
+    monkeypatch.setattr(stage, "RESUME_SECONDS", 0.0)
+    memory = Memory()
+    recipe = replace(CONSTANT, epochs=23, batch_size=15)  # five batches each, the last of them 12 images
+    made = base(tmp_path, recipe, save_every=10, log=RunLog(tmp_path / "log", [memory]))
+    with monkeypatch.context() as patch:
+        cut_in_epoch(patch, 13)
+        with pytest.raises(PowerCut):
+            trajectory(made)
+    losses[:] = losses[:60]  # those that are kept
+    members = trajectory(made)
+    assert memory.column(metrics.POOL_LOSS) == [(count - 1, pytest.approx(losses[count - 1])) for count in (50, 110)]
+    held = memory.column("pool/val/top1")
+    assert [step for step, _ in held] == [5 * epoch - 1 for epoch in range(1, 24)]
+    rows = [row for _, row in memory.rows if "pool/val/top1" in row]
+    assert [row[metrics.POOL_EPOCH] for row in rows] == list(range(1, 24))
+    for member in members:
+        assert held[int(member.epoch) - 1][1] == pytest.approx(member.top1_holdout, abs=1e-3)
+    tests = [(row[metrics.POOL_EPOCH], row["pool/test/top1"]) for _, row in memory.rows if "pool/test/top1" in row]
+    assert tests == [(member.epoch, member.top1_test) for member in members]
+
+
+@pytest.mark.parametrize(
+    "recipe", [replace(COSINE, epochs=6), replace(CONSTANT, epochs=6, schedule="step", step_size=2)]
+)
+def test_lightning_sets_the_rate_of_each_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: Recipe) -> None:
+    """Also when the run goes on after a kill, without any state of the scheduler."""
+    monkeypatch.setattr(stage, "RESUME_SECONDS", 0.0)
+    step = TeacherTraining.training_step
+    rates: dict[int, set[float]] = {}
+
+    def spy(self: TeacherTraining, batch: Any, batch_idx: int) -> torch.Tensor:
+        rates.setdefault(self.epochs_done - 1, set()).add(self.trainer.optimizers[0].param_groups[0]["lr"])
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(TeacherTraining, "training_step", spy)
+    with monkeypatch.context() as patch:
+        cut_in_epoch(patch, 4)
+        with pytest.raises(PowerCut):
+            trajectory(base(tmp_path, recipe))
+    trajectory(base(tmp_path, recipe))
+    assert rates == {epoch: {recipe.lr * recipe.factor(epoch)} for epoch in range(6)}
 
 
 def test_divergence_ends_in_a_sentence_and_leaves_no_result(tmp_path: Path) -> None:
     made = base(tmp_path, replace(CONSTANT, lr=1e9))
     for _ in range(2):  # also when it is run again
-        with pytest.raises(StageFailed, match=r"diverged in epoch 1 .*lower pool\.training\.lr=1000000000\.0"):
+        with pytest.raises(StageFailed, match=r"diverged in epoch 1; lower pool\.training\.lr=1000000000\.0"):
             trajectory(made)
     assert not list(made.store.root.rglob("manifest.json"))
     assert not list(made.store.root.rglob("epoch-*"))

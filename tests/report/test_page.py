@@ -1,68 +1,45 @@
 import base64
 import csv
+import json
 import re
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 
-from teddy.report.ledger import Result
+from teddy.config.errors import UserError
+from teddy.report.comparison import compare
 from teddy.report.page import write_report
-from teddy.runtime.curves import CurveFile
-
-FACTS = dict(dataset="toy", ipc=2, pool="prior", labels="online", protocol="paper", student="resnet18")
-
-
-@pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("report")
-    rows = [
-        Result(method=method, seed=seed, top1=top1 + seed, seconds=30.0, fingerprints={"pool": "f00d"}, **FACTS)
-        for method, top1 in (("teddy", 60.0), ("random", 50.0))
-        for seed in range(3)
-    ]
-    curve = CurveFile(folder / "synthesis.csv")
-    for step in range(4):
-        curve.append(step, {"synthesis/loss_ce": 4.0 - step, "synthesis/loss_bn": 8.0 - step})
-    images = np.random.default_rng(0).integers(0, 256, (6, 3, 8, 8), dtype=np.uint8)
-    labels = np.asarray([0, 1, 2, 0, 1, 2])
-    page = write_report(
-        folder / "out",
-        rows,
-        title="toy <IPC 2>",
-        command="python -m teddy +experiment=toy 'synthesis.ipc=2'",
-        config_yaml="seed: 0\nnote: a < b\n",
-        pool_members=[dict(epoch=e, top1_holdout=10.0 * e, chosen=e > 1) for e in range(1, 4)],
-        images={"teddy": (images, labels), "random": (images, labels)},
-        class_names=["ant", "bee", "cat"],
-        curves=[folder / "synthesis.csv", folder / "missing.csv"],
-        paper={"teddy/resnet18/paper/ipc2": [63.5, 0.2], "random/resnet18/paper/ipc10": [51.0]},
-        facts={
-            "hardware": "1 GPU",
-            "seconds": {"pool": 65, "synthesis": 3},
-            "label_storage_mb": 1.25,
-            "fingerprints": {"pool": "f00d"},
-        },
-        snapshots=[(0, images), (50, images)],
-        snapshot_names=["ant", "bee", "cat", "ant", "bee", "cat"],
-    )
-    assert page == folder / "out" / "index.html"
-    return folder / "out"
+from teddy.report.pictures import image_folders
+from teddy.report.runs import read_runs
 
 
-def test_markdown_says_what_was_measured_and_what_ran(report):
+@pytest.fixture
+def report(full_run):
+    assert write_report(full_run) == full_run / "index.html"
+    return full_run
+
+
+def test_markdown_holds_what_was_measured_and_what_ran(report):
     text = (report / "results.md").read_text()
-    assert text.startswith("# toy <IPC 2>\n")
-    assert "| teddy | online | paper | resnet18 | 2 | 3 | 61.0 ± 1.0 | +10.0 | 63.5 ± 0.2 |" in text
-    assert "| random | online | paper | resnet18 | 2 | 3 | 51.0 ± 1.0 |  |  |" in text
-    assert "Teddy beats random real images by 10.0 points" in text
-    for fact in ("hardware: 1 GPU", "pool 1:05, synthesis 3 s", "1.2 MB", "pool f00d", "+experiment=toy"):
+    assert text.startswith("# toy <IPC 10>\n")
+    assert "| ours | stored | paper | 61.0 ± 1.0 | +10.0 | 63.5 ± 0.2 |" in text
+    assert "| real | stored | paper | 51.0 ± 1.0 |  |  |" in text
+    assert "*In all rows: student convnet3, IPC 10, seeds 3.*" in text
+    assert "Ours beats random real images by 10.0 points" in text
+    for fact in (
+        "hardware: 1 GPU",
+        "pool 1:05, synthesis 3 s",
+        "label storage (MB): 1.25",
+        "pool f00d",
+        "+experiment=toy",
+    ):
         assert fact in text
+    assert "18 trained in 9:00 altogether, peak memory 900 MB" in text
 
 
 def test_every_picture_that_markdown_links_exists(report):
     links = re.findall(r"!\[[^]]*\]\(([^)]+)\)", (report / "results.md").read_text())
-    names = "accuracy images_teddy images_random methods curves pool iterations"
+    names = "accuracy images_ours iterations_ours terms_ours images_other images_real pool methods"
     assert links == [f"figures/{name}.png" for name in names.split()]
     assert all((report / link).stat().st_size > 500 for link in links)
 
@@ -70,12 +47,12 @@ def test_every_picture_that_markdown_links_exists(report):
 def test_the_csv_has_a_line_for_every_student(report):
     with (report / "results.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
+    assert len(rows) == 18
     assert [(row["method"], row["seed"], row["top1"]) for row in rows][:2] == [
-        ("teddy", "0", "60.0"),
-        ("teddy", "1", "61.0"),
+        ("ours", "0", "60.0"),
+        ("ours", "1", "61.0"),
     ]
-    assert len(rows) == 6
-    assert rows[0]["fingerprints"] == '{"pool": "f00d"}'
+    assert rows[0]["baseline"] == "False"
 
 
 class Outline(HTMLParser):
@@ -103,35 +80,142 @@ def test_the_page_is_whole_and_needs_nothing_else(report):
     outline.feed(page)
     assert outline.open == []
     assert "<script" not in page
-    assert len(outline.sources) == 7
+    assert 'name="viewport"' in page
+    assert len(outline.sources) == 8
     first = outline.sources[0].removeprefix("data:image/png;base64,")
     assert base64.b64decode(first) == (report / "figures" / "accuracy.png").read_bytes()
-    assert "toy <IPC 2>" in outline.text
-    assert "a < b" in outline.text
-    assert "61.0 ± 1.0" in outline.text
+    for text in ("toy <IPC 10>", "note: a < b", "61.0 ± 1.0", "python -m teddy +experiment=toy 'synthesis.ipc=10'"):
+        assert text in outline.text
+    assert page.count('<tr class="first">') == 2
+
+
+def test_markup_in_names_is_shown_not_run(tmp_path, make_run, students):
+    rows = students("<script>alert(1)</script>", [50.0]) + students("real", [40.0])
+    folder = make_run(tmp_path / "run", rows, record={"command": "<b>", "facts": {"x": "<i>"}})
+    page = write_report(folder).read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<b>" not in page
+    assert "<i>" not in page
 
 
 def test_the_table_for_latex_has_the_same_cells(report):
     text = (report / "results.tex").read_text()
-    row = "teddy & online & paper & resnet18 & 2 & 3 & \\textbf{61.0 $\\pm$ 1.0} & $+10.0$ & 63.5 $\\pm$ 0.2 \\\\"
-    assert row in text.splitlines()
-    assert text.startswith("% toy <IPC 2>; needs \\usepackage{booktabs}")
+    assert "ours & stored & paper & \\textbf{61.0 $\\pm$ 1.0} & $+10.0$ & 63.5 $\\pm$ 0.2 \\\\" in text.splitlines()
+    assert text.startswith("% toy <IPC 10>, student convnet3")
 
 
-@pytest.mark.parametrize("method", ["random", "sre2l"])
-def test_a_report_without_teddy(tmp_path, method):
-    rows = [Result(method=method, seed=seed, top1=50.0 + seed, **FACTS) for seed in range(3)]
-    images = np.zeros((3, 1, 8, 8), np.uint8), np.arange(3)
-    write_report(
-        tmp_path, rows, title="x", command="x", config_yaml="", images={method: images}, class_names=["a", "b", "c"]
-    )
-    text = (tmp_path / "results.md").read_text()
-    assert f"| {method} | online | paper | resnet18 | 2 | 3 | 51.0 ± 1.0 |" in text
-    assert ("stands without a baseline" in text) == (method == "sre2l")
-    assert sorted(path.stem for path in tmp_path.glob("figures/*")) == ["accuracy", f"images_{method}"]
+@pytest.mark.parametrize("method", ["real", "other"])
+def test_a_single_method_has_a_report(tmp_path, make_run, students, method):
+    folder = make_run(tmp_path / "run", students(method, [50.0, 51.0, 52.0]))
+    write_report(folder)
+    text = (folder / "results.md").read_text()
+    assert f"| {method} | 51.0 ± 1.0 |" in text
+    assert ("stands without a baseline" in text) == (method == "other")
+    assert [path.name for path in folder.glob("figures/*")] == ["accuracy.png"]
 
 
-def test_a_report_without_results_is_still_a_report(tmp_path):
-    page = write_report(tmp_path, [], title="pool only", command="x", config_yaml="")
-    assert "pool only" in page.read_text()
-    assert not (tmp_path / "figures").exists()
+def test_the_same_run_again_gives_the_same_report(report):
+    before = {name: (report / name).read_bytes() for name in ("results.md", "results.csv", "results.tex", "index.html")}
+    write_report(report)
+    assert before == {name: (report / name).read_bytes() for name in before}
+
+
+def test_a_sweep_has_one_report(teachers_sweep, tmp_path):
+    (teachers_sweep / "3").mkdir()
+    (teachers_sweep / "3" / "config.yaml").write_text("name: toy\n")
+    page = write_report(teachers_sweep, out=tmp_path / "out")
+    assert page == tmp_path / "out" / "index.html"
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert text.startswith("# toy: synthesis.teachers_per_block\n")
+    assert "| ours | 2 | 54.0 ± 1.0 | +5.0 |" in text
+    assert "| real | any | 49.0 ± 1.0 |" in text
+    assert "In all rows: labels stored" in text
+    assert "3 has no results and is left out" in text
+    assert "- run 1: experiment=toy synthesis.teachers_per_block=2" in text
+    links = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
+    assert links == ["figures/ablation_synthesis_teachers_per_block.png", "figures/efficiency.png"]
+    assert page.read_text().count("data:image/png") == 2
+    assert "synthesis.ipc: 10" in page.read_text()  # of all jobs
+    assert "synthesis.lr" not in page.read_text()
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *("results.md", "results.tex", "results.csv", "index.html", "figures")
+    }
+
+
+@pytest.fixture
+def compared(tmp_path, make_run, make_images, students):
+    """Three experiments as single runs; the first two share their random images."""
+    shared = make_images(tmp_path / "png" / "real", 200)
+    for number, (name, method) in enumerate([("x_prior", "ours"), ("x_post", "ours"), ("x_other", "other")]):
+        images = make_images(tmp_path / "png" / name, 10 * (1 + number))
+        methods = {method: {"title": method.title(), "images": str(images)}}
+        if method == "ours":
+            methods["real"] = {"title": "real images", "images": str(shared)}
+        record = {"name": name, "methods": methods, "class_names": ["Ant", "Bee", "Cat"]}
+        rows = students(method, [50.0 + number, 51.0 + number], name) + students("real", [45.0, 46.0], "same")
+        make_run(tmp_path / "runs" / name, rows, {"name": name}, {"experiment": name}, record)
+    return [tmp_path / "runs" / name for name in ("x_prior", "x_post", "x_other")]
+
+
+def test_methods_of_several_runs_stand_in_one_grid(compared, tmp_path):
+    runs = read_runs(compared)
+    names = ["Ours, prior", "Ours, post", "real images", "Other"]
+    assert list(image_folders(compare(runs), runs)) == names
+    write_report(*compared, out=tmp_path / "out", title="mine")
+    assert (tmp_path / "out" / "results.md").read_text().startswith("# mine\n")
+    figures = sorted(path.name for path in (tmp_path / "out" / "figures").iterdir())
+    assert figures == ["ablation_experiment.png", "methods.png"]
+
+
+def test_images_that_are_gone_are_passed_over(compared, tmp_path):
+    (tmp_path / "png").rename(tmp_path / "elsewhere")
+    write_report(*compared, out=tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out" / "figures").iterdir()] == ["ablation_experiment.png"]
+
+
+def test_runs_of_different_datasets_have_bars(tmp_path, make_run, students):
+    for name in ("cifar", "tiny"):
+        rows = students("ours", [50.0], name, dataset=name)
+        make_run(tmp_path / name, rows, {"name": name}, {"experiment": name})
+    write_report(tmp_path / "cifar", tmp_path / "tiny", out=tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out" / "figures").iterdir()] == ["accuracy.png"]
+
+
+def test_a_run_s_own_report_is_not_overwritten(compared, tmp_path):
+    with pytest.raises(UserError, match="is the folder of a run"):
+        write_report(*compared, out=compared[0])
+    assert (compared[0] / "results.md").read_text() == "its own report"
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written to"):
+        write_report(*compared, out=tmp_path / "file" / "out")
+
+
+def test_facts_of_several_runs(tmp_path, make_run, students):
+    for job, precision in enumerate(("float32", "bfloat16", "float32")):
+        facts = {"hardware": f"cpu, {precision}", "versions": {"torch": "2.11"}, "seconds": {"pool": 60 + job}}
+        rows = students("ours", [50.0 + job], f"{job}")
+        make_run(tmp_path / str(job), rows, {}, {"seed": job}, {"facts": facts})
+    write_report(tmp_path, out=tmp_path / "out")
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert "- hardware: cpu, float32; cpu, bfloat16\n- versions: torch 2.11\n- run 0: seed=0\n" in text
+
+
+def test_methods_of_an_earlier_command_in_the_same_folder_come_last(full_run, students):
+    with (full_run / "results.jsonl").open("a") as stream:
+        stream.write(json.dumps(students("earlier", [50.0])[0]) + "\n")
+    write_report(full_run)
+    assert list(read_runs([full_run])[0].methods) == ["ours", "other", "real", "earlier"]
+
+
+def test_no_figure_stays_open(report):
+    from matplotlib import pyplot
+
+    assert pyplot.get_fignums() == []
+
+
+def test_a_damaged_log_is_one_sentence(full_run):
+    with (full_run / "results.jsonl").open("a") as stream:
+        stream.write(json.dumps({"dataset": "toy"}) + "\n")
+    with pytest.raises(UserError, match=r"results\.jsonl, line 19, is not a result"):
+        write_report(full_run)

@@ -1,208 +1,223 @@
+import csv
 import io
-from dataclasses import replace
-from itertools import pairwise
+import json
+import re
 
+import pandas as pd
 import pytest
 from rich.console import Console
 
-from teddy.report.ledger import Result
-from teddy.report.tables import NAMES, baseline_of, best, difference, group, latex, markdown, rich_table, sentences
+from teddy.report.comparison import compare
+from teddy.report.runs import read_runs
+from teddy.report.tables import condense, console, latex, markdown, rich_table, students_csv, text_table
+
+UNESCAPED = {
+    r"\&": "&",
+    r"\%": "%",
+    r"\_": "_",
+    r"\{": "{",
+    r"\}": "}",
+    r"\#": "#",
+    r"\textbackslash ": "\\",
+    r"\textasciitilde ": "~",
+    r"\textasciicircum ": "^",
+    r"$\pm$": "±",
+    r"\space ": " ",
+    r"\textless{}": "<",
+}
 
 
-def students(method, top1, **changes):
-    facts = dict(dataset="cifar10", ipc=10, pool="prior", labels="online", protocol="paper", student="resnet18")
-    return [Result(method=method, seed=seed, top1=value, **{**facts, **changes}) for seed, value in enumerate(top1)]
+def parse(text):
+    """The cells of a tabular, its column kinds, the numbers of rows below a rule, and the bold cells."""
+    kinds = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text)[1]
+    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+    rows, ruled, bold = [], [], []
+    for line in body.splitlines()[1:]:
+        if line == r"\midrule":
+            ruled.append(len(rows) - 1)
+            continue
+        assert line.endswith(r" \\")
+        cells = re.split(r"(?<!\\) ?& ?", line.removesuffix(r" \\"))
+        for index, cell in enumerate(cells):
+            if match := re.fullmatch(r"\\textbf\{(.*)\}", cell):
+                cells[index] = match[1]
+                bold.append((len(rows) - 1, index))
+        cells = [re.sub(r"^\$([+-].*)\$$", r"\1", cell) for cell in cells]
+        for sign, letter in UNESCAPED.items():
+            cells = [cell.replace(sign, letter) for cell in cells]
+        rows.append([cell.strip() for cell in cells])
+    return rows, kinds, ruled, bold
 
 
-def test_mean_and_sample_deviation_by_hand():
-    (item,) = group(students("teddy", [60.0, 62.0, 64.0]))
-    assert item.mean == 62.0
-    assert item.std == 2.0  # sqrt((4 + 0 + 4) / (3 - 1))
-    assert item.accuracy() == "62.0 ± 2.0"
-
-
-def test_one_seed_shows_no_spread():
-    (item,) = group(students("teddy", [60.0]))
-    assert item.std is None
-    assert item.accuracy() == "60.0"
-
-
-def test_the_table():
-    rows = students("random", [50.0, 52.0]) + students("teddy", [60.0, 62.0, 64.0])
-    assert markdown(group(rows), {"teddy/resnet18/paper/ipc10": [63.5]}).splitlines() == [
-        "| method | labels | protocol | student | IPC | seeds | top-1 % | against random | paper |",
-        "| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: |",
-        "| teddy | online | paper | resnet18 | 10 | 3 | 62.0 ± 2.0 | +11.0 | 63.5 |",
-        "| random | online | paper | resnet18 | 10 | 2 | 51.0 ± 1.4 |  |  |",
-    ]
-
-
-def test_teddy_first_random_last_within_protocol_and_student():
-    settings = [("paper", "b"), ("modern", "b"), ("paper", "a")]
-    rows = [
-        row
-        for protocol, student in settings
-        for method in ("random", "converged", "noise", "sre2l", "teddy")
-        for row in students(method, [1.0], protocol=protocol, student=student)
-    ]
-    order = [(item.protocol, item.student, item.method) for item in group(rows)]
-    methods = ["teddy", "sre2l", "converged", "noise", "random"]
-    assert order == [(*s, m) for s in [("modern", "b"), ("paper", "a"), ("paper", "b")] for m in methods]
-
-
-def test_the_paper_s_number_belongs_to_the_very_setting():
-    values = {"teddy/resnet18/paper/ipc10": [34.1, 0.14], "teddy/resnet18/modern/ipc10": [50.0], "teddy": [1.0]}
-    changes = [{}, {"protocol": "modern"}, {"ipc": 50}, {"student": "vgg"}]
-    shown = [group(students("teddy", [1.0], **change))[0].paper(values) for change in changes]
-    assert shown == ["34.1 ± 0.1", "50.0", None, None]
-    (item,) = group(students("teddy", [1.0]))
-    assert item.published(values) == (34.1, 0.14)
-    assert item.published({"teddy/resnet18/paper/ipc10": []}) is None
-
-
-def test_costs_and_divergences_are_means_over_the_students_that_have_them():
-    rows = [
-        *students("teddy", [1.0], cost={"pool_seconds": 10.0}, divergence={"epoch 1": 0.5}),
-        *students("teddy", [1.0], cost={"pool_seconds": 20.0, "labels_mb": 3.0}),
-    ]
-    (item,) = group([replace(row, seed=seed) for seed, row in enumerate(rows)])
-    assert item.cost == {"pool_seconds": 15.0, "labels_mb": 3.0}
-    assert item.divergence == {"epoch 1": 0.5}
-
-
-def test_the_best_of_each_setting_is_bold_in_latex():
-    rows = [
-        *students("teddy", [60.0, 62.0]),
-        *students("random", [70.0, 72.0]),
-        *students("teddy", [60.0], protocol="modern"),
-    ]
-    groups = group(rows)
-    assert [groups[place].method for place in best(groups)] == ["random"]
-    text = latex(groups, {"teddy/resnet18/paper/ipc10": [63.5, 0.2]})
-    assert text.count("textbf") == 1
-    assert r"\textbf{71.0 $\pm$ 1.4}" in text
-    assert r"61.0 $\pm$ 1.4 & $-10.0$ & 63.5 $\pm$ 0.2 \\" in text
-    assert text.count(r"\midrule") == 2  # below the head, and between the protocols
-
-
-def test_different_labels_protocols_students_and_sizes_are_never_averaged_or_compared():
-    changes = [{}, {"labels": "stored"}, {"protocol": "modern"}, {"student": "vgg"}, {"ipc": 1}, {"dataset": "x"}]
-    groups = group(
-        [row for change in changes for row in students("teddy", [2.0], **change)]
-        + students("random", [1.0], labels="hard")
+@pytest.fixture
+def odd_run(tmp_path, make_run, students):
+    """Names with every letter that LaTeX treats specially, and two protocols."""
+    rows = students("a_b & 50%", [60.0, 62.0], student="vgg{11} # ~ ^ \\") + students(
+        "real", [70.0, 72.0], student="vgg{11} # ~ ^ \\"
     )
-    assert len(groups) == 7
-    assert all(baseline_of(item, groups) is None for item in groups if item.method == "teddy")
+    rows += students("a_b & 50%", [60.0, 60.1], protocol="x<y")
+    return compare(read_runs([make_run(tmp_path / "odd", rows)]))
 
 
-def test_pools_are_separate_rows_and_each_meets_its_own_baseline():
-    rows = [
-        *students("teddy", [60.0], pool="prior"),
-        *students("teddy", [50.0], pool="post"),
-        *students("random", [40.0], pool="prior"),
-        *students("random", [45.0], pool="post"),
+def test_the_table_of_a_sweep(teachers_sweep):
+    shared, table = condense(text_table(compare(read_runs([teachers_sweep]))))
+    assert markdown(table).splitlines() == [
+        "| method | synthesis.teachers_per_block | top-1 % | against random |",
+        "| --- | --- | ---: | ---: |",
+        "| ours | 1 | 51.0 ± 1.0 | +2.0 |",
+        "| ours | 2 | 54.0 ± 1.0 | +5.0 |",
+        "| ours | 3 | 53.0 ± 2.0 | +4.0 |",
+        "| real | any | 49.0 ± 1.0 |  |",
     ]
-    text = markdown(group(rows))
-    assert "| teddy | prior | online | paper | resnet18 | 10 | 1 | 60.0 | +20.0 |" in text
-    assert "| teddy | post | online | paper | resnet18 | 10 | 1 | 50.0 | +5.0 |" in text
+    assert shared == dict(labels="stored", protocol="paper", student="convnet3", IPC="10", seeds="3")
 
 
-def test_a_pool_that_only_one_method_has_is_no_column():
-    rows = students("teddy", [60.0], labels="hard") + students("random", [40.0], labels="hard", pool="none")
-    assert "| teddy | hard | paper | resnet18 | 10 | 1 | 60.0 | +20.0 |" in markdown(group(rows))
+def test_the_paper_s_number_belongs_to_the_very_setting(table_of, students):
+    paper = {"ours/resnet18/paper/ipc10": [34.1, 0.14], "ours/resnet18/modern/ipc10": 50.0, "ours": [1.0]}
+    changes = [{"protocol": "paper"}, {"protocol": "modern"}, {"ipc": 50}, {"student": "vgg"}]
+    rows = [row for change in changes for row in students("ours", [1.0], **{"student": "resnet18", **change})]
+    found = {(row["protocol"], row["IPC"], row["student"]): row["paper"] for row in table_of(rows, paper=paper)}
+    assert found["paper", "10", "resnet18"] == "34.1 ± 0.1"
+    assert found["modern", "10", "resnet18"] == "50.0"
+    assert found["paper", "50", "resnet18"] == found["paper", "10", "vgg"] == ""
 
 
-def test_the_same_student_again_replaces_itself():
-    first, again = students("teddy", [60.0]), students("teddy", [61.0])
-    (item,) = group(first + again)
-    assert item.top1 == (61.0,)
+def test_one_seed_shows_no_spread_and_repeats_are_told(table_of, students):
+    assert table_of(students("ours", [60.0]))[0]["top-1 %"] == "60.0"
+    (row,) = table_of(students("ours", [60.0, 61.0], "a") + students("ours", [70.0, 71.0], "b"))
+    assert row["seeds"] == "4 runs of 2"
 
 
-def test_the_same_seed_from_other_artifacts_is_shown_as_such():
-    one = students("teddy", [60.0, 61.0], fingerprints={"pool": "a"})
-    other = students("teddy", [70.0, 71.0], fingerprints={"pool": "b"})
-    (item,) = group(one + other)
-    assert item.repeats == 2
-    assert "| 4 runs of 2 |" in markdown([item])
+def test_a_difference_that_rounds_to_nothing_has_no_minus(table_of, students):
+    for gain, text in ((-0.04, "+0.0"), (0.04, "+0.0"), (-0.06, "-0.1"), (1.24, "+1.2")):
+        assert table_of(students("ours", [50 + gain]) + students("real", [50.0]))[0]["against random"] == text
 
 
-@pytest.mark.parametrize(
-    ("ours", "random", "verdict"),
-    [
-        # Both deviations are 1, so the combined spread is sqrt(2).
-        ([61.0, 62.0, 63.0], [59.0, 60.0, 61.0], "beats random real images by 2.0 points, more than the spread of 1.4"),
-        ([61.0, 62.0, 63.0], [60.0, 61.0, 62.0], "differ by no more than the spread of 1.4"),
-        ([60.0, 61.0, 62.0], [61.0, 62.0, 63.0], "differ by no more than the spread of 1.4"),
-        (
-            [59.0, 60.0, 61.0],
-            [61.0, 62.0, 63.0],
-            "does not beat random real images here: 60.0 ± 1.0 against 62.0 ± 1.0",
-        ),
-    ],
-)
-def test_the_verdict_depends_on_the_spread(ours, random, verdict):
-    (sentence,) = sentences(group(students("teddy", ours) + students("random", random)))
-    assert verdict in sentence
-    assert sentence.startswith("cifar10, IPC 10, resnet18, paper protocol, online labels: ")
-    assert "hint" not in sentence
+@pytest.mark.parametrize("key", ["pool", "labels", "seed", "teachers"])
+def test_no_two_columns_have_the_same_name(tmp_path, make_run, students, key):
+    for job, name in enumerate(("prior", "post")):
+        rows = students("ours", [50.0], name, pool=f"{name} 1-6 (6)")
+        make_run(tmp_path / str(job), rows, {}, {key: name})
+    comparison = compare(read_runs([tmp_path]))
+    table = text_table(comparison)
+    assert table.columns.is_unique
+    column = f"{key} (config)" if key in ("labels", "teachers") else key
+    assert table[column].to_list() == ["prior", "post"]
+    assert table["teachers"].to_list() == ["prior 1-6 (6)", "post 1-6 (6)"]
+    head = next(csv.reader(io.StringIO(students_csv(comparison))))
+    assert len(set(head)) == len(head)
 
 
-def test_few_seeds_and_a_missing_baseline_are_said():
-    (two,) = sentences(group(students("teddy", [60.0, 60.1]) + students("random", [50.0, 50.1])))
-    assert "Fewer than 3 seeds" in two
-    (one,) = sentences(group(students("teddy", [60.0]) + students("random", [50.0])))
-    assert "single run" in one
-    assert "spread is unknown" in one
-    (alone,) = sentences(group(students("teddy", [60.0, 61.0, 62.0])))
-    assert "stands without a baseline" in alone
+def test_a_pool_that_only_one_method_has_is_no_column(table_of, students):
+    assert "teachers" not in table_of(students("ours", [60.0]) + students("real", [40.0], pool="none"))[0]
 
 
-def test_every_rival_has_its_sentence():
-    rows = [row for name in ("teddy", "converged", "noise", "random") for row in students(name, [1.0, 2.0, 3.0])]
-    said = sentences(group(rows))
-    assert len(said) == 3
-    assert all(name in " ".join(said) for name in ("a single converged teacher", "noise", "random real images"))
+def test_students_and_ipc_that_a_key_names_have_their_column_already(tmp_path, make_run, students):
+    for job, (name, ipc) in enumerate((("vgg", 1), ("resnet", 50))):
+        settings = {"evaluation": {"students": [name]}, "synthesis": {"ipc": ipc}}
+        overrides = {"evaluation.students": f"[{name}]", "synthesis.ipc": ipc}
+        make_run(tmp_path / str(job), students("ours", [50.0], name, student=name, ipc=ipc), settings, overrides)
+    lines = markdown(condense(text_table(compare(read_runs([tmp_path]))))[1]).splitlines()
+    assert lines[0] == "| method | student | IPC | top-1 % |"
+    assert sorted(lines[2:]) == ["| ours | resnet | 50 | 50.0 |", "| ours | vgg | 1 | 50.0 |"]
 
 
-def test_without_teddy_each_other_method_meets_random_images():
-    rows = [row for name in ("sre2l", "converged", "random") for row in students(name, [1.0, 2.0, 3.0])]
-    said = sentences(group(rows))
-    assert len(said) == 2
-    assert "SRe2L and random real images differ by no more" in said[0]
-    assert "A single converged teacher and random real images differ" in said[1]
-    assert sentences(group(students("random", [1.0]))) == []
+def test_a_default_and_a_name_are_values_too(tmp_path, make_run, students):
+    rows = students("ours", [60.0])
+    make_run(
+        tmp_path / "0", rows, {"labels": {"top_k": None}}, {"experiment": "x", "store": "/a", "hydra.job.name": "a"}
+    )
+    make_run(tmp_path / "1", rows, {"labels": {"top_k": 3}}, {"labels.top_k": "3", "store": "/b"})
+    table = text_table(compare(read_runs([tmp_path])))
+    assert table["experiment"].to_list() == ["x", "toy"]  # the second by its name
+    assert table["labels.top_k"].to_list() == ["all", "3"]
+    assert "store" not in table
+    for name in ("a", "b"):
+        make_run(tmp_path / name, students("ours", [60.0], name), {"name": name})
+    assert text_table(compare(read_runs([tmp_path / "a", tmp_path / "b"])))["name"].to_list() == ["a", "b"]
 
 
-def test_every_name_of_a_method_is_said_as_it_is():
-    rows = [row for name in NAMES for row in students(name, [1.0, 2.0, 3.0])]
-    assert all(name in " ".join(sentences(group(rows))) for name in NAMES.values())
+def test_labels_of_several_sizes_have_a_column_for_it(tmp_path, make_run, students):
+    for job, size in enumerate((0.2, 0.11)):
+        rows = students("ours", [50.0], f"{job}", cost={"labels_mb": size})
+        rows += students("ours", [40.0], "hard", cost={"labels_mb": size}, labels="hard")
+        make_run(tmp_path / str(job), rows, {"labels": {"epochs": job}}, {"labels.epochs": job})
+    table = text_table(compare(read_runs([tmp_path])))
+    assert table[["labels", "labels MB"]].to_numpy().tolist() == [["hard", ""], ["stored", "0.2"], ["stored", "0.11"]]
 
 
-def test_the_console_shows_the_same_numbers_on_eighty_columns():
-    rows = students("teddy", [60.0, 62.0, 64.0]) + students("random", [50.0, 52.0, 54.0])
-    rows += students("teddy", [70.0, 72.0, 74.0], student="vgg[11]")
-    console = Console(file=io.StringIO(), width=80)
-    paper = {"teddy/resnet18/paper/ipc10": [63.5, 0.25]}
-    console.print(rich_table(group(rows), paper, "cifar10"))
-    text = console.file.getvalue()
+def test_beside_iterations_stands_the_time_before_the_students(tmp_path, make_run, students):
+    known = {"pool_seconds": 100.0, "labels_seconds": 7.0}
+    for iterations in (100, 500):
+        cost = {**known, "synthesis_seconds": iterations / 5}
+        rows = students("ours", [50.0], f"{iterations}", cost=cost)
+        rows += students("ours", [40.0], f"hard {iterations}", cost=cost, labels="hard")
+        rows += students("real", [30.0], "real", cost=known) + students(
+            "real", [20.0], "hard", cost=known, labels="hard"
+        )
+        rows += students("other", [10.0], f"{iterations}")
+        overrides = {"synthesis.iterations": iterations}
+        make_run(tmp_path / str(iterations), rows, {"synthesis": {"iterations": iterations}}, overrides)
+    table = text_table(compare(read_runs([tmp_path])))
+    shown = table[["method", "synthesis.iterations", "labels", "seconds"]].apply(tuple, axis=1)
+    assert set(shown) == {
+        ("ours", "100", "stored", "127"),
+        ("ours", "500", "stored", "207"),
+        ("ours", "100", "hard", "120"),
+        ("ours", "500", "hard", "200"),
+        ("real", "any", "stored", "107"),
+        ("real", "any", "hard", "0"),
+        ("other", "100", "stored", ""),
+        ("other", "500", "stored", ""),
+    }
+    assert "seconds" not in text_table(compare(read_runs([tmp_path / "100"])))
+
+
+def test_latex_holds_the_same_cells_with_the_best_in_bold(odd_run):
+    _, table = condense(text_table(odd_run))
+    rows, kinds, ruled, bold = parse(latex(odd_run, "a\nb"))
+    assert rows == [list(table), *table.to_numpy().tolist()]
+    assert kinds == "lllrr"
+    assert ruled == [0, 2]  # below the head, and between the protocols
+    assert bold == [(1, 3)]
+    first = latex(odd_run, "a\nb").splitlines()[0]
+    assert first == r"% a b, labels stored, IPC 10, seeds 2; needs \usepackage{booktabs}"
+
+
+def test_columns_of_numbers_are_flush_right_and_bars_are_escaped():
+    table = pd.DataFrame({"a": ["1", "-2.5"], "b": ["x|y", "1"], "paper": ["", ""], "c": ["1e-3", ""]})
+    assert markdown(table).splitlines()[1] == "| ---: | --- | ---: | --- |"
+    assert "x\\|y" in markdown(table)
+
+
+def test_the_console_shows_the_same_numbers_on_eighty_columns(tmp_path, make_run, students):
+    rows = students("ours", [60.0, 62.0, 64.0]) + students("real", [50.0, 52.0, 54.0])
+    rows += students("ours", [70.0, 72.0, 74.0], student="vgg[11]")
+    folder = make_run(tmp_path / "a", rows, record={"paper": {"ours/convnet3/paper/ipc10": [63.5, 0.25]}})
+    screen = Console(file=io.StringIO(), width=80)
+    screen.print(console(folder, title="toy [1]"))
+    text = screen.file.getvalue()
     lines = [line.split() for line in text.splitlines() if "±" in line]
-    assert lines[0] == ["teddy", "resnet18", "3", "62.0", "±", "2.0", "+10.0", "63.5", "±", "0.2"]
-    assert lines[1] == ["random", "resnet18", "3", "52.0", "±", "2.0"]
+    assert lines[0] == ["ours", "convnet3", "62.0", "±", "2.0", "+10.0", "63.5", "±", "0.2"]
+    assert lines[1] == ["real", "convnet3", "52.0", "±", "2.0"]
     assert lines[2][1] == "vgg[11]"
-    assert text.startswith("cifar10, labels online, protocol paper, IPC 10")
+    assert text.startswith("toy [1], labels stored, protocol paper, IPC 10")
+    assert "beats random real images by 10.0" in " ".join(text.split())
 
 
-def test_an_empty_table_is_only_its_head():
-    assert len(markdown([]).splitlines()) == 2
-    assert sentences([]) == []
-    Console(file=io.StringIO()).print(rich_table([]))
+def test_a_wide_table_still_fits_the_console(teachers_sweep):
+    screen = Console(file=io.StringIO(), width=60)
+    screen.print(rich_table(compare(read_runs([teachers_sweep]))))
+    text = screen.file.getvalue()
+    assert max(map(len, text.splitlines())) <= 60
+    assert ["ours", "2", "54.0", "±", "1.0", "+5.0"] in [line.split() for line in text.splitlines()]
 
 
-def test_markdown_rows_have_as_many_cells_as_the_head():
-    lines = markdown(group(students("a|b", [1.0]) + students("teddy", [1.0]))).splitlines()
-    counts = [line.replace("\\|", "").count("|") for line in lines]
-    assert all(one == other for one, other in pairwise(counts))
-
-
-def test_a_difference_that_rounds_to_nothing_has_no_minus():
-    assert [difference(points) for points in (-0.04, 0.04, -0.06, 1.24)] == ["+0.0", "+0.0", "-0.1", "+1.2"]
+def test_the_csv_has_every_student_with_its_setting(teachers_sweep):
+    rows = list(csv.DictReader(io.StringIO(students_csv(compare(read_runs([teachers_sweep]))))))
+    assert list(rows[0])[:3] == ["run", "synthesis.teachers_per_block", "dataset"]
+    assert len(rows) == 3 * 6
+    ours = [row for row in rows if row["method"] == "ours" and row["synthesis.teachers_per_block"] == "3"]
+    assert [float(row["top1"]) for row in ours] == [51.0, 53.0, 55.0]
+    assert {row["run"] for row in ours} == {"2"}
+    assert json.loads(ours[0]["cost"])["synthesis_seconds"] == 90.0

@@ -1,44 +1,67 @@
+import csv
+import io
 import json
 import logging
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import teddy
-from teddy.runtime.curves import read_curve
-from teddy.runtime.loggers import RunLog, open_log
+from teddy.config.errors import UserError
+from teddy.runtime.loggers import RunLog, open_loggers
+from teddy.runtime.wandb_run import WandbRun
 
-WHERE = dict(project="teddy", name="toy-s0", group="toy", job_type="pool", tags=["toy"])
+RUN = dict(name="toy-s0", group="toy", job_type="pool", tags=["toy"], config={"seed": 3, "synthesis": {"ipc": 10}})
+CSV = partial(CSVLogger, name="curves", version="", flush_logs_every_n_steps=1)
+
+
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    """The rows of the CSV logger, without the cells that are empty."""
+    with (folder / "curves" / "metrics.csv").open(newline="") as stream:
+        return [{name: cell for name, cell in row.items() if cell} for row in csv.DictReader(stream)]
+
 
 OFFLINE_RUN = """
-import sys
+import os, sys
+from functools import partial
 from pathlib import Path
 import torch
+from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from PIL import Image
-from teddy.runtime.loggers import open_log
+from teddy.runtime.loggers import open_loggers
 
 folder = Path(sys.argv[1])
-log = open_log(folder / "run", "auto", "teddy", "toy-s0", "toy", "pool", ["toy", "ipc10"],
-               {"seed": 3, "synthesis": {"ipc": 10}})
+factories = {
+    "csv": partial(CSVLogger, name="curves", version="", flush_logs_every_n_steps=1),
+    "wandb": partial(WandbLogger, project="teddy", entity=None, offline=None),
+}
+log = open_loggers(factories, folder / "run", "toy-s0", "toy", "pool", ["toy", "ipc10"],
+                   {"seed": 3, "synthesis": {"ipc": 10}})
+assert os.environ["WANDB_MODE"] == "offline"
 for step in range(3):
-    log.scalars("synthesis", step, {"synthesis/loss": 3.0 - step})
-log.scalars("evaluation/resnet18/seed0", 9, {"evaluation/loss": 0.5})
-Image.new("RGB", (12, 8), (200, 30, 40)).save(folder / "sheet.png")
-log.image("synthesis/images", folder / "sheet.png", "ten classes")
-log.table("report/results", ["student", "top1"], [["resnet18", 61.2]])
+    log.stage("synthesis").log_metrics({"synthesis/loss": 3.0 - step}, step)
+log.stage("evaluation/resnet18/seed0").log_metrics({"evaluation/loss": 0.5}, 9)
+(folder / "images").mkdir()
+Image.new("RGB", (12, 8), (200, 30, 40)).save(folder / "images" / "grid.png")
+log.image("report/grid", folder / "images" / "grid.png")
+log.wandb.table("report/results", ["student", "top1"], [["resnet18", 61.2]])
 (folder / "teachers").mkdir()
 (folder / "teachers" / "member.json").write_text("{}")
 (folder / "teachers" / ".lock").touch()
 curves = list(range(5000))
-log.artifact("toy a/b", "teachers", folder / "teachers", {"fingerprint": "f001", "members": 1}, made=False)
-log.artifact("toy-images", "synset", [folder / "sheet.png"], {"fingerprint": "f002", "history": curves}, ["toy a/b"])
-log.artifact("toy-labels", "labels", None, {"fingerprint": "f003"}, parents=["toy a/b", "toy-images"])
+log.wandb.artifact("toy a/b", "teachers", folder / "teachers", {"fingerprint": "f001", "members": 1}, made=False)
+log.wandb.artifact("toy-images", "synset", folder / "images", {"fingerprint": "f002", "history": curves}, ["toy a/b"])
+log.wandb.artifact("toy-labels", "labels", None, {"fingerprint": "f003"}, parents=["toy a/b", "toy-images"])
 fit = log.stage("synthesis/other", first_step=40)
 fit.log_metrics({"synthesis/loss": 1.5, "epoch": 0}, step=2)
 fit.log_image("synthesis/images", torch.arange(12, dtype=torch.uint8).view(12, 1, 1, 1).expand(12, 1, 4, 6), 3, "twelve")
@@ -49,7 +72,7 @@ log.finish(0)
 
 @pytest.fixture(scope="module")
 def offline_run(tmp_path_factory):
-    """One real offline W&B run, made in its own process; the folder it was told to use."""
+    """One real offline W&B run, made in its own process; the folder it was given."""
     folder = tmp_path_factory.mktemp("offline")
     environment = {
         **os.environ,
@@ -95,14 +118,14 @@ def test_wandb_holds_the_numbers_with_a_step_of_their_own(record):
     assert summary["report/results"]["nrows"] == 1
 
 
-def test_wandb_holds_the_picture(offline_run, record):
-    entry = record["summary"]["synthesis/images"]
-    assert (entry["width"], entry["height"], entry["caption"]) == (12, 8, "ten classes")
+def test_wandb_holds_the_image(offline_run, record):
+    entry = record["summary"]["report/grid"]
+    assert (entry["width"], entry["height"]) == (12, 8)
     (picture,) = (offline_run / "run" / "wandb").glob(f"offline-run-*/files/{entry['path']}")
-    assert picture.read_bytes() == (offline_run / "sheet.png").read_bytes()
+    assert picture.read_bytes() == (offline_run / "images" / "grid.png").read_bytes()
 
 
-def test_a_picture_of_a_fit_is_a_grid_at_a_step_that_counts_from_the_fit_s_start(offline_run, record):
+def test_an_image_of_a_fit_is_a_grid_at_a_step_that_counts_from_the_fit_s_start(offline_run, record):
     summary = record["summary"]
     assert summary["synthesis/other/step"] == 43
     entry = summary["synthesis/other/images"]
@@ -116,9 +139,9 @@ def test_a_picture_of_a_fit_is_a_grid_at_a_step_that_counts_from_the_fit_s_start
 
 
 def test_a_resumed_fit_s_curve_goes_on(offline_run):
-    rows = read_curve(offline_run / "run" / "curves" / "synthesis-other.csv")
-    assert rows == [{"step": "42", "synthesis/loss": "1.5"}], (
-        "and Lightning's epoch, which begins anew, is no part of it"
+    rows = [row for row in rows_of(offline_run / "run") if "synthesis/other/loss" in row]
+    assert rows == [{"step": "42", "synthesis/other/loss": "1.5"}], (
+        "Lightning's epoch, which counts from 0 again, is not logged"
     )
 
 
@@ -144,11 +167,11 @@ def test_artifacts_list_their_files_and_a_note_of_their_own(offline_run, artifac
     files = {name: {entry["path"]: entry for entry in one["manifest"]["contents"]} for name, one in artifacts.items()}
     assert {name: sorted(entries) for name, entries in files.items()} == {
         "toy-a-b": ["artifact.json", "member.json"],
-        "toy-images": ["artifact.json", "sheet.png"],
+        "toy-images": ["artifact.json", "grid.png"],
         "toy-labels": ["artifact.json"],
     }
-    assert files["toy-images"]["sheet.png"]["local_path"] == str(offline_run / "sheet.png"), (
-        "uploaded from where it lies"
+    assert files["toy-images"]["grid.png"]["local_path"] == str(offline_run / "images" / "grid.png"), (
+        "uploaded from where it is"
     )
     note = Path(files["toy-labels"]["artifact.json"]["local_path"])
     assert note.is_relative_to(offline_run / "run" / "wandb")
@@ -174,15 +197,18 @@ def test_the_same_work_is_the_same_version(tmp_path, monkeypatch):
                 made["artifact"] = artifact
 
         (tmp_path / str(index)).mkdir()
-        log = RunLog(tmp_path, Run())
-        log.artifact("toy-images", "synset", None, {"fingerprint": work, "seconds": index})
+        WandbRun(Run()).artifact("toy-images", "synset", None, {"fingerprint": work, "seconds": index})
         digests.append(made["artifact"].digest)
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_the_files_beside_wandb_say_the_same(offline_run):
-    rows = read_curve(offline_run / "run" / "curves" / "synthesis.csv")
-    assert [(row["step"], row["synthesis/loss"]) for row in rows] == [("0", "3.0"), ("1", "2.0"), ("2", "1.0")]
+def test_the_csv_file_holds_the_same_numbers(offline_run):
+    rows = rows_of(offline_run / "run")
+    assert [row for row in rows if "synthesis/loss" in row] == [
+        {"step": str(step), "synthesis/loss": str(3.0 - step)} for step in range(3)
+    ]
+    assert {"step": "9", "evaluation/resnet18/seed0/loss": "0.5"} in rows
+    assert rows[-1] == {"step": "0", "student/resnet18/top1": "61.2"}
     assert json.loads((offline_run / "run" / "summary.json").read_text()) == {"student/resnet18/top1": 61.2}
 
 
@@ -202,11 +228,10 @@ class Line(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.25)  # halves the weight at each step
 
 
-def test_lightning_s_metrics_reach_the_curve(tmp_path):
-    log = open_log(tmp_path / "run", "disabled", config={}, **WHERE)
+def fit(folder: Path, logger: Logger, steps: int = 3) -> None:
     trainer = L.Trainer(
-        default_root_dir=tmp_path,
-        logger=log.stage("pool"),
+        default_root_dir=folder,
+        logger=logger,
         accelerator="cpu",
         max_epochs=1,
         log_every_n_steps=1,
@@ -214,35 +239,122 @@ def test_lightning_s_metrics_reach_the_curve(tmp_path):
         enable_model_summary=False,
         enable_checkpointing=False,
     )
-    trainer.fit(Line(), range(3))
+    trainer.fit(Line(), range(steps))
+
+
+def test_lightning_s_metrics_reach_the_csv_file(tmp_path):
+    log = open_loggers({"csv": CSV}, tmp_path / "run", **RUN)
+    fit(tmp_path, log.stage("pool"))
+    assert rows_of(tmp_path / "run") == [
+        {"step": "0", "pool/loss": "1.0"},
+        {"step": "1", "pool/loss": "0.25"},
+        {"step": "2", "pool/loss": "0.0625"},
+    ], "also before the log is closed"
     log.finish(0)
-    rows = read_curve(log.curve_path("pool"))
-    assert [float(row["pool/loss"]) for row in rows] == [1.0, 0.25, 0.0625]
-    assert [row["step"] for row in rows] == ["0", "1", "2"]
-    assert set(rows[0]) == {"step", "pool/loss"}
+    assert not (tmp_path / "run" / "wandb").exists()
 
 
-def test_disabled_writes_files_and_no_wandb(tmp_path, caplog):
+def test_fits_share_one_file_and_keep_their_columns(tmp_path):
+    log = open_loggers({"csv": CSV}, tmp_path, **RUN)
+    log.stage("pool").log_metrics({"pool/loss": torch.tensor(0.5)}, 7)
+    for seed in range(2):
+        log.stage(f"evaluation/resnet18/{seed}").log_metrics({"evaluation/loss": seed}, 1)
+    assert rows_of(tmp_path) == [
+        {"step": "7", "pool/loss": "0.5"},
+        {"step": "1", "evaluation/resnet18/0/loss": "0.0"},
+        {"step": "1", "evaluation/resnet18/1/loss": "1.0"},
+    ]
+
+
+def test_tensorboard_holds_curves_images_and_final_numbers(tmp_path):
+    factory = partial(TensorBoardLogger, name="tensorboard", version="", default_hp_metric=False)
+    log = open_loggers({"tensorboard": factory}, tmp_path / "run", **RUN)
+    fit(tmp_path, log.stage("pool", first_step=40))
+    images = torch.arange(2, dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 1, 4, 6)
+    log.stage("synthesis").log_image("synthesis/images", images, step=5)
+    Image.new("RGB", (12, 8), (200, 30, 40)).save(tmp_path / "figure.png")
+    log.image("report/figure", tmp_path / "figure.png")
+    log.summary({"student/resnet18/top1": 61.25, "method": "text is not for TensorBoard"})
+    log.finish(0)
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard")).Reload()
+    curve = [(event.step, event.value) for event in events.Scalars("pool/loss")]
+    assert curve == [(40, 1.0), (41, 0.25), (42, 0.0625)]
+    assert [event.value for event in events.Scalars("student/resnet18/top1")] == [61.25]
+    (grid,) = events.Images("synthesis/images")
+    assert (grid.step, grid.width, grid.height) == (5, 2 * 8 + 2, 6 + 2)
+    (figure,) = events.Images("report/figure")
+    assert np.asarray(Image.open(io.BytesIO(figure.encoded_image_string)))[0, 0].tolist() == [200, 30, 40]
+
+
+class Recorder(Logger):
+    """A logger of another package: it names its run differently and has a method for images."""
+
+    def __init__(self, run_name: str = "", project: str = "theirs") -> None:
+        super().__init__()
+        self.run_name, self.project, self.calls = run_name, project, []
+
+    name, version = "recorder", "0"
+
+    def log_metrics(self, metrics, step=None):
+        self.calls.append(("metrics", metrics, step))
+
+    def log_hyperparams(self, params):
+        self.calls.append(("config", params))
+
+    def log_image(self, key, images, step=None):
+        self.calls.append(("image", key, [image.shape for image in images], step))
+
+    def finalize(self, status):
+        self.calls.append(("finalize", status))
+
+
+def test_any_lightning_logger_is_given_what_it_accepts(tmp_path):
+    log = open_loggers({"theirs": partial(Recorder, project="mine")}, tmp_path, **RUN)
+    (logger,) = log.loggers
+    assert (logger.run_name, logger.project) == ("toy-s0", "mine")
+    log.stage("pool").log_metrics({"pool/loss": 2}, 1)
+    log.stage("pool").log_image("pool/images", torch.zeros(3, 1, 2, 2, dtype=torch.uint8), 4)
+    log.finish(1)
+    assert logger.calls == [
+        ("config", RUN["config"]),
+        ("metrics", {"pool/loss": 2.0}, 1),
+        ("image", "pool/images", [(4 + 2, 3 * 4 + 2, 3)], 4),
+        ("finalize", "failed"),
+    ]
+
+
+def test_configured_arguments_win_over_the_run_s(tmp_path):
+    csv_elsewhere = partial(CSVLogger, save_dir=str(tmp_path / "other"), name="mine", version="1")
+    log = open_loggers({"csv": csv_elsewhere}, tmp_path / "run", **RUN)
+    log.stage("pool").log_metrics({"pool/loss": 1.0}, 0)
+    log.finish(0)
+    assert (tmp_path / "other" / "mine" / "1" / "metrics.csv").is_file()
+
+
+def test_a_logger_without_its_package_is_refused(tmp_path):
+    def factory(save_dir):
+        raise ModuleNotFoundError("No module named 'mlflow'")
+
+    with pytest.raises(
+        UserError, match="logger=mlflow needs a package that is not installed: No module named 'mlflow'"
+    ):
+        open_loggers({"mlflow": factory}, tmp_path, **RUN)
+
+
+def test_disabled_wandb_leaves_nothing(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
     with caplog.at_level(logging.INFO, "teddy"):
-        log = open_log(tmp_path, "disabled", config={}, **WHERE)
-    log.scalars("pool", 1, {"pool/loss": torch.tensor(0.5)})
+        log = open_loggers({"wandb": partial(WandbLogger, offline=None)}, tmp_path, **RUN)
+    log.stage("pool").log_metrics({"pool/loss": torch.tensor(0.5)}, 1)
     log.summary({"a": 1})
     log.summary({"b": 2})
     log.image("x/y", tmp_path / "none.png")
     log.stage("synthesis").log_image("synthesis/images", torch.zeros(1, 1, 2, 2, dtype=torch.uint8), 1)
-    log.artifact("x", "y", tmp_path, {"fingerprint": "f"})
+    assert log.wandb is None
     log.finish(0)
-    assert not (tmp_path / "wandb").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
     assert json.loads((tmp_path / "summary.json").read_text()) == {"a": 1, "b": 2}
-    assert len(caplog.messages) == 1
-    assert "disabled" in caplog.text
-
-
-def test_each_fit_of_a_stage_has_its_own_curve(tmp_path):
-    log = RunLog(tmp_path)
-    for seed in range(2):
-        log.scalars(f"evaluation/resnet18/seed{seed}", 1, {"evaluation/loss": seed})
-    assert read_curve(tmp_path / "curves" / "evaluation-resnet18-seed1.csv")[0]["evaluation/loss"] == "1.0"
+    assert caplog.messages == ["W&B disabled (WANDB_MODE=disabled)"]
 
 
 def test_a_run_survives_wandb_failing_at_the_end(tmp_path, caplog):
@@ -250,5 +362,5 @@ def test_a_run_survives_wandb_failing_at_the_end(tmp_path, caplog):
         def finish(self, exit_code):
             raise ConnectionError("no route")
 
-    RunLog(tmp_path, Broken()).finish(0)
+    RunLog(tmp_path, wandb=WandbRun(Broken())).finish(0)
     assert "no route" in caplog.text

@@ -9,7 +9,7 @@ import textwrap
 import pytest
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux counts the peak anew")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux can reset the peak")
 def test_the_peak_is_that_of_the_work_and_not_of_what_came_before():
     program = textwrap.dedent(
         """

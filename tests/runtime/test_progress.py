@@ -11,7 +11,7 @@ from teddy.runtime.progress import ProgressCallback, StageProgress, duration
 
 
 class Clock:
-    """Time that passes only when told."""
+    """Time that a test sets."""
 
     now = 1000.0
 
@@ -26,7 +26,7 @@ def clock(monkeypatch):
     return clock
 
 
-def test_durations_as_people_say_them():
+def test_durations_are_readable():
     assert [duration(s) for s in (0, 8.4, 59.4, 185, 7385, 93785)] == [
         *("0 s", "8 s", "59 s", "3:05", "2:03:05", "1 d 2:03:05")
     ]
@@ -83,8 +83,8 @@ def test_nothing_to_do_is_all_done(capsys):
     assert "0/0 blocks (100 %)" in capsys.readouterr().err
 
 
-def test_only_the_first_rank_speaks(monkeypatch, capsys):
-    monkeypatch.setattr(progress.rank_zero_only, "rank", 1)
+def test_only_the_first_process_shows_progress(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "is_leader", lambda: False)
     with StageProgress("x", 2, "steps") as bar:
         bar.advance()
     assert capsys.readouterr().err == ""

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from teddy.config.errors import BadInput
-from teddy.runtime.precision import Compute
+from teddy.config.errors import UserError
+from teddy.runtime.device import DeviceConfig
 from teddy.runtime.resume import ResumePoint, load_tensors, optimizer_tensors, restore_optimizer, save_tensors
 from teddy.runtime.trainer import make_trainer
 
@@ -74,7 +74,7 @@ def test_what_is_not_a_whole_file_is_refused(tmp_path: Path, content: str) -> No
     elif content != "absent":
         rest = {"empty": b"", "text": b"not tensors at all", "pickle": pickle.dumps({"a": 1})}
         path.write_bytes({"short": whole[:-1], "header": whole[:20], **rest}[content])
-    with pytest.raises(BadInput, match=r"x\.safetensors is not a whole safetensors file .*; delete it") as caught:
+    with pytest.raises(UserError, match=r"x\.safetensors is not a whole safetensors file .*; delete it") as caught:
         load_tensors(path)
     assert "\n" not in str(caught.value)
 
@@ -163,7 +163,7 @@ def fit(folder: Path, stop_in: int = -1, seconds: float = 0.0) -> tuple[Fit, int
     module = Fit()
     done, notes = point.restore(module.network)
     module.first_epoch, module.stop_in = done, stop_in
-    trainer = make_trainer(Compute("cpu", "float32"), max_epochs=5 - done, folder=folder, callbacks=[point])
+    trainer = make_trainer(DeviceConfig("cpu", "32-true"), max_epochs=5 - done, folder=folder, callbacks=[point])
     trainer.fit(module)
     return module, done, notes
 

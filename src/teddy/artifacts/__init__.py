@@ -1,1 +1,1 @@
-"""Finished work on disk: fingerprints that name it, atomic writes, manifests that vouch for it."""
+"""Finished work on disk: fingerprints that name it, atomic writes, manifests with checksums."""

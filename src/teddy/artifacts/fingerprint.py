@@ -11,10 +11,10 @@ from typing import Any
 
 
 def canonical(content: Any) -> Any:
-    """Reduces dataclasses, tuples, sets and paths to what JSON can say, with keys as text.
+    """Reduces dataclasses, tuples, sets and paths to JSON values, with keys as text.
 
     Raises:
-        TypeError: for anything whose text is not stable, such as a function or a tensor.
+        TypeError: for anything without a stable text, such as a function or a tensor.
     """
     if dataclasses.is_dataclass(content) and not isinstance(content, type):
         return canonical({field.name: getattr(content, field.name) for field in dataclasses.fields(content)})

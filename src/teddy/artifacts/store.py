@@ -1,8 +1,8 @@
-"""The store: one folder per finished piece of work, found again by its fingerprint.
+"""The store: one folder per finished artifact, found again by its fingerprint.
 
 A folder without ``manifest.json`` is unfinished work that its stage may resume; the manifest is written last, atomically, so its
-presence means done (invariants 1 and 2). A lock file keeps two runs that want the same piece from computing it twice. Files and
-folders whose name begins with a dot are what a maker needs to go on after a kill: no part of the result, and removed after it.
+presence means done (invariants 1 and 2). A lock file keeps two runs that want the same artifact from computing it twice. Hidden
+files and folders hold what a killed build needs to resume: they are no part of the artifact and are removed when it is finished.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from teddy.artifacts import processes
 from teddy.artifacts.fingerprint import canonical, file_digest, fingerprint
-from teddy.config.errors import BadInput, StageFailed
+from teddy.config.errors import StageFailed, UserError
 
 MANIFEST = "manifest.json"
 _LOCK = ".lock"
@@ -34,10 +35,10 @@ _log = logging.getLogger("teddy")
 
 
 def atomic_write(path: Path, write: bytes | str | Callable[[Path], object]) -> Path:
-    """Writes a file so that a reader sees the old content or the new, never a half.
+    """Write a file so that a reader sees the old content or the new, never a part of it.
 
     Args:
-        path: where the file shall lie; its folder must exist.
+        path: the file to write; its folder must exist.
         write: the content, or a function that writes it to the temporary path it is given.
     """
     handle, name = tempfile.mkstemp(prefix=_PARTIAL, suffix=path.suffix, dir=path.parent)
@@ -58,27 +59,26 @@ def atomic_write(path: Path, write: bytes | str | Callable[[Path], object]) -> P
 
 
 def write_json(path: Path, content: Any) -> Path:
-    """Writes canonical content as indented JSON, atomically."""
+    """Write canonical content as indented JSON, atomically."""
     return atomic_write(path, json.dumps(canonical(content), indent=1, sort_keys=True) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file that this project wrote.
+    """Read a JSON file that this project wrote.
 
     Raises:
-        BadInput: the file is missing or is not whole JSON.
+        UserError: the file is missing or is not whole JSON.
     """
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise BadInput(
-            f"{path} cannot be read ({error}); delete the folder {path.parent} and run the command again."
-        ) from error
+        remedy = f"delete the folder {path.parent} and run the command again."
+        raise UserError(f"{path} cannot be read ({error}); {remedy}") from error
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished piece of work: its folder, its kind and fingerprint, and the facts its maker noted."""
+    """A finished artifact: its folder, kind and fingerprint, and the facts that its build returned."""
 
     folder: Path
     kind: str
@@ -86,122 +86,94 @@ class Artifact:
     facts: dict[str, Any]
 
 
-Together = Callable[[Mapping[int, Path]], Iterator[tuple[int, dict[str, Any]]]]
-"""Makes several pieces of work, see :meth:`ArtifactStore.produce_together`."""
-
-
 class ArtifactStore:
-    """Finished and unfinished work under one root, as ``<root>/<kind>/<fingerprint>/``."""
+    """Finished and unfinished artifacts under one root, as ``<root>/<kind>/<fingerprint>/``."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().absolute()
         self.made: list[Artifact] = []
-        """What this process computed itself, as opposed to found."""
+        """Artifacts that this process computed, as opposed to found."""
         self.closed: Mapping[str, str] = {}
-        """Kinds that may not be computed now, each with the stage that would make it."""
+        """Kinds that may not be computed now, each with the stage that computes it."""
 
     def folder(self, kind: str, content: Any) -> Path:
-        """Where the work described by ``content`` lies or will lie."""
+        """Return the folder of the artifact that ``content`` describes."""
         return self.root / kind / fingerprint(content)
 
     def find(self, kind: str, content: Any) -> Artifact | None:
-        """The finished work described by ``content``, or None.
+        """Return the finished artifact that ``content`` describes, or None.
 
         Raises:
-            BadInput: the work was finished but a file has since gone missing or changed its size.
+            UserError: the artifact was finished, but a file has since gone missing or changed its size.
         """
         folder = self.folder(kind, content)
         if not os.path.isfile(folder / MANIFEST):  # unlike Path.is_file, False also where nothing may be read
             return None
         manifest = read_json(folder / MANIFEST)
+        remedy = f"delete the folder {folder} and run the command again to rebuild it."
         try:
-            sizes = {name: entry["size"] for name, entry in manifest["files"].items()}
+            sizes = {folder / name: entry["size"] for name, entry in manifest["files"].items()}
             artifact = Artifact(folder, kind, manifest["fingerprint"], manifest["facts"])
         except (AttributeError, KeyError, TypeError) as error:
-            raise BadInput(
-                f"{folder / MANIFEST} is no manifest; delete the folder {folder} and run the command again to rebuild it."
-            ) from error
-        for name, size in sizes.items():
-            path = folder / name
+            raise UserError(f"{folder / MANIFEST} is no manifest; {remedy}") from error
+        for path, size in sizes.items():
             if not path.is_file() or path.stat().st_size != size:
-                raise BadInput(
-                    f"{path} is missing or damaged; delete the folder {folder} and run the command again to rebuild it."
-                )
+                raise UserError(f"{path} is missing or damaged; {remedy}")
         return artifact
 
-    def produce(self, kind: str, content: Any, build: Callable[[Path], dict[str, Any]]) -> Artifact:
-        """Finds the work described by ``content`` or has it built, once, whoever asks.
+    def produce(
+        self, kind: str, content: Any, build: Callable[[Path], dict[str, Any]], collective: bool = False
+    ) -> Artifact:
+        """Find the artifact that ``content`` describes, or build it once, however many runs and processes ask for it.
+
+        Of several processes of one run, the first finds, locks, builds and finishes; the others wait and return the same.
 
         Args:
-            build: computes into the folder it is given (which may hold what a killed run left) and returns facts to note;
-                the time it took, over all runs that had a part in it, is noted as ``seconds`` unless it says so itself.
+            build: computes into the folder it is given (which may hold what a killed run left) and returns facts to record; the
+                time it took, over all runs that had a part in it, is recorded as ``seconds`` unless it returns its own.
+            collective: all processes of the run call ``build``, because it trains a network on all of them; files are written
+                by the first process alone.
 
         Raises:
-            BadInput: the store cannot be written, or finished work is damaged.
+            UserError: the store cannot be written, or a finished artifact is damaged.
             StageFailed: the disk filled up while building; what was finished before stays.
         """
+        leader, artifact = processes.is_leader(), None
+        with contextlib.ExitStack() as lock:
+            try:
+                artifact = processes.broadcast(self._find_or_lock(kind, content, lock) if leader else None)
+                if artifact is None:
+                    if leader:
+                        artifact = self._build(kind, content, build)
+                    elif collective:
+                        build(self.folder(kind, content))
+                    artifact = processes.broadcast(artifact)
+            except Exception as error:
+                if _is_disk_full(error):
+                    raise StageFailed(
+                        f"the disk of {self.root} is full; free some space and run the command again: it goes on where it was."
+                    ) from error
+                raise
+        assert artifact is not None
+        return artifact
 
-        def build_one(folders: Mapping[int, Path]) -> Iterator[tuple[int, dict[str, Any]]]:
-            yield 0, build(folders[0])
-
-        return self.produce_together(kind, [content], build_one)[0]
-
-    def produce_together(self, kind: str, contents: Sequence[Any], build: Together) -> list[Artifact]:
-        """Like :meth:`produce` for several pieces of work that are cheaper to make at once; each is an artifact of its own.
-
-        Args:
-            contents: describe the pieces; those that are the same are made once.
-            build: computes into the folders it is given, by the place in ``contents`` of every piece that is missing, and
-                yields place and facts of each as soon as it is whole: it is finished then, whatever becomes of the others.
-
-        Returns:
-            One artifact for each of ``contents``.
-        """
-        names = [fingerprint(content) for content in contents]
-        found = {name: self.find(kind, content) for name, content in zip(names, contents, strict=True)}
-        missing = sorted(name for name, artifact in found.items() if artifact is None)
-        if missing and kind in self.closed:
-            raise BadInput(
+    def _find_or_lock(self, kind: str, content: Any, lock: contextlib.ExitStack) -> Artifact | None:
+        artifact = self.find(kind, content)
+        if artifact is not None:
+            return artifact
+        if kind in self.closed:
+            raise UserError(
                 f"stages=[...] leaves out {self.closed[kind]}, but what it makes ({kind}) is not in the store {self.root} yet; "
                 f"add {self.closed[kind]} to stages."
             )
-        with contextlib.ExitStack() as stack:
-            folders, locks = {}, {}
-            for name in missing:  # in one order for all runs, so that no two wait for each other
-                place = names.index(name)
-                folder = self.folder(kind, contents[place])
-                locks[place] = stack.enter_context(contextlib.ExitStack())
-                locks[place].enter_context(self._locked(folder))
-                found[name] = self.find(kind, contents[place])  # another run may have finished while this one waited
-                if found[name] is None:
-                    folders[place] = folder
-                else:
-                    locks[place].close()
-            for place, artifact in self._build(kind, contents, dict(sorted(folders.items())), build):
-                found[names[place]] = artifact
-                locks[place].close()
-        return [artifact for artifact in map(found.get, names) if artifact is not None]
+        lock.enter_context(self._locked(self.folder(kind, content)))
+        return self.find(kind, content)  # another run may have finished while this one waited
 
-    def _build(
-        self, kind: str, contents: Sequence[Any], folders: Mapping[int, Path], build: Together
-    ) -> Iterator[tuple[int, Artifact]]:
-        if not folders:
-            return
-        started = time.monotonic()
-        try:
-            before = {place: _start_clock(folder) for place, folder in folders.items()}
-            for place, facts in build(folders):
-                facts = {"seconds": round(before[place] + time.monotonic() - started, 2), **facts}
-                yield place, self._finish(folders[place], kind, contents[place], facts)
-        except Exception as error:
-            if _is_disk_full(error):
-                raise self._disk_full() from error
-            raise
-
-    def _disk_full(self) -> StageFailed:
-        return StageFailed(
-            f"the disk of {self.root} is full; free some space and run the command again: it goes on where it was."
-        )
+    def _build(self, kind: str, content: Any, build: Callable[[Path], dict[str, Any]]) -> Artifact:
+        folder, started = self.folder(kind, content), time.monotonic()
+        before = _start_clock(folder)
+        facts = build(folder)
+        return self._finish(folder, kind, content, {"seconds": round(before + time.monotonic() - started, 2), **facts})
 
     @contextlib.contextmanager
     def _locked(self, folder: Path) -> Iterator[None]:
@@ -210,61 +182,56 @@ class ArtifactStore:
             stream = (folder / _LOCK).open("w")
         except OSError as error:
             if _is_disk_full(error):
-                raise self._disk_full() from error
-            raise BadInput(
+                raise
+            raise UserError(
                 f"the artifact store {self.root} cannot be written ({error.strerror}); set store=FOLDER to one that can."
             ) from error
         with stream:
-            # The kernel frees the lock when the holder and the loader processes it forked are gone: a killed run cannot block
-            # the next one for more than the seconds in which its loaders notice.
+            # The kernel frees the lock when the holder and the loader processes it forked have ended, so a killed run blocks the
+            # next one for seconds at most.
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                _log.info("store: another run is making %s, or was killed just now; waiting for it", folder)
+                _log.info("store: waiting for another run that is computing %s, or was killed just now", folder)
                 fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
     def _finish(self, folder: Path, kind: str, content: Any, facts: dict[str, Any]) -> Artifact:
-        for leftover in folder.rglob(f"{_PARTIAL}*"):  # of a killed run
-            leftover.unlink(missing_ok=True)
+        for leftover in folder.rglob(".*"):  # half a file of a killed run: ours, or of a library that writes it for us
+            if leftover.is_file() and (leftover.parent != folder or leftover.name.startswith(_PARTIAL)):
+                leftover.unlink(missing_ok=True)
         files = {}
         for path in sorted(folder.rglob("*")):
-            place = path.relative_to(folder)
-            if path.is_file() and not any(part.startswith(".") for part in place.parts):
-                files[place.as_posix()] = {"size": path.stat().st_size, "sha256": file_digest(path)}
+            inside = path.relative_to(folder)
+            if path.is_file() and not any(part.startswith(".") for part in inside.parts):
+                files[inside.as_posix()] = {"size": path.stat().st_size, "sha256": file_digest(path)}
         name = fingerprint(content)
-        write_json(
-            folder / MANIFEST,
-            {"kind": kind, "fingerprint": name, "content": content, "facts": facts, "files": files},
-        )
-        _remove_notes(folder)
+        manifest = {"kind": kind, "fingerprint": name, "content": content, "facts": facts, "files": files}
+        write_json(folder / MANIFEST, manifest)
+        for path in folder.glob(".*"):
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != _LOCK:
+                path.unlink()
         artifact = Artifact(folder, kind, name, canonical(facts))
         self.made.append(artifact)
         return artifact
 
 
 def _start_clock(folder: Path) -> float:
-    """Notes that work in ``folder`` begins now; returns the seconds that runs which were cut off have spent on it."""
+    """Record that work in ``folder`` begins now; return the seconds that killed runs have spent on it."""
     clock, now = folder / _CLOCK, time.time()
     spent = 0.0
     if clock.is_file():
         noted = read_json(clock)
-        # A killed run says no goodbye: what it wrote last is its last sign of life.
+        # A killed run cannot record its end; the last file it wrote is the best estimate.
         last = max(path.stat().st_mtime for path in folder.rglob("*") if path.name != _LOCK)
         spent = noted["spent"] + max(0.0, last - noted["since"])
     write_json(clock, {"since": now, "spent": spent})
     return spent
 
 
-def _remove_notes(folder: Path) -> None:
-    for path in folder.glob(".*"):
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name != _LOCK:
-            path.unlink()
-
-
 def _is_disk_full(error: BaseException) -> bool:
-    # safetensors, and a process that was started to help, pass the system's number on as text only.
+    # safetensors and worker processes pass the system's error number on as text only.
     numbers = re.findall(r"(?:\[Errno|os error) (\d+)", str(error))
     return getattr(error, "errno", None) in _FULL or any(int(number) in _FULL for number in numbers)

@@ -1,30 +1,30 @@
-"""Which epochs of a trajectory are kept and which of them make a pool (Table 6, "stage of teachers").
+"""Saved epochs of a trajectory, and those of a pool's members (Table 6, "stage of teachers").
 
 Epochs are counted from 1: epoch k is the network after k full passes over the training data.
 """
 
 from __future__ import annotations
 
-from teddy.config.errors import BadInput
+from teddy.config.errors import UserError
 
 
 def saved_epochs(epochs: int, save_every: int) -> list[int]:
-    """The epochs whose weights a training run of ``epochs`` keeps: 1, 1 + save_every, … and always the last."""
+    """Epochs after which training keeps the weights: 1, 1 + save_every, … and always the last."""
     return sorted({*range(1, epochs + 1, save_every), epochs})
 
 
 def member_epochs(first: int, last: int | None, every: int, size: int | None, saved: list[int]) -> list[int]:
-    """The epochs of the pool's members, early to late.
+    """Epochs of a pool's members, early to late.
 
-    ``first`` to ``last`` in steps of ``every``; the last epoch always belongs to the pool, as the eight teachers of the paper's
-    "16-50, with step 5" need. With ``size`` the step follows instead: that many epochs, evenly spread over the saved ones
-    between the same ends (Fig. 3c). With ``size`` and no ``last`` the end follows: a window of that many epochs (Fig. 2c).
+    They run from ``first`` to ``last`` in steps of ``every`` and include ``last``, as the eight teachers of the paper's "16-50,
+    with step 5" do. With ``size`` they are that many, evenly spread over the saved ones between the same ends (Fig. 3c); with
+    ``size`` and no ``last``, a window of that many from ``first`` on (Fig. 2c).
 
     Raises:
-        BadInput: an epoch was not saved, or fewer epochs were saved than ``size`` asks for.
+        UserError: an epoch was not saved, or fewer epochs were saved than ``size`` asks for.
     """
     if last is None and size is None:
-        raise BadInput("pool.last and pool.size are both null; give the last epoch or the number of members.")
+        raise UserError("pool.last and pool.size are both null; give the last epoch or the number of members.")
     if last is None:
         assert size is not None
         wanted = list(range(first, first + every * size, every))
@@ -33,7 +33,7 @@ def member_epochs(first: int, last: int | None, every: int, size: int | None, sa
     else:
         between = [epoch for epoch in saved if first <= epoch <= last]
         if size > len(between):
-            raise BadInput(
+            raise UserError(
                 f"pool.size={size} asks for more members than the {len(between)} saved epochs from {first} to {last}; "
                 "lower pool.size or pool.training.save_every."
             )
@@ -41,7 +41,7 @@ def member_epochs(first: int, last: int | None, every: int, size: int | None, sa
         wanted = [between[round(i * (len(between) - 1) / steps)] for i in range(size)]
     missing = [epoch for epoch in wanted if epoch not in saved]
     if missing:
-        raise BadInput(
+        raise UserError(
             f"pool epochs {', '.join(map(str, missing))} are not among the saved ones ({_brief(saved)}); change pool.first, "
             "pool.last or pool.every, or lower pool.training.save_every."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class BadInput(Exception):
+class UserError(Exception):
     """What the user gave (config, data, checkpoint, folder) cannot be used; exit code 2.
 
     The message is one sentence that names the key or the file and the remedy.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import re
+import traceback
 import typing
 from typing import Any
 
@@ -28,10 +29,35 @@ _SENTENCES = (
     (r"An item is already at '([^']+)'", "{0} exists already: write it without the +."),
     (r"not Optional|Incompatible value 'None'", "{key}{place} must have a value, not null."),
     (r"is not a ListConfig, list or tuple", "{key}{place} must be a list such as [a,b]."),
+    (
+        r"Config group override must be",
+        "A group of conf/ takes the name of one of its files, or a list of them; " + _HELP + ".",
+    ),
     (r"missing mandatory value: ", "{key} has no value; set it in its file or write {key}=VALUE."),
     (r"Value '(.*)' is not a valid bool", "{key}{place} must be true or false, not '{0}'."),
-    (r"Could not load '([^']+)'", "There is no config file '{0}', which is named{place}."),
 )
+
+MOVED = {
+    "baseline": "name all methods of the run side by side, method=[NAME,NAME] with names among {methods}",
+    "baselines": "the keys of a method are methods.NAME.KEY",
+    "images": "real images are a method like others; write method=[NAME] with a name among {methods}",
+    "method": "choose methods with method=[NAME,NAME], or in a file's defaults with 'override /method: [NAME, NAME]', with names "
+    "among {methods}; their keys are methods.NAME.KEY",
+    "pool.label": "a pool strategy has its own name",
+    "synthesis.sheet_every": "write synthesis.snapshot_every",
+    "synthesis.plateau": "lower synthesis.iterations instead",
+    "synthesis.class_order": "blocks hold consecutive classes",
+    "synthesis.view.per_image": "a block has one view",
+    "labels.average": "logits are averaged",
+    "labels.member_policy": "labels.members are spread evenly over the pool",
+    "evaluation.together": "students train one after another and share stored labels",
+    "logger.mode": "write logger=csv, logger=offline or logger=online",
+    "logger.project": "write logger.wandb.project",
+    "logger.entity": "write logger.wandb.entity",
+    "logger/auto": "write logger=[csv,wandb]",
+    "trainer/cpu_float32": "write trainer=cpu trainer.precision=32-true",
+}
+"""Keys and files of earlier versions, and what to do instead."""
 
 
 def is_about_config(error: Exception) -> bool:
@@ -39,7 +65,10 @@ def is_about_config(error: Exception) -> bool:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    return isinstance(error, HydraException | OmegaConfBaseException) or hasattr(error, "problem_mark")
+    if isinstance(error, HydraException | OmegaConfBaseException) or hasattr(error, "problem_mark"):
+        return True
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return isinstance(error, ValueError) and bool(modules) and modules[-1].startswith("hydra.")
 
 
 def sentence(error: BaseException) -> str:
@@ -57,10 +86,9 @@ def sentence(error: BaseException) -> str:
     override = next((word for one in chain if (word := getattr(one, "override", None))), None)
     if override:
         return f"'{override}' cannot be read; an override is KEY=VALUE, in quotes if it holds spaces or brackets."
-    absent = re.search(r"Could not find '([^']+)'(?:.*?Available options in '[^']*':\n(.*))?", text, re.DOTALL)
+    absent = re.search(r"Could not (?:find|load) '([^']+)'", text)
     if absent:
-        options = [line.strip() for line in (absent.group(2) or "").split("\n") if " " not in line.strip()]
-        return f"There is no config file '{absent.group(1)}'{_near(absent.group(1).split('/')[-1], options)}; {_HELP}."
+        return _no_file(absent.group(1), place)
     for pattern, template in _SENTENCES:
         if match := re.search(pattern, text):
             return template.format(*match.groups(), key=key, place=place)
@@ -76,7 +104,10 @@ def sentence(error: BaseException) -> str:
 
 
 def unknown_key(key: str, place: str = "") -> str:
-    """The sentence for a key that does not exist, with the nearest one that does."""
+    """The sentence for a key that does not exist, with the nearest one that does, or what has taken its part."""
+    moved = _moved(key)
+    if moved:
+        return f"There is no key '{key}'{place} any more: {moved}."
     if key in ("experiment", "sweep") and place:
         return f"The file{place.removeprefix(' in')} must begin with the line '# @package _global_'."
     near = "" if key.startswith("hydra.") else _near(key, [_named_as(key, option) for option in known_keys()])
@@ -95,6 +126,24 @@ def known_keys(node: type = TeddyConfig, prefix: str = "") -> list[str]:
             if dataclasses.is_dataclass(part) and isinstance(part, type):
                 keys += known_keys(part, f"{prefix}{field.name}.{star}")
     return keys
+
+
+def _no_file(name: str, place: str) -> str:
+    if moved := _moved(name):
+        return f"There is no config file '{name}' any more: {moved}."
+    group, _, option = name.rpartition("/")
+    named = "" if place in ("", " in conf/config.yaml") else f", which is named{place}"
+    return f"There is no config file '{name}'{named}{_near(option, _options(group))}; {_HELP}."
+
+
+def _moved(key: str) -> str | None:
+    """What to do instead of a key or file of earlier versions."""
+    moved = next((now for old, now in MOVED.items() if f"{key}.".startswith(f"{old}.")), None)
+    return moved and moved.format(methods=", ".join(_options("method")))
+
+
+def _options(group: str) -> list[str]:
+    return sorted(file.stem for file in (config_dir() / group).glob("*.yaml"))
 
 
 def _first_line(text: str, key: str, otherwise: str, place: str) -> str:

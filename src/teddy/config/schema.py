@@ -1,26 +1,57 @@
-"""The types of every YAML file in ``conf/``: a key that is not here does not exist.
+"""The types and ranges of every YAML file in ``conf/``: a key that is not here does not exist.
 
-YAML holds the defaults, these classes hold the types; ``register_schemas`` gives them to Hydra, whose merge then names the
-file and the key of any typo. ``Any`` stands only where a ``_target_`` is plugged in or where a word or a number may come.
+YAML holds the values, these classes the types and, in the fields' metadata, what values make sense. ``register_schemas`` gives
+them to Hydra, which names file and key of any typo. ``Any`` stands where a class is named or where a word or a number may come.
 """
 
+# ruff: noqa: RUF009 - the calls make fields
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import MISSING
 
 STAGES = ("pool", "synthesis", "labels", "evaluation", "report")
+RULE = "rule"
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "count": (lambda value: value >= 1, "must be at least 1"),
+    "batch": (lambda value: value >= 2, "must be at least 2, as BatchNorm needs"),
+    "positive": (lambda value: value > 0, "must be greater than 0"),
+    "weight": (lambda value: value >= 0, "must not be negative"),
+    "area": (lambda value: 0 < value <= 1, "is a share of the image's area: above 0 and at most 1"),
+    "share": (lambda value: 0 < value < 1, "must lie between 0 and 1, for example 0.05"),
+    "probability": (lambda value: 0 <= value <= 1, "is a probability and must lie between 0 and 1"),
+    "betas": (
+        lambda value: len(value) == 2 and all(0 <= beta < 1 for beta in value),
+        "must be two numbers in [0, 1), such as [0.5,0.9]",
+    ),
+    "members": (
+        lambda value: value == "all" or (type(value) is int and value >= 1),
+        "must be 'all' or a number of teachers",
+    ),
+    "networks": (bool, "names no network; name at least one, such as [convnet3]"),
+    "stages": (bool, f"leaves nothing to do; name some of {', '.join(STAGES)}"),
+}
+"""What a value must satisfy, and the end of the sentence that says so."""
+
+
+def _is(rule: str, default: Any = MISSING) -> Any:
+    """A field with a rule: one of :data:`RULES`, or the words that are allowed, separated by ``|``."""
+    words = rule.split(" | ")
+    words_rule = (lambda value: value in words, f"is not known; choose one of {', '.join(words)}")
+    return field(default=default, metadata={RULE: RULES.get(rule, words_rule)})
 
 
 @dataclass
 class AugmentConfig:
     """What teacher training does to a real image: random crop (padded, resized or none) and flip."""
 
-    crop: str = MISSING
-    padding: int = MISSING
-    min_scale: float = MISSING
+    crop: str = _is("padded | resized | none")
+    padding: int = _is("weight")
+    min_scale: float = _is("area")
     flip: bool = MISSING
 
 
@@ -31,16 +62,16 @@ class DatasetConfig:
     name: str = MISSING
     root: str | None = None
     source: Any = MISSING
-    num_classes: int | None = None
-    channels: int | None = None
-    size: int | None = None
-    resize: int | None = None
+    num_classes: int | None = _is("count", None)
+    channels: int | None = _is("count", None)
+    size: int | None = _is("count", None)
+    resize: int | None = _is("count", None)
     mean: list[float] | None = None
     std: list[float] | None = None
     class_names: list[str] | None = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    holdout: float = MISSING
-    per_class: int | None = None
+    holdout: float = _is("share")
+    per_class: int | None = _is("count", None)
 
 
 @dataclass
@@ -52,41 +83,30 @@ class ModelConfig:
 
 @dataclass
 class TrainingConfig:
-    """Training of the base model, whose snapshots become the weak teachers (Table 6)."""
+    """Training of the base model, which all pools of a run share (Table 6)."""
 
-    epochs: int = MISSING
-    lr: float = MISSING
-    momentum: float = MISSING
-    weight_decay: float = MISSING
-    batch_size: int = MISSING
-    schedule: str = MISSING
-    step_size: int = MISSING
-    gamma: float = MISSING
-    warmup_epochs: int = MISSING
-    save_every: int = MISSING
+    epochs: int = _is("count")
+    lr: float = _is("positive")
+    momentum: float = _is("weight")
+    weight_decay: float = _is("weight")
+    batch_size: int = _is("count")
+    schedule: str = _is("step | cosine | constant")
+    step_size: int = _is("count")
+    gamma: float = _is("positive")
+    warmup_epochs: int = _is("weight")
+    save_every: int = _is("count")
 
 
 @dataclass
-class SelectionConfig:
-    """Which teachers make a pool: epochs of one training run (counted from 1), or copies of one well-trained ``base``.
-
-    ``base`` is trained, pretrained or a file with weights, of which the strategy makes ``size`` members; null where the base
-    model is untrained and its epochs count. ``last`` null means ``size`` members from ``first`` on, every ``every`` epochs.
-    """
+class PoolConfig:
+    """The weak teachers of a run: epochs ``first`` to ``last`` of one training, or ``size`` networks made from ``base``."""
 
     strategy: Any = MISSING
-    label: str = MISSING
     base: str | None = None
     first: int | None = None
     last: int | None = None
-    every: int = 1
-    size: int | None = None
-
-
-@dataclass
-class PoolConfig(SelectionConfig):
-    """The run's own pool, and the training of the base model that all pools of the run share."""
-
+    every: int = _is("count", 1)
+    size: int | None = _is("count", None)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
 
@@ -95,69 +115,64 @@ class ViewConfig:
     """The random view of a block in each iteration of synthesis."""
 
     crop: bool = MISSING
-    min_scale: float = MISSING
+    min_scale: float = _is("area")
     flip: bool = MISSING
-    shift: int = MISSING
-    per_image: bool = MISSING
+    shift: int = _is("weight")
 
 
 @dataclass
 class SynthesisConfig:
-    """Eq. 7 and the optimisation of the pixels (Table 7)."""
+    """What the methods of a run share, and Table 7's numbers, which a method may take or replace by its own."""
 
-    ipc: int = MISSING
-    iterations: int = MISSING
-    plateau: float | None = None
-    lr: float = MISSING
-    betas: list[float] = MISSING
-    weight_decay: float = MISSING
-    bn_weight: float = MISSING
-    ce_weight: float = MISSING
-    first_bn_weight: float = MISSING
-    batch_size: int = MISSING
-    class_order: str = MISSING
-    teachers_per_block: int = MISSING
-    teacher_policy: str = MISSING
-    initial: str = MISSING
+    ipc: int = _is("count")
+    iterations: int = _is("count")
+    lr: float = _is("positive")
+    betas: list[float] = _is("betas")
+    weight_decay: float = _is("weight")
+    bn_weight: float = _is("weight")
+    ce_weight: float = _is("weight")
+    first_bn_weight: float = _is("weight")
+    batch_size: int = _is("count")
+    teachers_per_block: int = _is("count")
+    teacher_policy: str = _is("block | iteration | round_robin")
+    initial: str = _is("noise | real")
     view: ViewConfig = field(default_factory=ViewConfig)
-    blocks_at_once: int = MISSING
+    blocks_at_once: int = _is("count")
     compile: bool = MISSING
-    sheet_every: int = MISSING
-    checkpoint_every: int = MISSING
+    snapshot_every: int = _is("weight")
+    checkpoint_every: int = _is("weight")
 
 
 @dataclass
 class LabelsConfig:
-    """The views of the distilled images and who labels them."""
+    """The views of the distilled images, and how the pool labels them."""
 
-    kind: str = MISSING
-    members: Any = MISSING
-    member_policy: str = MISSING
-    temperature: float = MISSING
-    average: str = MISSING
-    batch_size: int = MISSING
-    epochs: int | None = None
-    top_k: int | None = None
-    mix: str = MISSING
-    alpha: float = MISSING
-    min_scale: float = MISSING
-    flip: float = MISSING
+    kind: str = _is("online | stored | hard")
+    members: Any = _is("members")
+    temperature: float = _is("positive")
+    batch_size: int = _is("count")
+    epochs: int | None = _is("count", None)
+    top_k: int | None = _is("count", None)
+    mix: str = _is("cutmix | none")
+    alpha: float = _is("positive")
+    min_scale: float = _is("area")
+    flip: float = _is("probability")
 
 
 @dataclass
 class ProtocolConfig:
     """How a student is trained: what relatives of this paper call post-training or validation."""
 
-    labels: str = MISSING
-    augment: str = MISSING
-    optimizer: str = MISSING
-    lr: float = MISSING
-    momentum: float = MISSING
-    weight_decay: float = MISSING
-    batch_size: int = MISSING
-    epochs: int = MISSING
-    schedule: str = MISSING
-    eta: float = MISSING
+    labels: str = _is("soft | hard")
+    augment: str = _is("views | dsa")
+    optimizer: str = _is("adamw | sgd")
+    lr: float = _is("positive")
+    momentum: float = _is("weight")
+    weight_decay: float = _is("weight")
+    batch_size: int = _is("batch")
+    epochs: int = _is("count")
+    schedule: str = _is("cosine | step")
+    eta: float = _is("positive")
 
 
 @dataclass
@@ -166,43 +181,28 @@ class EvaluationConfig:
 
     protocol: Any = MISSING
     protocols: dict[str, ProtocolConfig] = field(default_factory=dict)
-    students: list[str] = MISSING
+    students: list[str] = _is("networks")
     seeds: Any = MISSING
-    epochs: int | None = None
-    batch_size: int | None = None
-    split: str = MISSING
-    together: int = MISSING
+    epochs: int | None = _is("count", None)
+    batch_size: int | None = _is("batch", None)
+    split: str = _is("test | heldout")
     divergence: bool = MISSING
 
 
 @dataclass
-class BaselineConfig:
-    """A method to stand beside Teddy in the results; null means: as in the run itself."""
-
-    images: str = MISSING
-    pool: SelectionConfig | None = None
-    teachers_per_block: int | None = None
-    iterations: int | None = None
-
-
-@dataclass
 class TrainerConfig:
-    """The machine: accelerator, number of devices, precision, loader workers, threads (null: the library's choice)."""
+    """The machine, in Lightning's words; ``callbacks`` holds Lightning callbacks by a name of the user's choice."""
 
-    accelerator: str = MISSING
-    devices: int = MISSING
-    precision: str = MISSING
-    workers: int = MISSING
-    threads: int | None = None
-
-
-@dataclass
-class LoggerConfig:
-    """Weights & Biases beside the CSV files that are always written."""
-
-    mode: str = MISSING
-    project: str = MISSING
-    entity: str | None = None
+    accelerator: str = _is("auto | cpu | gpu | cuda | mps")
+    devices: int = _is("count")
+    num_nodes: int = _is("count")
+    strategy: str = MISSING
+    precision: str = _is("auto | 32-true | bf16-mixed")
+    sync_batchnorm: bool = MISSING
+    deterministic: bool = MISSING
+    workers: int = _is("weight")
+    threads: int | None = _is("count", None)
+    callbacks: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -210,41 +210,50 @@ class TeddyConfig:
     """One run: everything that ``python -m teddy`` reads."""
 
     name: str = MISSING
-    method: str = MISSING
-    images: str = MISSING
-    seed: int = MISSING
+    seed: int = _is("weight")
     store: str = MISSING
-    stages: list[str] = MISSING
+    stages: list[str] = _is("stages")
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     pool: PoolConfig = field(default_factory=PoolConfig)
     synthesis: SynthesisConfig = field(default_factory=SynthesisConfig)
+    methods: dict[str, Any] = field(default_factory=dict)
     labels: LabelsConfig = field(default_factory=LabelsConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    baselines: dict[str, BaselineConfig] = field(default_factory=dict)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
+    logger: dict[str, Any] = field(default_factory=dict)
     paper: dict[str, list[float]] = field(default_factory=dict)
 
 
 GROUPS = {
-    "dataset": DatasetConfig,
-    "model": ModelConfig,
-    "pool": PoolConfig,
-    "synthesis": SynthesisConfig,
-    "labels": LabelsConfig,
-    "evaluation": EvaluationConfig,
-    "baseline": BaselineConfig,
-    "trainer": TrainerConfig,
-    "logger": LoggerConfig,
+    one.name: one.default_factory
+    for one in dataclasses.fields(TeddyConfig)
+    if dataclasses.is_dataclass(one.default_factory)
 }
+"""Groups of ``conf/`` with a schema, by name."""
+
+
+def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Field[Any] | None]]:
+    """Every dotted key of a configuration with its value and its field; keys that are in no schema have no field."""
+    known = {one.name: one for one in dataclasses.fields(node)}
+    for name, value in vars(node).items():
+        yield prefix + name, value, known.get(name)
+        children = (
+            {f"{name}.{key}": child for key, child in value.items()} if isinstance(value, dict) else {name: value}
+        )
+        for key, child in children.items():
+            if dataclasses.is_dataclass(child):
+                yield from walk(child, f"{prefix}{key}.")
 
 
 def register_schemas() -> None:
-    """Gives the schemas to Hydra as ``schema`` at the root and in each group."""
+    """Give the schemas to Hydra, as ``schema`` at the root and in each group, and the list of groups for ``--help``."""
     from hydra.core.config_store import ConfigStore
+
+    from teddy.config.help import register_help
 
     store = ConfigStore.instance()
     store.store(name="schema", node=TeddyConfig)
     for group, node in GROUPS.items():
         store.store(group=group, name="schema", node=node)
+    register_help()

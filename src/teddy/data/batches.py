@@ -1,13 +1,12 @@
-"""Whole batches in a seeded order: who is in which batch (``EpochOrder``) and what a batch holds
-(``Batches``).
+"""Whole batches of labelled images in a seeded order.
 
-The sampler hands over one key per batch, ``(epoch, indices)``, and the data set answers with the whole batch.
-So in-memory images are gathered by one indexing operation, a worker process knows the epoch, and order and
-crops depend on nothing but the seed.
+The sampler (``EpochOrder``) hands over one key per batch, ``(epoch, indices)``, and the data set (``Batches``) answers with the
+whole batch: images in memory are gathered by one indexing operation, and a worker process knows the epoch.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -20,31 +19,29 @@ from teddy.runtime.seeding import uniform
 
 Key = tuple[int, torch.Tensor]
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+EVAL_BATCH = 500
 
 
 class EpochOrder(Sampler[Key]):
-    """Batches of indices in an order that is new in each epoch and the same whenever the epoch is run again.
+    """Batches of indices in an order that is new in each epoch and reproducible.
 
-    With several processes each takes every ``replicas``-th index of a batch, so the union is what one process
-    would see, less the few images of the last batch that cannot be dealt out evenly.
+    Of several processes each takes every ``replicas``-th index of a batch: together they see what one process would see, less
+    the few images of the last batch that cannot be dealt out evenly.
+
+    Args:
+        indices: of the images to visit (N,).
+        batch_size: over all processes.
     """
 
     def __init__(
-        self,
-        indices: np.ndarray,
-        batch_size: int,
-        seed: int,
-        first_epoch: int = 0,
-        rank: int = 0,
-        replicas: int = 1,
+        self, indices: np.ndarray, batch_size: int, seed: int, first_epoch: int = 0, rank: int = 0, replicas: int = 1
     ) -> None:
-        """Takes the indices (N,) to visit and the batch size over all processes."""
-        self.indices, self.batch_size, self.seed, self.first_epoch = indices, batch_size, seed, first_epoch
-        self.rank, self.replicas = rank, replicas
+        self.indices, self.batch_size, self.seed = indices, batch_size, seed
+        self.first_epoch, self.rank, self.replicas = first_epoch, rank, replicas
         self.epoch = first_epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """The Trainer tells its current epoch, counted from its own start."""
+        """Take the Trainer's current epoch, which counts from its own start."""
         self.epoch = self.first_epoch + epoch
 
     def __len__(self) -> int:
@@ -64,26 +61,29 @@ class EpochOrder(Sampler[Key]):
 
 
 class InOrder(Sampler[Key]):
-    """Batches of indices in their given order; with several processes each goes through every ``replicas``-th
-    index.
+    """Batches of indices in their given order.
+
+    Of several processes each takes every ``replicas``-th index, in equally many batches, because DistributedDataParallel
+    synchronises buffers in each.
     """
 
     def __init__(self, indices: np.ndarray, batch_size: int, rank: int = 0, replicas: int = 1) -> None:
-        self.chunks = torch.from_numpy(indices[rank::replicas]).split(batch_size) if len(indices) > rank else ()
+        mine = torch.from_numpy(indices[rank::replicas])
+        count = max(1, math.ceil(len(indices) / replicas / batch_size))
+        self.batches = mine.split(batch_size) if replicas == 1 else mine.tensor_split(count)
 
     def __len__(self) -> int:
-        return len(self.chunks)
+        return len(self.batches)
 
     def __iter__(self) -> Iterator[Key]:
-        for chunk in self.chunks:
-            yield 0, chunk
+        yield from ((0, batch) for batch in self.batches)
 
 
 class Batches(Dataset[Batch]):
     """Answers a key ``(epoch, indices)`` with ``(images uint8 (n, C, H, W), labels (n,), indices (n,))``.
 
-    ``augmentation`` is given only for training from encoded images: its random crop needs what the evaluation
-    geometry cuts off.
+    Args:
+        augmentation: for training from encoded images, where a random crop needs what the evaluation geometry cuts off.
     """
 
     def __init__(self, images: ImageSet, augmentation: Augmentation | None = None, seed: int = 0) -> None:
@@ -104,7 +104,7 @@ class Batches(Dataset[Batch]):
 def load_batches(
     images: ImageSet, order: Sampler[Key], workers: int, augmentation: Augmentation | None = None, seed: int = 0
 ) -> DataLoader[Batch]:
-    """A loader of whole batches; images in memory need no workers, as slicing is faster than sending the slices."""
+    """Load whole batches; images in memory need no workers, as slicing is faster than sending the slices."""
     workers = 0 if isinstance(images, TensorImages) else workers
     return DataLoader(
         Batches(images, augmentation, seed),
@@ -116,6 +116,9 @@ def load_batches(
     )
 
 
-def test_batches(images: ImageSet, workers: int, batch_size: int = 500) -> DataLoader[Batch]:
-    """All images in their order, uint8 (n, C, H, W) with labels (n,)."""
-    return load_batches(images, InOrder(np.arange(len(images)), batch_size), workers)
+def eval_batches(
+    images: ImageSet, workers: int, indices: np.ndarray | None = None, rank: int = 0, replicas: int = 1
+) -> DataLoader[Batch]:
+    """Load images in their order, all or those at ``indices``: a share of each batch in each of ``replicas`` processes."""
+    chosen = np.arange(len(images)) if indices is None else indices
+    return load_batches(images, InOrder(chosen, EVAL_BATCH, rank, replicas), workers)

@@ -1,7 +1,8 @@
-"""The real data behind one Lightning DataModule: training, held-out and test batches, ready on the device."""
+"""The real data as a LightningDataModule: training, held-out and test batches, ready on the device."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
@@ -9,28 +10,21 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from teddy.config.errors import BadInput
 from teddy.data.augment import Augmentation
-from teddy.data.batches import Batch, EpochOrder, InOrder, load_batches
+from teddy.data.batches import Batch, EpochOrder, eval_batches, load_batches
 from teddy.data.images import DecodedImages, ImageSet
 from teddy.data.spec import DatasetSpec
 from teddy.runtime.seeding import uniform
 
 
 def stratified_split(labels: torch.Tensor, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Splits a training set into what is trained on and what choosing may use.
+    """Split a training set into images to train on and images to validate on.
 
-    Of each class the share ``holdout`` (rounded; at least one image, but never the last) is held out, chosen
-    by the seed.
+    The seed chooses the share ``holdout``, from 0 to below 1, of each class to be held out (at least one image, never the last).
 
     Returns:
         Sorted indices of the kept and of the held-out images.
-
-    Raises:
-        BadInput: ``holdout`` is not in [0, 1).
     """
-    if not 0 <= holdout < 1:
-        raise BadInput(f"dataset.holdout={holdout} is no share of the training set; give a number from 0 to below 1.")
     classes = labels.numpy()
     draws = uniform(seed, "holdout", samples=np.arange(len(classes)))[:, 0]
     held = np.zeros(len(classes), dtype=bool)
@@ -42,17 +36,21 @@ def stratified_split(labels: torch.Tensor, holdout: float, seed: int) -> tuple[n
 
 
 class RealData(L.LightningDataModule):
-    """Batches ``(images, labels, indices)`` of a real dataset; the images arrive augmented (training only)
-    and normalised.
+    """Batches ``(images, labels, indices)`` of a real dataset; images arrive normalised, and augmented for training.
 
-    ``indices`` are places in the full training (or test) set and stay on the CPU. The Trainer must not
-    replace the sampler: build it with ``use_distributed_sampler=False``; the batches are dealt to the
-    processes here.
+    ``indices`` count in the full training (or test) set and stay on the CPU. Batches are dealt to the processes here, so the
+    Trainer needs ``use_distributed_sampler=False``.
+
+    Args:
+        batch_size: of training, over all processes.
+        seed: of order and augmentation.
+        workers: number of decoding processes.
+        first_epoch: added to the Trainer's epoch, for a run that goes on where another stopped.
+        holdout_seed: of the choice of held-out images, if it is not ``seed``.
 
     Attributes:
         train_indices: sorted indices of the training images.
         held_indices: sorted indices of the held-out images, which validation uses.
-        first_epoch: what to add to the Trainer's epoch, for a run that goes on where another stopped.
     """
 
     def __init__(
@@ -66,50 +64,59 @@ class RealData(L.LightningDataModule):
         seed: int,
         workers: int = 0,
         first_epoch: int = 0,
-        eval_batch_size: int = 500,
+        holdout_seed: int | None = None,
     ) -> None:
-        """Takes both splits, the training batch size over all processes, and the number of decoding
-        processes.
-        """
         super().__init__()
-        self.spec, self.train, self.test = spec, train, test
-        self.augment, self.seed, self.workers = augment, seed, workers
-        self.batch_size, self.eval_batch_size, self.first_epoch = batch_size, eval_batch_size, first_epoch
-        self.train_indices, self.held_indices = stratified_split(train.labels, holdout, seed)
+        self.spec, self.train, self.test, self.augment = spec, train, test, augment
+        self.batch_size, self.seed, self.workers, self.first_epoch = batch_size, seed, workers, first_epoch
+        split_seed = seed if holdout_seed is None else holdout_seed
+        self.train_indices, self.held_indices = stratified_split(train.labels, holdout, split_seed)
         self._crops_when_decoding = augment.crop == "resized" and isinstance(train, DecodedImages)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Training batches in the order of (seed, epoch)."""
-        rank, replicas = self._place()
-        order = EpochOrder(self.train_indices, self.batch_size, self.seed, self.first_epoch, rank, replicas)
-        augment = self.augment if self._crops_when_decoding else None
-        return load_batches(self.train, order, self.workers, augment, self.seed)
+        order = EpochOrder(self.train_indices, self.batch_size, self.seed, self.first_epoch, *self._process())
+        return self._augmentable(order, self.seed)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        """The held-out images, or nothing when none are held out."""
         if len(self.held_indices) == 0:
             return []
-        return load_batches(self.train, InOrder(self.held_indices, self.eval_batch_size, *self._place()), self.workers)
+        return eval_batches(self.train, self.workers, self.held_indices, *self._process())
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """The test images."""
-        indices = np.arange(len(self.test))
-        return load_batches(self.test, InOrder(indices, self.eval_batch_size, *self._place()), self.workers)
+        return eval_batches(self.test, self.workers, None, *self._process())
+
+    def augmented_batches(self, count: int, batch_size: int, seed: int, device: torch.device) -> Iterator[torch.Tensor]:
+        """Yield random training images outside of a fit, augmented and normalised, as batches (n, C, H, W) with n > 1.
+
+        Args:
+            count: number of images, at most all; each one once.
+            seed: of their choice and augmentation.
+        """
+        for batch in self._augmentable(EpochOrder(self.train_indices, batch_size, seed), seed):
+            images, _, indices = (part[:count] for part in batch)
+            if len(images) < 2:  # BatchNorm cannot train on a single image
+                return
+            yield self._prepare(images.to(device), indices, seed, 0)
+            count -= len(images)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Moves images and labels; the indices stay, because random numbers are drawn on the CPU."""
+        """Move images and labels; the indices stay, because random numbers are drawn on the CPU."""
         images, labels, indices = batch
         return images.to(device, non_blocking=True), labels.to(device, non_blocking=True), indices
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Augments training batches, and normalises all of them to float32."""
+        """Augment training batches, and normalise all batches to float32."""
         images, labels, indices = batch
-        if self.trainer is not None and self.trainer.training:
-            epoch = self.first_epoch + self.trainer.current_epoch
-            images = self.augment.apply(images, indices, self.seed, epoch, cropped=self._crops_when_decoding)
-        return self.spec.normalise(images), labels, indices
+        if self.trainer is None or not self.trainer.training:
+            return self.spec.normalise(images), labels, indices
+        epoch = self.first_epoch + self.trainer.current_epoch
+        return self._prepare(images, indices, self.seed, epoch), labels, indices
 
-    def _place(self) -> tuple[int, int]:
-        if self.trainer is None:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
+    def _augmentable(self, order: EpochOrder, seed: int) -> DataLoader[Batch]:
+        return load_batches(self.train, order, self.workers, self.augment if self._crops_when_decoding else None, seed)
+
+    def _prepare(self, images: torch.Tensor, indices: torch.Tensor, seed: int, epoch: int) -> torch.Tensor:
+        return self.spec.normalise(self.augment.apply(images, indices, seed, epoch, cropped=self._crops_when_decoding))
+
+    def _process(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

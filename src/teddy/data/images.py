@@ -1,10 +1,10 @@
-"""Sets of labelled images that give any of their members as one uint8 batch: from memory, or from files on
-demand.
-"""
+"""Sets of labelled images that return any of their members as one uint8 batch, from memory or decoded on demand."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -12,10 +12,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from teddy.config.errors import BadInput
+from teddy.config.errors import UserError
 
 Indices = Sequence[int] | np.ndarray | torch.Tensor
-Box = tuple[int, int, int, int]
+
+GREY_MODES = frozenset({"L", "1", "I;16"})
+"""Pillow's modes of images with one channel."""
+PIL_MODES = {1: "L", 3: "RGB"}
+"""Pillow's mode by the number of channels."""
 
 
 @runtime_checkable
@@ -31,84 +35,79 @@ class ImageSet(Protocol):
     def __len__(self) -> int: ...
 
     def take(self, indices: Indices) -> torch.Tensor:
-        """The images at ``indices`` in evaluation geometry, uint8 (n, C, H, W)."""
+        """Return the images at ``indices`` in evaluation geometry, uint8 (n, C, H, W)."""
 
 
 class TensorImages:
-    """Images that lie in memory as one tensor."""
+    """Images in memory: one uint8 tensor (N, C, H, W) and its labels (N,)."""
 
     def __init__(self, images: torch.Tensor, labels: torch.Tensor) -> None:
-        """Takes uint8 images (N, C, H, W) and their labels (N,)."""
         assert images.dtype == torch.uint8 and images.ndim == 4 and len(images) == len(labels)
-        self.images = images
-        self.labels = labels.long()
+        self.images, self.labels = images, labels.long()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: Indices) -> torch.Tensor:
-        """The images at ``indices``, uint8 (n, C, H, W)."""
         return self.images[torch.as_tensor(indices, dtype=torch.int64)]
 
 
 class DecodedImages:
-    """Images that are decoded when asked for; a subclass says in ``open`` where the encoded bytes are.
+    """Images that are decoded on demand; a subclass implements ``open``.
 
-    Two geometries: evaluation (``take``: shorter side to ``resize`` pixels, then the centre ``size`` x
-    ``size``) and a free crop (``crop``: a box of the undistorted image scaled to ``size`` x ``size``), which
-    teacher training uses.
+    There are two geometries. Evaluation (``take``) scales the shorter side to ``resize`` pixels and cuts the centre ``size``
+    x ``size``. Teacher training (``crop``) cuts a box out of the undistorted image and scales it to ``size`` x ``size``.
+
+    Args:
+        labels: class indices (N,).
+        resize: None scales the shorter side to ``size``.
     """
 
     def __init__(self, labels: torch.Tensor, channels: int, size: int, resize: int | None = None) -> None:
-        """Takes the labels (N,); ``resize=None`` scales the shorter side to ``size`` itself."""
-        self.labels = labels.long()
-        self.channels = channels
-        self.size = size
-        self.resize = resize or size
+        self.labels, self.channels, self.size, self.resize = labels.long(), channels, size, resize or size
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def open(self, index: int) -> Image.Image:
-        """The decoded image in mode L or RGB, at its own size."""
+        """Decode an image to mode L or RGB, at its own size.
+
+        Raises:
+            UserError: it is missing, cut short or no image.
+        """
         raise NotImplementedError
 
+    def open_all(self, indices: Sequence[int]) -> Iterator[Image.Image]:
+        """Decode several images, one after the other; a subclass may have a faster way to read them."""
+        return map(self.open, indices)
+
     def take(self, indices: Indices) -> torch.Tensor:
-        """The images at ``indices`` in evaluation geometry, uint8 (n, C, size, size)."""
-        images = [to_tensor(centre_square(self.open(int(i)), self.size, self.resize)) for i in indices]
+        opened = self.open_all([int(index) for index in indices])
+        images = [to_tensor(_centre_square(image, self.size, self.resize)) for image in opened]
         return torch.stack(images) if images else torch.empty(0, self.channels, self.size, self.size, dtype=torch.uint8)
 
-    def crop(self, image: Image.Image, box: Box) -> torch.Tensor:
-        """A box (top, left, height, width; pixels) of an opened image as uint8 (C, size, size), antialiased
-        bilinear.
-        """
-        top, left, height, width = box
-        resampling = Image.Resampling.BILINEAR
-        return to_tensor(image.crop((left, top, left + width, top + height)).resize((self.size, self.size), resampling))
+    def crop(self, image: Image.Image, top: int, left: int, height: int, width: int) -> torch.Tensor:
+        """Cut a box, in pixels, out of an opened image and scale it: uint8 (C, size, size), antialiased bilinear."""
+        inside = image.crop((left, top, left + width, top + height))
+        return to_tensor(inside.resize((self.size, self.size), Image.Resampling.BILINEAR))
 
 
 class FileImages(DecodedImages):
-    """Images in one file each."""
+    """Images in one file each, one path per label."""
 
     def __init__(
-        self, paths: Sequence[Path], labels: torch.Tensor, channels: int, size: int, resize: int | None = None
+        self, paths: Sequence[str | Path], labels: torch.Tensor, channels: int, size: int, resize: int | None = None
     ) -> None:
-        """Takes one path per label (N,)."""
-        assert len(paths) == len(labels)
         super().__init__(labels, channels, size, resize)
-        self.paths = list(paths)
+        self.paths = paths
 
     def open(self, index: int) -> Image.Image:
-        """The decoded image in mode L or RGB, at its own size.
-
-        Raises:
-            BadInput: the file cannot be read as an image.
-        """
-        return read_image(self.paths[index], self.channels)
+        with open_image(self.paths[index], str(self.paths[index])) as image:
+            return image.convert(PIL_MODES[self.channels])
 
 
 class Subset:
-    """Some images of another set, in the order of ``indices``; nothing is copied."""
+    """Some images of another set, in the order of ``indices``, without a copy."""
 
     def __init__(self, images: ImageSet, indices: Indices) -> None:
         self.base = images
@@ -119,51 +118,39 @@ class Subset:
         return len(self.indices)
 
     def take(self, indices: Indices) -> torch.Tensor:
-        """The images at ``indices`` of this subset, uint8 (n, C, H, W)."""
         return self.base.take(self.indices[torch.as_tensor(indices, dtype=torch.int64)])
 
 
 def subset(images: ImageSet, indices: Indices) -> ImageSet:
-    """The images at ``indices`` as a set of their own."""
-    if isinstance(images, TensorImages):
-        return TensorImages(images.take(indices), images.labels[torch.as_tensor(indices, dtype=torch.int64)])
-    return Subset(images, indices)
+    """Make a set of the images at ``indices``; a copy if they are in memory."""
+    part = Subset(images, indices)
+    return TensorImages(images.take(indices), part.labels) if isinstance(images, TensorImages) else part
 
 
-def pil_mode(channels: int) -> str:
-    """Pillow's mode for 1 or 3 channels."""
-    return {1: "L", 3: "RGB"}[channels]
-
-
-def read_image(path: Path, channels: int | None = None) -> Image.Image:
-    """One image file, fully decoded, in mode L or RGB (as it is when ``channels`` is None).
+@contextmanager
+def open_image(file: str | Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
+    """Open an image file, of which Pillow reads no more than the header.
 
     Raises:
-        BadInput: the file is missing, cut short or no image.
+        UserError: the file is missing, cut short or no image; the message calls it ``name``.
     """
     try:
-        with Image.open(path) as image:
-            image.load()
-            return image.convert(pil_mode(channels)) if channels else image.copy()
+        with Image.open(file) as image:
+            yield image
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadInput(f"{path} cannot be read as an image ({error}); replace or remove the file.") from error
+        raise UserError(f"{name} cannot be read as an image ({error}); replace or remove it.") from error
 
 
-def centre_square(image: Image.Image, size: int, resize: int) -> Image.Image:
-    """Scales the shorter side to ``resize`` (antialiased) and cuts the centre ``size`` x ``size``."""
-    width, height = image.size
-    short = min(width, height)
-    if short != resize:
-        # The longer side is cut to whole pixels, as torchvision's Resize does.
-        width, height = int(resize * width / short), int(resize * height / short)
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    if (width, height) == (size, size):
+def _centre_square(image: Image.Image, size: int, resize: int) -> Image.Image:
+    """Scale the shorter side to ``resize`` (antialiased) and cut the centre ``size`` x ``size``."""
+    if image.size == (size, size) == (resize, resize):
         return image
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return image.crop((left, top, left + size, top + size))
+    from torchvision.transforms import functional  # takes more than a second
+
+    return functional.center_crop(functional.resize(image, [resize]), [size])
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
-    """A Pillow image of mode L or RGB as uint8 (C, H, W)."""
+    """Convert a Pillow image of mode L or RGB to uint8 (C, H, W)."""
     array = np.array(image, dtype=np.uint8)
     return torch.from_numpy(array[None] if array.ndim == 2 else array.transpose(2, 0, 1).copy())

@@ -1,4 +1,4 @@
-"""What travels with a dataset: classes, image size and the normalisation that every other part relies on."""
+"""The facts that travel with a dataset: classes, image size and normalisation."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class DatasetSpec:
         size: height and width in pixels (square images).
         mean: per-channel mean of the training images in [0, 1] units.
         std: per-channel standard deviation in [0, 1] units.
-        class_names: what people call the classes, by class index.
-        class_ids: folder names of the classes; their sorted order is the index order (WNIDs for ImageNet).
+        class_names: readable names of the classes, by class index.
+        class_ids: folder names of the classes; their sorted order is the index order (WordNet ids for ImageNet).
     """
 
     name: str
@@ -30,23 +30,23 @@ class DatasetSpec:
     class_ids: tuple[str, ...]
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 images (N, C, H, W) to float32 in normalised space: ``(x / 255 - mean) / std``."""
+        """Map uint8 images (N, C, H, W) to float32 in normalised space: ``(x / 255 - mean) / std``."""
         unit = images.float() / 255  # new memory, so that the rest can be done in place
-        return unit.sub_(_column(tuple(self.mean), images.device)).div_(_column(tuple(self.std), images.device))
+        return unit.sub_(_column(self.mean, images.device)).div_(_column(self.std, images.device))
 
     def denormalise(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalised images (N, C, H, W) to uint8, rounded to the nearest level and clamped to 0..255."""
-        unit = images.float() * _column(tuple(self.std), images.device) + _column(tuple(self.mean), images.device)
+        """Map normalised images (N, C, H, W) to uint8, rounded to the nearest level and clamped to 0..255."""
+        unit = images.float() * _column(self.std, images.device) + _column(self.mean, images.device)
         return (unit * 255).round().clamp(0, 255).to(torch.uint8)
 
     def pixel_bounds(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The normalised values of black and white, each (C, 1, 1): the valid pixel range that synthesis clamps to."""
+        """Return the normalised values of black and white, each (C, 1, 1): the valid range of distilled pixels."""
         mean, std = torch.tensor(self.mean), torch.tensor(self.std)
         return (-mean / std).view(-1, 1, 1), ((1 - mean) / std).view(-1, 1, 1)
 
 
 @cache
 def _column(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
-    """Numbers per channel, (C, 1, 1), float32; kept, because sending them to a GPU waits for all that it still has to do."""
-    with torch.inference_mode(False):  # whoever asks first, later ones may need gradients
+    """Copy one float32 number per channel to the device, (C, 1, 1), once, because a copy to a GPU waits for its pending work."""
+    with torch.inference_mode(False):  # a later caller may need gradients
         return torch.tensor(values, dtype=torch.float32, device=device).view(-1, 1, 1)

@@ -1,1 +1,1 @@
-"""Students: networks trained from scratch on distilled images, whose accuracy on real test images is the result."""
+"""Students: networks trained from scratch on distilled images and tested on real ones."""

@@ -1,4 +1,4 @@
-"""How far a student is from the teachers that stood in for it (Fig. 2c)."""
+"""KL divergence between students and the teachers of their pool (Fig. 2c)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torchmetrics import KLDivergence
 
-from teddy.data.batches import test_batches
+from teddy.data.batches import eval_batches
 from teddy.data.images import ImageSet
 from teddy.pool.members import ModelPool
-from teddy.runtime.precision import Compute
+from teddy.runtime.device import DeviceConfig
 
 VERSION = 1
 
@@ -24,31 +25,29 @@ class Divergence:
     teacher's prediction is taken for the student's.
 
     Args:
-        images: opens real images that neither side was trained on.
-        identity: what names the images, for the student's fingerprint.
+        images: opens real images that neither student nor teachers were trained on.
+        identity: of these images, for the student's fingerprint.
     """
 
     def __init__(
-        self, pool: ModelPool, images: Callable[[], ImageSet], identity: dict[str, Any], compute: Compute
+        self, pool: ModelPool, images: Callable[[], ImageSet], identity: dict[str, Any], device_config: DeviceConfig
     ) -> None:
-        self.pool, self.images, self.compute = pool, images, compute
+        self.pool, self.images, self.device_config = pool, images, device_config
         self.identity = {"version": VERSION, "teachers": [member.identity for member in pool.members], **identity}
 
     def __call__(self, student: nn.Module) -> dict[str, float]:
         """Mean over the images in nats, by the teacher's name."""
-        mine = self._log_probabilities(student)
-        return {name: round(kl(mine, theirs), 5) for name, theirs in self._teachers.items()}
+        ours, kl = self._log_probabilities(student), KLDivergence(log_prob=True)
+        return {name: round(float(kl(ours, theirs)), 5) for name, theirs in self._teachers.items()}
 
     @cached_property
     def _teachers(self) -> dict[str, torch.Tensor]:
-        known: dict[str, torch.Tensor] = {}
+        found: dict[str, torch.Tensor] = {}
         for index, member in enumerate(self.pool.members):
             name = f"epoch {member.epoch:g}"
-            name = f"{name} #{index}" if name in known else name
-            known[name] = self._log_probabilities(
-                self.pool.load(index, self.compute.device, self.compute.frozen_weights)
-            )
-        return known
+            teacher = self.pool.load(index, self.device_config.device, self.device_config.frozen_weights)
+            found[f"{name} #{index}" if name in found else name] = self._log_probabilities(teacher)
+        return found
 
     @torch.inference_mode()
     def _log_probabilities(self, network: nn.Module) -> torch.Tensor:
@@ -56,15 +55,10 @@ class Divergence:
         training, device = network.training, next(network.parameters()).device
         network.eval()
         parts = []
-        for images, *_ in test_batches(self.images(), self.compute.workers):
+        for images, *_ in eval_batches(self.images(), self.device_config.workers):
             inputs = self.pool.spec.normalise(images.to(device)).contiguous(memory_format=torch.channels_last)
-            with self.compute.autocast():
+            with self.device_config.autocast():
                 logits = network(inputs)
             parts.append(logits.float().log_softmax(dim=1).cpu())
         network.train(training)
         return torch.cat(parts)
-
-
-def kl(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Mean over rows of D(first || second) in nats; both are log-probabilities (N, classes)."""
-    return float((first.exp() * (first - second)).sum(dim=1).mean())

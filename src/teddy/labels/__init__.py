@@ -1,1 +1,1 @@
-"""Soft labels: which view of an image a student sees, and what the pool of teachers says about it."""
+"""Views of distilled images, and the soft labels that a pool of teachers gives them."""

@@ -1,6 +1,6 @@
-"""Where a student's targets come from: the pool asked now, a file of its answers, or the class indices.
+"""Label sources: a student's targets from teachers, computed in each epoch or stored, or from class indices.
 
-A source knows which loss belongs to its targets, so a student never asks which kind it has.
+A source also gives the loss that belongs to its targets, so that a student does not depend on the kind of labels.
 """
 
 from __future__ import annotations
@@ -13,66 +13,73 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from teddy.config.errors import BadInput
-from teddy.labels.losses import hard_label_ce, soft_label_kl
-from teddy.labels.packing import Packing
-from teddy.labels.views import Views
+from teddy.config.errors import UserError
+from teddy.labels.compression import Compression
+from teddy.labels.views import Views, ViewSource
 
-MakesViews = Callable[[int, torch.Tensor], Views]
+
+def soft_label_kl(student_logits: torch.Tensor, teacher_logits: torch.Tensor, temperature: float) -> torch.Tensor:
+    """KL divergence of the student's softened prediction from the teachers', mean over the batch, in float32.
+
+    ``1/B * sum_b KL(softmax(t_b / T) || softmax(s_b / T))`` for logits (B, C), without the factor T² of Hinton et al.: AdamW
+    divides a constant factor out again, and FKD, which the paper's protocol follows, has none. With SGD the factor would act
+    as a learning rate.
+    """
+    student = F.log_softmax(student_logits.float() / temperature, dim=1)
+    teacher = F.log_softmax(teacher_logits.float() / temperature, dim=1)
+    return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
 class LabelSource(ABC):
-    """Targets for views, and the loss that compares a student with them.
-
-    A student's epoch is the same for every source::
-
-        epoch = source.view_epoch(trainer_epoch)
-        source.begin_epoch(epoch, view_maker, num_images)  # once, for all students that train together
-        for indices in batches:
-            views = view_maker(epoch, indices)
-            loss = source.loss(student(views.images), source.targets(epoch, indices, views))
-        source.end_epoch()
-    """
+    """Targets for views, and the loss that compares a student with them."""
 
     def view_epoch(self, epoch: int) -> int:
-        """The epoch whose views a student shall see in its ``epoch``."""
+        """Epoch of the views that a student sees in its ``epoch``."""
         return epoch
 
-    def begin_epoch(self, epoch: int, views: MakesViews, num_images: int) -> None:  # noqa: B027 - no duty
-        """Gets ready what all batches of a view epoch need; nothing, where targets are looked up."""
-
-    def end_epoch(self) -> None:  # noqa: B027
-        """Lets go of what :meth:`begin_epoch` got ready."""
+    def begin_epoch(self, epoch: int, views: ViewSource) -> None:  # noqa: B027 - optional
+        """Prepare the targets of all views of ``epoch``, on the views' device, before any of them is asked for."""
 
     @abstractmethod
-    def targets(self, epoch: int, indices: torch.Tensor, views: Views) -> torch.Tensor:
-        """Targets, float32 (B, classes) on the views' device, for the ``views`` of the images ``indices``."""
+    def targets(self, indices: torch.Tensor, views: Views) -> torch.Tensor:
+        """Targets, float32 (B, classes) on the views' device, for the ``views`` of the images ``indices`` in this epoch."""
 
     @abstractmethod
     def loss(self, student_logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """The scalar that the student minimises, float32."""
+        """Compute what the student minimises, a float32 scalar."""
 
 
 class SoftLabels(LabelSource):
-    """Teachers' logits as targets, compared by KL divergence at ``temperature``."""
+    """Teachers' logits as targets, compared by KL divergence at ``temperature``.
+
+    The logits of an epoch, float32 (N, classes), stay on the device until the next epoch begins.
+    """
 
     def __init__(self, temperature: float) -> None:
         self.temperature = temperature
+        self._logits = torch.empty(0)
+
+    @abstractmethod
+    def logits(self, epoch: int, views: ViewSource) -> torch.Tensor:
+        """Logits of all views of ``epoch``, float32 (N, classes)."""
+
+    def begin_epoch(self, epoch: int, views: ViewSource) -> None:
+        self._logits = torch.empty(0)  # frees the last epoch's before the new ones are made
+        self._logits = self.logits(epoch, views)
+
+    def targets(self, indices: torch.Tensor, views: Views) -> torch.Tensor:
+        return self._logits[indices.to(self._logits.device, non_blocking=True)]
 
     def loss(self, student_logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return soft_label_kl(student_logits, targets, self.temperature)
 
 
 class OnlineLabels(SoftLabels):
-    """Asks the teachers while students train: no disk, at the price of the teachers' forward passes once per epoch.
-
-    A view is a pure function of (seed, epoch, image), so at the beginning of an epoch the views of all N images are labelled,
-    in chunks that no student's order or batch size changes; every student picks its rows. Float32 (N, classes) on the views'
-    device are held until the epoch ends.
+    """Logits that the teachers compute at the beginning of each epoch: no disk, but their forward passes for each student.
 
     Args:
         labeller: maps normalised images (B, C, H, W) to logits (B, classes).
-        batch_size: views that are made and labelled at once.
+        batch_size: views that are made and labelled at once; no student's order changes these batches.
     """
 
     def __init__(
@@ -80,80 +87,67 @@ class OnlineLabels(SoftLabels):
     ) -> None:
         super().__init__(temperature)
         self.labeller, self.batch_size = labeller, batch_size
-        self._logits = torch.empty(0)
 
-    def begin_epoch(self, epoch: int, views: MakesViews, num_images: int) -> None:
-        chunks = torch.arange(num_images).split(self.batch_size)
-        self._logits = torch.cat([self.labeller(views(epoch, indices).images) for indices in chunks])
-
-    def end_epoch(self) -> None:
-        self._logits = torch.empty(0)
-
-    def targets(self, epoch: int, indices: torch.Tensor, views: Views) -> torch.Tensor:
-        return self._logits[indices.to(self._logits.device, non_blocking=True)]
+    def logits(self, epoch: int, views: ViewSource) -> torch.Tensor:
+        chunks = torch.arange(len(views.images)).split(self.batch_size)
+        return torch.cat([self.labeller(views(epoch, indices).images) for indices in chunks])
 
 
 class StoredLabels(SoftLabels):
-    """Reads labels that ``teddy.labels.store`` wrote; a student that trains longer starts over.
+    """Logits from a file of :mod:`teddy.labels.store`; a student that trains longer sees their epochs again.
 
     Args:
         path: ``logits.npy``, (epochs, N, ...); mapped, not read into memory.
-        num_samples: N, the number of distilled images.
-        packing: the form in which the labels were written.
+        num_images: N, the number of distilled images.
+        compression: the format in which the labels were written.
 
     Raises:
-        BadInput: the file is missing, cut off, or is not about this distilled set.
+        UserError: the file is missing, truncated, or belongs to another distilled set.
     """
 
-    def __init__(self, path: Path, num_samples: int, packing: Packing, temperature: float) -> None:
+    def __init__(self, path: Path, num_images: int, compression: Compression, temperature: float) -> None:
         super().__init__(temperature)
-        self.packing = packing
+        self.compression = compression
+        remedy = f"delete the folder {path.parent} and run again."
         try:
-            # Stricter than np.load: nothing but a plain array is ever read, and objects are refused.
+            # Stricter than np.load: only a plain array is read, and objects are refused.
             self.entries = np.lib.format.open_memmap(path, mode="r")
         except (OSError, ValueError) as error:
-            raise BadInput(
-                f"{path} is not a whole file of labels ({error}); delete the folder {path.parent} and run again."
-            ) from error
+            raise UserError(f"{path} is not a whole file of labels ({error}); {remedy}") from error
         shape, kind = self.entries.shape, self.entries.dtype
-        wanted = (num_samples, *packing.entry.shape)
-        if len(shape) < 2 or shape[0] < 1 or shape[1:] != wanted or kind != packing.entry.base:
-            raise BadInput(
-                f"{path} holds {kind} labels of shape {shape}, but this distilled set needs {packing.entry.base} of shape"
-                f" (epochs, {', '.join(map(str, wanted))}); delete the folder {path.parent} and run again."
+        wanted = (num_images, *compression.entry.shape)
+        if shape[1:] != wanted or shape[0] < 1 or kind != compression.entry.base:
+            raise UserError(
+                f"{path} holds {kind} labels of shape {shape}, but this distilled set needs {compression.entry.base} of shape"
+                f" (epochs, {', '.join(map(str, wanted))}); {remedy}"
             )
 
-    @property
-    def epochs(self) -> int:
-        """How many epochs of views are labelled."""
-        return int(self.entries.shape[0])
-
     def view_epoch(self, epoch: int) -> int:
-        return epoch % self.epochs
+        return epoch % len(self.entries)
 
-    def targets(self, epoch: int, indices: torch.Tensor, views: Views) -> torch.Tensor:
-        entries = np.asarray(self.entries[self.view_epoch(epoch)][indices.cpu().numpy()])
-        return self.packing.unpack(entries, views.images.device)
+    def logits(self, epoch: int, views: ViewSource) -> torch.Tensor:
+        return self.compression.unpack(np.array(self.entries[epoch]), views.images.device)
 
 
 class HardLabels(LabelSource):
     """The class indices of the images, mixed as their views were: ``keep * own + (1 - keep) * partner``.
 
     Args:
-        labels: class of each distilled image, int64 (N,).
+        labels: class index of each distilled image, int64 (N,).
     """
 
     def __init__(self, labels: torch.Tensor, num_classes: int) -> None:
-        self.labels = labels
-        self.num_classes = num_classes
+        self.labels, self.num_classes = labels, num_classes
 
-    def targets(self, epoch: int, indices: torch.Tensor, views: Views) -> torch.Tensor:
+    def targets(self, indices: torch.Tensor, views: Views) -> torch.Tensor:
+        device = views.keep.device
+        self.labels = self.labels.to(device)
         own, partner = (
-            F.one_hot(self.labels[which.to(self.labels.device, non_blocking=True)], self.num_classes).to(views.keep)
-            for which in (indices, views.partner)
+            F.one_hot(self.labels[index.to(device, non_blocking=True)], self.num_classes).to(views.keep)
+            for index in (indices, views.partner)
         )
         keep = views.keep[:, None]
         return keep * own + (1 - keep) * partner
 
     def loss(self, student_logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return hard_label_ce(student_logits, targets)
+        return F.cross_entropy(student_logits.float(), targets)

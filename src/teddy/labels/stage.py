@@ -1,33 +1,26 @@
-"""Who labels the views: asked while students train, stored beforehand for all of them, or the class indices."""
+"""Labels of a distilled set: stored once for all students, computed while a student trains, or the class indices."""
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from teddy.artifacts.fingerprint import fingerprint
 from teddy.artifacts.store import ArtifactStore
-from teddy.labels.ensemble import PoolLabeller
-from teddy.labels.members import MEMBER_POLICIES
-from teddy.labels.packing import Dense, packing
+from teddy.labels.compression import AllLogits, compression
+from teddy.labels.ensemble import PoolLabeller, spread_members
 from teddy.labels.sources import HardLabels, LabelSource, OnlineLabels, StoredLabels
 from teddy.labels.store import LOGITS, write_stored_labels
 from teddy.labels.views import ViewMaker, ViewRecipe
 from teddy.pool.members import ModelPool
-from teddy.runtime.precision import Compute
-from teddy.runtime.progress import StageProgress
+from teddy.runtime.device import DeviceConfig
 from teddy.synthesis.stage import ImageFolderArtifact
 
-VERSION = 1
+VERSION = 2
 RESUME_SECONDS = 1.0
-"""Shortest time between two points to go on from: the disk may take as long as labelling an epoch of a hundred images."""
-ONLINE_VERSION = 2
-"""2: all views of an epoch are labelled at its beginning, in fixed chunks; before, those of each student's batch."""
+"""Shortest time between two resume points: syncing the disk may take as long as labelling an epoch of a hundred images."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +28,16 @@ class LabelRecipe:
     """How the distilled images are labelled (Algorithm 1, last line; Sec. D.3).
 
     Attributes:
-        kind: "online", "stored" or "hard".
-        members: how many of the pool's teachers answer; None means all.
-        member_policy: which ones, see :data:`teddy.labels.members.MEMBER_POLICIES`.
+        kind: "stored", "online" or "hard".
+        members: number of the pool's teachers that label, evenly spread over the pool; None means all.
         epochs: epochs of views that stored labels cover.
-        top_k: how many logits of a view stored labels keep, see :class:`teddy.labels.packing.TopK`; None means all.
+        top_k: logits of a view that stored labels keep, see :class:`teddy.labels.compression.TopK`; None means all.
         seed: of the views; shared by all students, so that stored labels serve every one of them.
     """
 
     kind: str
     members: int | None
-    member_policy: str
     temperature: float
-    average: str
     batch_size: int
     epochs: int
     top_k: int | None
@@ -62,11 +52,11 @@ class Labels:
     Attributes:
         identity: what the labels depend on, for the students' fingerprints.
         fingerprint: names the labels of these images.
-        source: makes the label source for students on the run's device.
+        source: makes the label source of a student on the run's device.
         megabytes: size on disk; 0 where nothing is stored.
         megabytes_in_full: size with all logits of every view.
-        kept: what is stored of a view, in words; empty where nothing is.
-        seconds: how long storing took.
+        compression: what is stored of a view, for people; empty where nothing is.
+        seconds: time that storing took.
     """
 
     kind: str
@@ -75,114 +65,66 @@ class Labels:
     fingerprint: str = ""
     megabytes: float = 0.0
     megabytes_in_full: float = 0.0
-    kept: str = ""
+    compression: str = ""
     seconds: float = 0.0
 
 
 def prepare_labels(
-    store: ArtifactStore, pool: ModelPool, images: ImageFolderArtifact, recipe: LabelRecipe, compute: Compute
+    store: ArtifactStore, pool: ModelPool, images: ImageFolderArtifact, recipe: LabelRecipe, device_config: DeviceConfig
 ) -> Labels:
-    """Gets the labels of a distilled set ready; only stored labels are computed here."""
-    return KINDS[recipe.kind](store, pool, images, recipe, compute)
+    """Label the distilled images; only stored labels are computed here, or found in the store.
 
-
-def _teachers_identity(pool: ModelPool, recipe: LabelRecipe, compute: Compute) -> dict[str, Any]:
-    chosen = _chosen(pool, recipe)
-    return {
+    Raises:
+        UserError: ``labels.top_k`` or a teacher does not fit the dataset.
+        StageFailed: the disk is full.
+    """
+    if recipe.kind == "hard":
+        return hard_labels(images)
+    spec, chosen = pool.spec, spread_members(len(pool), recipe.members)
+    identity = {
         "version": VERSION,
         "kind": recipe.kind,
         "teachers": [pool.members[index].identity for index in chosen],
         "temperature": recipe.temperature,
-        "average": recipe.average,
         "view": asdict(recipe.view),
         "seed": recipe.seed,
-        "precision": compute.precision,
+        "precision": device_config.precision,
     }
 
+    def labeller() -> PoolLabeller:
+        teachers = [pool.load(index, device_config.device, device_config.frozen_weights) for index in chosen]
+        return PoolLabeller(teachers, device_config.autocast)
 
-def _chosen(pool: ModelPool, recipe: LabelRecipe) -> list[int]:
-    if recipe.members is None:
-        return list(range(len(pool)))
-    return MEMBER_POLICIES[recipe.member_policy](len(pool), recipe.members, recipe.seed)
+    if recipe.kind == "online":
+        name = fingerprint({"labels": identity, "images": images.fingerprint})
+        return Labels("online", identity, lambda: OnlineLabels(labeller(), recipe.temperature, recipe.batch_size), name)
 
-
-def _labeller(pool: ModelPool, recipe: LabelRecipe, compute: Compute) -> PoolLabeller:
-    teachers = [pool.load(index, compute.device, compute.frozen_weights) for index in _chosen(pool, recipe)]
-    precision = torch.bfloat16 if compute.precision == "bfloat16" else None
-    return PoolLabeller(teachers, recipe.average, recipe.temperature, recipe.batch_size, precision)
-
-
-def _online(
-    store: ArtifactStore, pool: ModelPool, images: ImageFolderArtifact, recipe: LabelRecipe, compute: Compute
-) -> Labels:
-    identity = _teachers_identity(pool, recipe, compute) | {"version": ONLINE_VERSION}
-    name = fingerprint({"labels": identity, "images": images.fingerprint})
-
-    def source() -> LabelSource:
-        return OnlineLabels(_labeller(pool, recipe, compute), recipe.temperature, recipe.batch_size)
-
-    return Labels("online", identity, source, name)
-
-
-def _stored(
-    store: ArtifactStore, pool: ModelPool, images: ImageFolderArtifact, recipe: LabelRecipe, compute: Compute
-) -> Labels:
-    spec = pool.spec
-    form = packing(spec.num_classes, recipe.top_k, recipe.temperature)
-    identity = _teachers_identity(pool, recipe, compute) | {"epochs": recipe.epochs} | form.identity
-    # The student applies the temperature; logits only depend on it when probabilities, or those left out, are averaged.
+    stored = compression(spec.num_classes, recipe.top_k, recipe.temperature)
+    identity |= {"epochs": recipe.epochs} | ({"top_k": recipe.top_k} if recipe.top_k else {})
     # The batch size changes no view, but may change the last bit of a matrix product.
     content = {**identity, "images": images.fingerprint, "batch_size": recipe.batch_size}
-    if recipe.average == "logits" and recipe.top_k is None:
+    if recipe.top_k is None:  # the student applies the temperature; only the logit of the rest depends on it
         del content["temperature"]
 
     def build(folder: Path) -> dict[str, Any]:
-        views = ViewMaker(images.images.images, spec, recipe.view, recipe.seed).to(compute.device)
-        shown: list[StageProgress] = []
-        with contextlib.ExitStack() as stack:
-
-            def show(done: int, total: int) -> None:
-                if shown:
-                    shown[0].advance(done - shown[0].done)
-                else:  # only now it is known how much an earlier run has done
-                    shown.append(stack.enter_context(StageProgress("labels", total, "views", done=done)))
-
-            return write_stored_labels(
-                folder,
-                views,
-                _labeller(pool, recipe, compute),
-                epochs=recipe.epochs,
-                num_samples=len(images.images),
-                packing=form,
-                batch_size=recipe.batch_size,
-                on_progress=show,
-                seconds=RESUME_SECONDS,
-            )
+        views = ViewMaker(images.images.images.to(device_config.device), spec, recipe.view, recipe.seed)
+        return write_stored_labels(folder, views, labeller(), recipe.epochs, stored, recipe.batch_size, RESUME_SECONDS)
 
     artifact = store.produce("labels", content, build)
-    path = artifact.folder / LOGITS
+    path, num_images = artifact.folder / LOGITS, len(images.images)
     return Labels(
         "stored",
         identity,
-        lambda: StoredLabels(path, len(images.images), form, recipe.temperature),
+        lambda: StoredLabels(path, num_images, stored, recipe.temperature),
         artifact.fingerprint,
         megabytes=float(artifact.facts["megabytes"]),
-        megabytes_in_full=Dense(spec.num_classes).megabytes(recipe.epochs, len(images.images)),
-        kept=str(form),
+        megabytes_in_full=AllLogits(spec.num_classes).megabytes(recipe.epochs, num_images),
+        compression=stored.title,
         seconds=float(artifact.facts["seconds"]),
     )
 
 
-def _hard(
-    store: ArtifactStore, pool: ModelPool, images: ImageFolderArtifact, recipe: LabelRecipe, compute: Compute
-) -> Labels:
-    return hard_labels(images)
-
-
 def hard_labels(images: ImageFolderArtifact) -> Labels:
-    """The class indices of the images, mixed as their views are."""
+    """Label images by their class indices, mixed as their views are."""
     name = fingerprint({"labels": "hard", "images": images.fingerprint})
     return Labels("hard", {"kind": "hard"}, lambda: HardLabels(images.images.labels, images.spec.num_classes), name)
-
-
-KINDS = {"online": _online, "stored": _stored, "hard": _hard}

@@ -18,7 +18,7 @@ class ConvNet(nn.Module):
     """``depth`` blocks of 3x3 convolution, normalisation, ReLU and 2x2 average pooling, then one linear layer.
 
     Args:
-        norm: ``bn`` (the pool's network needs BatchNorm statistics), ``in`` (what the DC family evaluates on) or ``none``.
+        norm: ``bn`` (a pool's network needs BatchNorm statistics), ``in`` (as in the DC family's evaluation) or ``none``.
 
     Raises:
         ValueError: the image is too small for so many poolings.
@@ -34,7 +34,7 @@ class ConvNet(nn.Module):
         layers: list[nn.Module] = []
         for index in range(depth):
             layers += [
-                nn.Conv2d(channels if index == 0 else width, width, kernel_size=3, padding=1),
+                nn.Conv2d(width if index else channels, width, kernel_size=3, padding=1),
                 NORMS[norm](width),
                 nn.ReLU(inplace=True),
                 nn.AvgPool2d(2),
@@ -43,5 +43,5 @@ class ConvNet(nn.Module):
         self.classifier = nn.Linear(width * side * side, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (N, C, H, W) to logits (N, classes)."""
+        """Map images (N, C, H, W) to logits (N, classes)."""
         return self.classifier(self.features(images).flatten(1))

@@ -1,102 +1,144 @@
-"""A network from its name: ConvNet-D, ResNets with other stems and widths, any classifier of torchvision.
+"""Networks by name: ConvNet-D, ResNets, any classifier of torchvision, and those of a user's own package.
 
 =====================================  ==========================================================================
 ``convnet3``, ``convnet4_w64_in``      ConvNet-D; ``_w`` sets the width (128), ``_in`` InstanceNorm, ``_none`` no norm
 ``resnet18``, ``densenet121``, …       torchvision's network of that name, without pretrained weights
 ``resnet18_cifar``                     3x3 stride-1 first convolution and no max-pooling, as for Tiny-ImageNet (Sec. 4.1)
 ``resnet18_cifar_w16``                 the same with 16 instead of 64 channels in the first stage
+any other name                         what a package has given to ``register_network``
 =====================================  ==========================================================================
+
+torchvision takes more than a second to import, so it is imported only for its own networks.
 """
 
 from __future__ import annotations
 
+import difflib
 import itertools
+import re
 from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.func import functional_call
 
-from teddy.config.errors import BadInput
+from teddy.config.errors import UserError
 from teddy.models.convnet import ConvNet
-from teddy.models.names import CONVNET, RESNET, check_network
+
+Factory = Callable[[int, int, int], nn.Module]
+"""A function of the number of classes, and the channels and size of the images."""
+
+_CONVNET = re.compile(r"convnet([1-9]\d*)(?:_w([1-9]\d*))?(?:_(bn|in|none))?")
+_RESNET = re.compile(r"(resnet(?:18|34|50|101|152))(_cifar)?(?:_w([1-9]\d*))?")
+_registered: dict[str, Factory] = {}
+
+
+def register_network(name: str, factory: Factory) -> None:
+    """Make a network of a user's own package available by name; the package calls this when it is imported.
+
+    The name is all that fingerprints contain of the network, so a changed network needs a new name.
+
+    Args:
+        factory: called as ``factory(num_classes, channels, size)``; returns a freshly initialised network that maps images
+          (N, channels, size, size) to logits (N, num_classes). torch's global random state has been seeded.
+
+    Raises:
+        UserError: another network has this name.
+    """
+    if _registered.get(name, factory) is not factory or _is_own(name) or name in _torchvision_names():
+        raise UserError(f"there is a network {name!r} already; register yours under another name.")
+    _registered[name] = factory
+
+
+def check_network(name: str) -> None:
+    """Raise UserError if no network has this name; nothing is built."""
+    if _is_own(name) or name in _registered or name in (known := _torchvision_names()):
+        return
+    close = difflib.get_close_matches(name, [*_registered, *known, "convnet3", "resnet18_cifar"], n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    raise UserError(
+        f"there is no network {name!r}{hint}; use convnet<depth>, resnet<layers>_cifar, a torchvision classifier or a "
+        "registered network."
+    )
 
 
 def build_network(name: str, num_classes: int, channels: int, size: int, seed: int = 0) -> nn.Module:
-    """A freshly initialised network.
+    """Build a freshly initialised network.
 
     Args:
         name: see the table at the top of this file.
         channels: of the images; 1 or 3 work everywhere.
         size: height and width of the images in pixels.
-        seed: of the initialisation; the surrounding random state is left as it was.
+        seed: of the initialisation; torch's global random state is left as it was.
 
     Raises:
-        BadInput: no network has this name, or it does not fit the images.
+        UserError: no network has this name, or it does not fit the images.
     """
-    factory = _factory(name, num_classes, channels, size)
+    check_network(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            network = factory()
-            if channels != 3 and not isinstance(network, ConvNet):
-                _replace_first_convolution(network, channels)
-            _try_out(network, channels, size)
+            network = _build(name, num_classes, channels, size)
+            _try_out(network, num_classes, channels, size)
         except (ValueError, TypeError, RuntimeError, AssertionError) as error:
-            why = str(error).partition("\n")[0].rstrip(".")
-            raise BadInput(
-                f"network {name!r} cannot be used on {channels}x{size}x{size} images: {why}; choose another one."
+            reason = str(error).partition("\n")[0].rstrip(".")
+            raise UserError(
+                f"network {name!r} cannot be used on {channels}x{size}x{size} images: {reason}; choose another one."
             ) from error
     return network.to(memory_format=torch.channels_last)
 
 
-def batchnorm_layers(network: nn.Module) -> list[nn.BatchNorm2d]:
-    """The BatchNorm layers whose running statistics Eq. 7 matches, in the order of the forward pass."""
-    return [layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)]
+def _is_own(name: str) -> bool:
+    return bool(_CONVNET.fullmatch(name) or _RESNET.fullmatch(name))
 
 
-def _factory(name: str, num_classes: int, channels: int, size: int) -> Callable[[], nn.Module]:
-    check_network(name)
-    match = CONVNET.fullmatch(name)
-    if match:
-        depth, width, norm = int(match[1]), int(match[2] or 128), match[3] or "bn"
-        return lambda: ConvNet(num_classes, channels, size, depth=depth, width=width, norm=norm)
-    # torchvision takes more than a second to import, which a run of ConvNets or one that finds all its work done can do without.
-    match = RESNET.fullmatch(name)
-    if match:
-        from teddy.models.resnet import build_resnet
-
-        return lambda: build_resnet(match[1], num_classes, cifar=bool(match[2]), width=int(match[3] or 64))
+def _torchvision_names() -> list[str]:
     from torchvision import models
 
-    # GoogLeNet and Inception would add auxiliary heads that change the output's type.
-    extra = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
-    return lambda: models.get_model(name, weights=None, num_classes=num_classes, **extra)
+    names: list[str] = models.list_models(module=models)  # without those of its subpackages: detection, video, …
+    return names
 
 
-def _try_out(network: nn.Module, channels: int, size: int) -> None:
-    """Sends one image without content through the network, so that too small a one is found out now, at no cost."""
+def _build(name: str, num_classes: int, channels: int, size: int) -> nn.Module:
+    if name in _registered:
+        return _registered[name](num_classes, channels, size)
+    if match := _CONVNET.fullmatch(name):
+        depth, width, norm = int(match[1]), int(match[2] or 128), match[3] or "bn"
+        return ConvNet(num_classes, channels, size, depth=depth, width=width, norm=norm)
+    if match := _RESNET.fullmatch(name):
+        from teddy.models.resnet import build_resnet
+
+        network: nn.Module = build_resnet(match[1], num_classes, cifar=bool(match[2]), width=int(match[3] or 64))
+    else:
+        from torchvision import models
+
+        # GoogLeNet and Inception would add auxiliary heads that change the output's type.
+        extra = {"aux_logits": False} if name in ("googlenet", "inception_v3") else {}
+        network = models.get_model(name, weights=None, num_classes=num_classes, **extra)
+    if channels != 3:
+        _replace_first_convolution(network, channels)
+    return network
+
+
+def _try_out(network: nn.Module, num_classes: int, channels: int, size: int) -> None:
+    """Run the network on an image without content, which costs nothing, to find out whether it fits the images."""
     state = itertools.chain(network.named_parameters(), network.named_buffers())
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in state}
     network.eval()
     with torch.no_grad():
-        functional_call(network, shapes, torch.empty(1, channels, size, size, device="meta"))
+        logits = functional_call(network, shapes, torch.empty(1, channels, size, size, device="meta"))
+    if logits.shape != (1, num_classes):
+        raise ValueError(f"its output for one image has the shape {tuple(logits.shape)}, not (1, {num_classes})")
     network.train()
 
 
 def _replace_first_convolution(network: nn.Module, channels: int) -> None:
-    """Gives the first convolution as many input channels as the images have."""
+    """Give the first convolution as many input channels as the images have."""
     for parent in network.modules():
         for key, layer in parent.named_children():
             if isinstance(layer, nn.Conv2d) and layer.in_channels == 3:
-                fresh = nn.Conv2d(
-                    channels,
-                    layer.out_channels,
-                    layer.kernel_size,  # type: ignore[arg-type]
-                    layer.stride,  # type: ignore[arg-type]
-                    layer.padding,  # type: ignore[arg-type]
-                    bias=layer.bias is not None,
-                )
+                biased, window = layer.bias is not None, layer.kernel_size
+                fresh = nn.Conv2d(channels, layer.out_channels, window, layer.stride, layer.padding, bias=biased)  # type: ignore[arg-type]
                 nn.init.kaiming_normal_(fresh.weight, mode="fan_out", nonlinearity="relu")
                 setattr(parent, key, fresh)
                 return

@@ -1,9 +1,9 @@
-"""Structural pruning with DepGraph and the random criterion (Fang et al., CVPR 2023; Sec. 3.3): smaller copies of one network.
+"""Structural pruning with DepGraph and the random criterion (Fang et al., CVPR 2023; Sec. 3.3).
 
-The recipe is that of Torch-Pruning's ImageNet script with ``--method random``, which lands a ResNet-18 at 224 pixels on the
+The recipe is that of Torch-Pruning's ImageNet script with ``--method random``, which brings a ResNet-18 at 224 pixels to the
 1.2 GMACs and 7.72 M parameters of Table 6: each layer loses the same share of its channels, one per cent more at each step,
-until the targets are met; the classifier keeps its outputs. What was pruned is kept as a list of
-``[module, is it an output channel, indices]``, which is plain JSON and rebuilds the shapes on a fresh network.
+until the targets are met; the classifier keeps its outputs. The pruning history, a list of ``[module, whether output channels,
+indices]`` in plain JSON, rebuilds the shapes on a fresh network.
 """
 
 from __future__ import annotations
@@ -19,29 +19,22 @@ import torch
 import torch_pruning
 from torch import nn
 
-from teddy.config.errors import BadInput
+from teddy.config.errors import UserError
 
 History = list[list[Any]]
 
-_PLAIN = (
-    nn.modules.conv._ConvNd,
-    nn.modules.batchnorm._NormBase,
-    nn.Linear,
-    nn.GroupNorm,
-    nn.LayerNorm,
-    nn.PReLU,
-)
+_PLAIN = nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.Linear, nn.GroupNorm, nn.LayerNorm, nn.PReLU
 
 
 def size_of(network: nn.Module, example: torch.Tensor) -> tuple[int, int]:
-    """Multiply-accumulates for one image and number of parameters; computes nothing but shapes.
+    """Multiply-accumulates for one image, and number of parameters.
 
     MACs are counted as Torch-Pruning does: also BatchNorm, activation and pooling layers have some.
 
     Args:
         example: one input (1, C, H, W); only its shape counts.
     """
-    # The hooks that count are hung on a copy without content, so that neither weights nor time are needed.
+    # A copy on the meta device is counted, which computes nothing but shapes.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         shapes = copy.deepcopy(network).to("meta")
@@ -57,29 +50,29 @@ def prune(
     seed: int,
     step: float = 0.01,
 ) -> History:
-    """Removes random channels, in place, until every given target is met.
+    """Remove random channels, in place, until every given target is met.
 
-    A network on the meta device works as well and takes no time worth mentioning: which sizes can be reached depends neither
-    on the weights nor on the seed.
+    A network on the meta device works as well, at little cost: the sizes that can be reached depend neither on the weights nor
+    on the seed.
 
     Args:
         example: one input (1, C, H, W) on the network's device.
         macs: at most so many multiply-accumulates per image; up to 1 it is a share of the network's own.
-        parameters: at most so many; up to 1 it is a share.
-        seed: of the choice of channels; the surrounding random state is left as it was.
+        parameters: at most so many parameters; likewise a share up to 1.
+        seed: of the choice of channels; the global random state stays as it is.
         step: share of each layer's channels that is removed at a time.
 
     Returns:
         The history for :func:`replay`.
 
     Raises:
-        BadInput: the targets are out of reach, or met already, or this kind of network cannot be pruned.
+        UserError: the targets are out of reach, or met already, or this kind of network cannot be pruned.
     """
     whole = size_of(network, example)
     limits = _limit("macs", macs, whole[0]), _limit("parameters", parameters, whole[1])
     if _fits(whole, limits):
-        raise BadInput(
-            f"there is nothing to prune, since the network has {_words(whole)} already; lower pool.strategy.macs or "
+        raise UserError(
+            f"there is nothing to prune, since the network has {_describe(whole)} already; lower pool.strategy.macs or "
             "pool.strategy.parameters (a number up to 1 is a share of the network's own)."
         )
     _refuse_loose_parameters(network)
@@ -106,8 +99,8 @@ def prune(
                 break
         network(example)
     if not _fits(size, limits):
-        raise BadInput(
-            f"pruning cannot bring this {type(network).__name__} below {_words(size)}; raise pool.strategy.macs or "
+        raise UserError(
+            f"pruning cannot bring this {type(network).__name__} below {_describe(size)}; raise pool.strategy.macs or "
             "pool.strategy.parameters."
         )
     network.to(memory_format=torch.channels_last)
@@ -117,24 +110,24 @@ def prune(
 
 
 def replay(network: nn.Module, example: torch.Tensor, history: Any) -> None:
-    """Removes from a fresh network, in place, what a history says; the state dict of the pruned network fits it then.
+    """Prune a fresh network, in place, by a history; the state dict of the pruned network fits it then.
 
     Args:
         example: one input (1, C, H, W) on the network's device.
-        history: what :func:`prune` returned, or what JSON made of it.
+        history: as :func:`prune` returned it, also after JSON.
 
     Raises:
-        BadInput: this is no history, or one of another network.
+        UserError: not a history, or one of another network.
     """
     layers = dict(network.named_modules())
     if not isinstance(history, list):
-        raise BadInput("the pruning history is no list; delete it and run the command again.")
+        raise UserError("the pruning history is no list; delete it and run the command again.")
     with _traceable(network):
         graph = torch_pruning.DependencyGraph().build_dependency(network, example)
-        for place, entry in enumerate(history):
+        for index, entry in enumerate(history):
             if not _is_entry(entry, layers):
-                raise BadInput(
-                    f"entry {place} of the pruning history does not fit this {type(network).__name__}; delete the history "
+                raise UserError(
+                    f"entry {index} of the pruning history does not fit this {type(network).__name__}; delete the history "
                     "and run the command again."
                 )
             graph.load_pruning_history([entry])
@@ -143,27 +136,23 @@ def replay(network: nn.Module, example: torch.Tensor, history: Any) -> None:
 
 
 def _is_entry(entry: Any, layers: dict[str, nn.Module]) -> bool:
-    if not (isinstance(entry, list) and len(entry) == 3):
-        return False
-    name, outwards, indices = entry
-    if not (isinstance(name, str) and isinstance(outwards, bool) and isinstance(indices, list)):
-        return False
-    layer = layers.get(name)
-    if isinstance(layer, nn.Conv2d):
-        channels = layer.out_channels if outwards else layer.in_channels
-    elif isinstance(layer, nn.Linear):
-        channels = layer.out_features if outwards else layer.in_features
-    else:
-        return False
-    whole = all(type(index) is int and 0 <= index < channels for index in indices)
-    return whole and 0 < len(indices) == len(set(indices)) < channels
+    match entry:
+        case [str(name), bool(outwards), list(indices)]:
+            match layers.get(name):
+                case (
+                    nn.Conv2d(in_channels=inner, out_channels=outer) | nn.Linear(in_features=inner, out_features=outer)
+                ):
+                    channels = outer if outwards else inner
+                    whole = all(type(index) is int and 0 <= index < channels for index in indices)
+                    return whole and 0 < len(indices) == len(set(indices)) < channels
+    return False
 
 
 def _limit(key: str, target: float | None, whole: int) -> float:
     if target is None:
         return math.inf
     if not 0 < target < math.inf:
-        raise BadInput(f"pool.strategy.{key}={target} must be greater than 0: a share up to 1, or a number above.")
+        raise UserError(f"pool.strategy.{key}={target} must be greater than 0: a share up to 1, or a number above.")
     return target * whole if target <= 1 else target
 
 
@@ -171,24 +160,24 @@ def _fits(size: tuple[int, int], limits: tuple[float, float]) -> bool:
     return all(number <= limit for number, limit in zip(size, limits, strict=True))
 
 
-def _words(size: tuple[int, int]) -> str:
+def _describe(size: tuple[int, int]) -> str:
     return f"{size[0]:.4g} MACs and {size[1]:.4g} parameters"
 
 
 @contextlib.contextmanager
 def _traceable(network: nn.Module) -> Iterator[None]:
-    """DepGraph reads the graph that autograd records, in eval mode; afterwards the network is as it came."""
+    """Prepare a network for DepGraph, which reads the graph that autograd records in eval mode, and restore it."""
     training, frozen = network.training, not any(parameter.requires_grad for parameter in network.parameters())
     network.requires_grad_(True)
     try:
         with warnings.catch_warnings(), torch.enable_grad():
             warnings.simplefilter("ignore")
             yield
-    except BadInput:
+    except UserError:
         raise
-    except Exception as error:  # whatever a library of heuristics meets in a network that it does not know
+    except Exception as error:  # on a network that it does not support DepGraph raises errors of any kind
         why = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-        raise BadInput(
+        raise UserError(
             f"this {type(network).__name__} cannot be pruned ({why}); choose another network, such as model=resnet18."
         ) from error
     finally:
@@ -196,7 +185,7 @@ def _traceable(network: nn.Module) -> Iterator[None]:
 
 
 def _last_layer(network: nn.Module, example: torch.Tensor) -> nn.Module:
-    """The layer that makes the logits: the last linear layer or convolution of the forward pass."""
+    """Find the layer that computes the logits: the last linear layer or convolution of the forward pass."""
     called: list[nn.Module] = []
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     hooks = [layer.register_forward_hook(lambda layer, inputs, output: called.append(layer)) for layer in layers]
@@ -208,11 +197,10 @@ def _last_layer(network: nn.Module, example: torch.Tensor) -> nn.Module:
 
 
 def _refuse_loose_parameters(network: nn.Module) -> None:
-    """Parameters of other than plain layers, such as a transformer's class token, could only be pruned by guesswork."""
-    for place, layer in network.named_modules():
-        for name, _ in layer.named_parameters(recurse=False):
-            if not isinstance(layer, _PLAIN):
-                raise BadInput(
-                    f"this {type(network).__name__} cannot be pruned, because it has parameters outside of plain layers "
-                    f"({f'{place}.{name}'.lstrip('.')}); choose another network, such as model=resnet18."
-                )
+    """Refuse parameters outside of plain layers, such as a transformer's class token, which DepGraph prunes by guesswork."""
+    for name, _ in network.named_parameters():
+        if not isinstance(network.get_submodule(name.rpartition(".")[0]), _PLAIN):
+            raise UserError(
+                f"this {type(network).__name__} cannot be pruned, because it has parameters outside of plain layers ({name}); "
+                "choose another network, such as model=resnet18."
+            )

@@ -1,4 +1,4 @@
-"""Weights from outside: torchvision's trained ones, and files that somebody gives. Nothing in a file is ever executed."""
+"""Weights from elsewhere: torchvision's and the user's files. Nothing in a file is ever executed."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
-from teddy.config.errors import BadInput
-from teddy.runtime.resume import load_tensors
+from teddy.config.errors import UserError
 
 IMAGENET_CLASSES = 1000
 _OLD_DENSENET = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")
 
 
 def torchvision_weights(name: str) -> dict[str, torch.Tensor]:
-    """Torchvision's weights of a network for ImageNet-1K, first version (69.76 % for ResNet-18); downloaded once, hash checked.
+    """Load torchvision's first weights of a network for ImageNet-1K (69.76 % for ResNet-18); downloaded once, hash checked.
 
     Raises:
-        BadInput: torchvision has none for this network, or they cannot be downloaded.
+        UserError: torchvision has none for this network, or they cannot be downloaded.
     """
     weights = _imagenet_weights(name)
     try:
         tensors = weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
-    except Exception as error:  # of the network, the disk, or anything that half a download makes torch stumble over
+    except Exception as error:  # network, disk, or half a download
         why = " ".join(str(error).split()).rstrip(".")
-        raise BadInput(
+        raise UserError(
             f"pool.base=pretrained cannot load torchvision's weights from {weights.url} ({why}); download that file elsewhere "
             "and give it with pool.base=FILE."
         ) from error
@@ -40,10 +40,10 @@ def torchvision_weights(name: str) -> dict[str, torch.Tensor]:
 
 
 def torchvision_title(name: str) -> str:
-    """What torchvision calls these weights, such as ``ResNet18_Weights.IMAGENET1K_V1``.
+    """Return torchvision's name of these weights, such as ``ResNet18_Weights.IMAGENET1K_V1``.
 
     Raises:
-        BadInput: torchvision has none for this network.
+        UserError: torchvision has none for this network.
     """
     return str(_imagenet_weights(name))
 
@@ -54,68 +54,63 @@ def _imagenet_weights(name: str) -> Any:
     try:
         return models.get_model_weights(name)["IMAGENET1K_V1"]
     except (ValueError, KeyError) as error:
-        raise BadInput(
+        raise UserError(
             f"pool.base=pretrained needs a network of torchvision that was trained on ImageNet-1K, not {name}; choose another "
             "model, such as model=resnet18, or pool.base=trained, or give a file with pool.base=FILE."
         ) from error
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict in a ``.safetensors`` file or in a file of ``torch.save``.
+    """Read the state dict in a ``.safetensors`` file or in a file of ``torch.save``.
 
     It may be wrapped, as training scripts do, under ``model`` or ``state_dict``, and come from a parallel wrapper, which puts
     ``module.`` before each name.
 
     Raises:
-        BadInput: the file is missing or damaged, holds code to be run, or no weights.
+        UserError: the file is missing or damaged, holds code to be run, or no weights.
     """
     if not path.is_file():
-        raise BadInput(f"pool.base={path} is no file; give trained, pretrained, or a file of weights.")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+        raise UserError(f"pool.base={path} is no file; give trained, pretrained, or a file of weights.")
+    content = _read(path)
     for wrapper in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     if not isinstance(content, Mapping) or not content or not all(torch.is_tensor(value) for value in content.values()):
-        raise BadInput(f"{path} holds no state dict; save the network's state_dict() and give that file.")
+        raise UserError(f"{path} holds no state dict; save the network's state_dict() and give that file.")
     tensors = {str(key): tensor for key, tensor in content.items()}
     if all(key.startswith("module.") for key in tensors):
         tensors = {key.removeprefix("module."): tensor for key, tensor in tensors.items()}
     return tensors
 
 
-def _read_safetensors(path: Path) -> Any:
+def _read(path: Path) -> Any:
     try:
-        return load_tensors(path)[0]
-    except BadInput as error:  # whose remedy is meant for files of our own
-        raise BadInput(f"{path} is not a whole safetensors file; give another one with pool.base=FILE.") from error
-
-
-def _read_torch(path: Path) -> Any:
-    try:
-        # torchvision's training script keeps its command line beside the weights: a plain record, nothing to run.
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        # torchvision's training script also saves its command line: a plain record.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch finds odd in a file ends in our sentence or does not matter
+            warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise BadInput(
-            f"{path} is no file of weights or holds more than that, and nothing of it was run; save the network's state_dict() "
+        raise UserError(
+            f"{path} is no file of weights or holds more than that, and nothing in it was run; save the network's state_dict() "
             "alone and give that file."
         ) from error
-    except Exception as error:  # torch stumbles over damaged files in every way
+    except Exception as error:  # on damaged files torch raises errors of any kind
         why = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-        raise BadInput(
+        raise UserError(
             f"{path} is not a whole file of weights ({why}); give another one with pool.base=FILE."
         ) from error
 
 
 def fit_weights(network: nn.Module, tensors: Mapping[str, torch.Tensor], what: str) -> None:
-    """Loads a state dict, all of it.
+    """Load a state dict, all of it.
 
     Args:
-        what: where the weights come from, for the message.
+        what: origin of the weights, for the message.
 
     Raises:
-        BadInput: a name or a shape does not fit; the message says which is the first.
+        UserError: a name or a shape does not fit; the message names the first.
     """
     wanted = network.state_dict()
     matrices = [key for key, tensor in wanted.items() if tensor.dim() == 2]
@@ -136,7 +131,7 @@ def fit_weights(network: nn.Module, tensors: Mapping[str, torch.Tensor], what: s
     network.load_state_dict({**wanted, **tensors})
 
 
-def _misfit(what: str, why: str) -> BadInput:
-    return BadInput(
+def _misfit(what: str, why: str) -> UserError:
+    return UserError(
         f"the weights of {what} do not fit model.name: {why}; choose the network that they were trained as."
     )

@@ -1,4 +1,4 @@
-"""The well-trained base model that a post pool is cut from: trained here, torchvision's, or a file (Sec. 3.3, D.1)."""
+"""The well-trained base model of a pool: trained here, torchvision's, or a file (Sec. 3.3, D.1)."""
 
 from __future__ import annotations
 
@@ -8,90 +8,75 @@ from typing import Any
 from torch import nn
 
 from teddy.artifacts.fingerprint import file_digest
-from teddy.config.errors import BadInput
-from teddy.models.networks import build_network
+from teddy.config.errors import UserError
 from teddy.models.weights import IMAGENET_CLASSES, fit_weights, read_weights, torchvision_title, torchvision_weights
-from teddy.pool.members import Member
-from teddy.pool.trajectory import BaseTraining, accuracies, open_data, trajectory
+from teddy.pool.members import WEIGHTS, Member
+from teddy.pool.trajectory import BaseTraining, trajectory
+from teddy.runtime.distributed import is_leader
 from teddy.runtime.resume import save_tensors
 
 TRAINED = "trained"
 PRETRAINED = "pretrained"
 VERSION = 1
-WEIGHTS = "weights.safetensors"
 
 
 def check_base(base: BaseTraining, source: str) -> None:
-    """Finds out, at little cost and before anything is trained or downloaded, whether there will be a base model.
+    """Check at little cost, before anything is trained or downloaded, whether there will be a base model.
 
     Raises:
-        BadInput: torchvision has no weights for this network or these images, or the file does not fit.
+        UserError: torchvision has no weights for this network or these images, or the file does not fit.
     """
-    spec = base.dataset.spec
-    if source == TRAINED:
-        return
-    if source != PRETRAINED:
-        _fitted(base, source)
-        return
-    title = torchvision_title(base.network)
-    if (spec.num_classes, spec.channels) != (IMAGENET_CLASSES, 3):
-        raise BadInput(
-            f"pool.base=pretrained means {title}, for {IMAGENET_CLASSES} classes and 3 channels, but {spec.name} has "
-            f"{spec.num_classes} and {spec.channels}; choose pool.base=trained or give a file with pool.base=FILE."
-        )
+    if source == PRETRAINED:
+        title, spec = torchvision_title(base.network), base.dataset.spec
+        if (spec.num_classes, spec.channels) != (IMAGENET_CLASSES, 3):
+            raise UserError(
+                f"pool.base=pretrained means {title}, for {IMAGENET_CLASSES} classes and 3 channels, but {spec.name} has "
+                f"{spec.num_classes} and {spec.channels}; choose pool.base=trained or give a file with pool.base=FILE."
+            )
+    elif source != TRAINED:
+        _network(base, source)
 
 
 def base_model(base: BaseTraining, source: str) -> Member:
-    """The base model, made now or found in the store.
+    """Make the base model, or find it in the store.
 
     Args:
         source: ``trained`` (the last epoch of the base training), ``pretrained`` (torchvision's weights, which have seen the
             images that are held out here, too) or the path of a weight file.
 
     Returns:
-        The member; its epoch is 0 and no time was spent on it unless it was trained here.
+        The member; weights from elsewhere have epoch 0 and no seconds of training.
 
     Raises:
-        BadInput: the weights are missing, cannot be read, or do not fit network and dataset.
+        UserError: the weights are missing, cannot be read, or do not fit network and dataset.
         StageFailed: training diverged or the disk is full.
     """
     check_base(base, source)
     if source == TRAINED:
         return trajectory(base)[-1]
-    weights = torchvision_title(base.network) if source == PRETRAINED else file_digest(Path(source).expanduser())
     content = {
         "version": VERSION,
         "network": base.network,
         "dataset": base.dataset.fingerprint,
-        "weights": weights,
+        "weights": torchvision_title(base.network) if source == PRETRAINED else file_digest(Path(source).expanduser()),
         # What the accuracies depend on.
         "holdout": base.holdout,
         "seed": base.seed,
-        "precision": base.compute.precision,
-    }
-    artifact = base.store.produce("base", content, lambda folder: _adopt(base, source, folder))
-    return Member(
-        network=base.network,
-        file=artifact.folder / WEIGHTS,
-        epoch=0,
-        identity=artifact.fingerprint,
-        top1_holdout=artifact.facts["top1_holdout"],
-        top1_test=artifact.facts["top1_test"],
-    )
-
-
-def _adopt(base: BaseTraining, source: str, folder: Path) -> dict[str, Any]:
-    network = _fitted(base, source)
-    save_tensors(folder / WEIGHTS, network.state_dict())
-    return {
-        "source": source,
-        **accuracies(base, open_data(base, base.recipe.batch_size), network.to(base.compute.device)),
+        "precision": base.device_config.precision,
     }
 
+    def build(folder: Path) -> dict[str, Any]:
+        network, data = _network(base, source), base.open_data(base.recipe.batch_size)
+        if is_leader():
+            save_tensors(folder / WEIGHTS, network.state_dict())
+        top1 = {"top1_holdout": base.holdout_top1(network, data), "top1_test": base.test_top1(network, data)}
+        return {"source": source, "epoch": 0, "seconds": 0.0, **top1}
 
-def _fitted(base: BaseTraining, source: str) -> nn.Module:
-    spec = base.dataset.spec
-    network = build_network(base.network, spec.num_classes, spec.channels, spec.size)
+    return Member.of(base.store.produce("base", content, build, collective=True), base.network)
+
+
+def _network(base: BaseTraining, source: str) -> nn.Module:
+    network = base.build_network()
     if source == PRETRAINED:
         fit_weights(network, torchvision_weights(base.network), torchvision_title(base.network))
     else:

@@ -2,110 +2,90 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
-from teddy.config.errors import BadInput
-from teddy.pool.recut import FineTune, Recut
+from pydantic import Field
 
-if TYPE_CHECKING:
-    from teddy.pool.members import ModelPool
-    from teddy.pool.trajectory import BaseTraining
+from teddy.config.errors import UserError
+from teddy.pool.base import base_model, check_base
+from teddy.pool.members import ModelPool
+from teddy.pool.pruned_model import PrunedModel, PruningConfig, check_targets
+from teddy.pool.schedule import FineTune
+from teddy.pool.strategy import PoolStrategy
+from teddy.pool.trajectory import BaseTraining
+
+Number = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+"""A finite number from 0 on. Whole ones become floats, so that 1.2e9 and 1200000000 are the same target."""
+Positive = Annotated[Number, Field(gt=0)]
+Count = Annotated[int, Field(strict=True, ge=0)]
 
 
-class PostPool:
-    """Copies of the base model, each pruned by its own seed and fine-tuned for its own budget.
+@dataclass(frozen=True)
+class PostPool(PoolStrategy):
+    """Pruned models, each from its own seed and fine-tuned for its own budget.
 
-    The budgets are ``epochs * (k / (size - 1)) ** 2``, so that they crowd at the start, where accuracy recovers fast: the pool
-    simulates the accuracy curve of a trajectory.
+    The budgets ``epochs * (k / (size - 1)) ** 2`` are dense at the start, where accuracy recovers fast, so that the pool
+    resembles the accuracy curve of a trajectory.
 
-    Args:
+    Attributes:
         size: number of members; a single one is not fine-tuned.
-        base: where the base model comes from: ``trained``, ``pretrained`` or the path of a weight file.
+        base: as in :func:`teddy.pool.base.base_model`.
         macs: prune until at most so many multiply-accumulates are left; up to 1: a share of the base model's; None: no target.
         parameters: likewise, at most so many parameters.
         step: share of each layer's channels that a step of pruning takes.
         epochs: longest budget of fine-tuning.
         lr: learning rate in the first third of a budget.
-        lr_end: learning rate in the last third; the geometric mean of both lies between.
-        batch_size: of fine-tuning.
-        recalibrate: training images over which BatchNorm's statistics are measured after pruning; 0 leaves those of the base
-            model.
+        lr_end: learning rate in the last third; in the second it is the geometric mean of both.
+        recalibrate: number of training images that give new BatchNorm statistics after pruning; 0 keeps the base model's.
 
     Raises:
-        BadInput: a value makes no sense.
+        UserError: there is no target, or ``lr_end`` is above ``lr``.
     """
 
-    def __init__(
-        self,
-        size: int,
-        base: str,
-        macs: float | None,
-        parameters: float | None,
-        step: float,
-        epochs: float,
-        lr: float,
-        lr_end: float,
-        momentum: float,
-        weight_decay: float,
-        batch_size: int,
-        recalibrate: int,
-    ) -> None:
-        if macs is None and parameters is None:
-            raise BadInput(
+    size: Annotated[Count, Field(ge=1)]
+    base: str
+    macs: Positive | None
+    parameters: Positive | None
+    step: Annotated[Positive, Field(le=0.5)]
+    epochs: Number
+    lr: Positive
+    lr_end: Positive
+    momentum: Annotated[Number, Field(le=1)]
+    weight_decay: Number
+    batch_size: Annotated[Count, Field(ge=2)]
+    recalibrate: Count
+
+    label: ClassVar[str] = "post"
+
+    def __post_init__(self) -> None:
+        if self.macs is None and self.parameters is None:
+            raise UserError(
                 "pool.strategy.macs and pool.strategy.parameters are both null; give a target, such as 0.66."
             )
-        self.size = int(_number("size", size, 1, whole=True))
-        self.base = base
-        plan = FineTune(
-            lr=_number("lr", lr, 0, above=True),
-            lr_end=_number("lr_end", lr_end, 0, lr, above=True),
-            momentum=_number("momentum", momentum, 0, 1),
-            weight_decay=_number("weight_decay", weight_decay, 0),
-            batch_size=int(_number("batch_size", batch_size, 2, whole=True)),
-        )
-        self.recut = Recut(
-            # As floats, so that 1.2e9 and 1200000000 name the same work.
-            macs=None if macs is None else _number("macs", macs, 0, above=True),
-            parameters=None if parameters is None else _number("parameters", parameters, 0, above=True),
-            step=_number("step", step, 0, 0.5, above=True),
-            recalibrate=int(_number("recalibrate", recalibrate, 0, whole=True)),
-            plan=plan,
-        )
-        self.epochs = _number("epochs", epochs, 0)
+        if self.lr_end > self.lr:
+            raise UserError(f"pool.strategy.lr_end={self.lr_end} must be at most pool.strategy.lr={self.lr}.")
+
+    def members(self, saved: Sequence[int]) -> int:
+        return self.size
 
     def check(self, base: BaseTraining) -> None:
-        """Raises BadInput if the base model cannot be had, or the targets cannot be reached by pruning it."""
-        from teddy.pool.base import check_base
-        from teddy.pool.copies import check_targets
-
         check_base(base, self.base)
-        check_targets(base, self.recut)
+        check_targets(base.network, base.dataset.spec, self.macs, self.parameters, self.step)
 
-    def make(self, base: BaseTraining, label: str) -> ModelPool:
-        """Makes the base model and each member unless they are in the store.
-
-        Raises:
-            BadInput: the targets cannot be reached, or the base model cannot be had.
-            StageFailed: training diverged or the disk is full.
-        """
-        from teddy.pool.copies import Copies
-
-        budgets = [self.budget(index) for index in range(self.size)]
-        return Copies(base, label, self.base, self.recut, budgets).pool()
+    def make(self, base: BaseTraining) -> ModelPool:
+        self.check(base)
+        origin = base_model(base, self.base)
+        plan = FineTune(self.lr, self.lr_end, self.momentum, self.weight_decay, self.batch_size)
+        pruning = PruningConfig(self.macs, self.parameters, self.step, self.recalibrate)
+        members = tuple(
+            PrunedModel(base, origin, pruning, plan, self.budget(index), index, self.size).member()
+            for index in range(self.size)
+        )
+        seconds = origin.seconds + sum(member.seconds for member in members)
+        return ModelPool(members, base.dataset.spec, self.label, seconds=seconds)
 
     def budget(self, index: int) -> float:
         """Epochs of fine-tuning of member ``index``."""
         return round(self.epochs * (index / (self.size - 1)) ** 2, 4) if self.size > 1 else 0.0
-
-
-def _number(
-    key: str, value: Any, low: float, high: float = float("inf"), *, above: bool = False, whole: bool = False
-) -> float:
-    plain = isinstance(value, int) if whole else isinstance(value, int | float)
-    fits = plain and not isinstance(value, bool) and low <= value <= high and not (above and value == low)
-    if not fits or value == float("inf"):
-        kind = "a whole number" if whole else "a number"
-        most = "" if high == float("inf") else f" and at most {high:g}"
-        least = f"above {low:g}" if above else f"from {low:g} on"
-        raise BadInput(f"pool.strategy.{key}={value} must be {kind} {least}{most}.")
-    return value if whole else float(value)

@@ -1,19 +1,18 @@
-"""Learning rates of teacher training, per epoch (Table 6)."""
+"""Hyper-parameters of SGD and their learning rates: of the base model per epoch, of a pruned model per step (Table 6)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the base model is trained: SGD with these numbers.
+    """Training of the base model.
 
     Attributes:
         schedule: "step" (times gamma every step_size epochs), "cosine" (to 0 over the epochs after warm-up) or "constant".
-        warmup_epochs: epochs of a linear rise from one hundredth of ``lr``, as SRe2L's Tiny-ImageNet teachers.
+        warmup_epochs: epochs of a linear rise from one hundredth of ``lr``, as torchvision's reference training.
     """
 
     epochs: int
@@ -26,24 +25,28 @@ class Recipe:
     gamma: float
     warmup_epochs: int
 
-    def lr_at(self, epoch: int) -> float:
-        """The learning rate of the epoch that begins after ``epoch`` full ones."""
+    def factor(self, epoch: int) -> float:
+        """Learning rate of the epoch that begins after ``epoch`` full ones, as a multiple of ``lr``."""
         if epoch < self.warmup_epochs:
-            start = 0.01
-            return self.lr * (start + (1 - start) * epoch / self.warmup_epochs)
-        return self.lr * _FACTORS[self.schedule](self, epoch - self.warmup_epochs)
+            return 0.01 + (1 - 0.01) * epoch / self.warmup_epochs
+        if self.schedule == "step":
+            return self.gamma ** (epoch // self.step_size)
+        if self.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * (epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs)))
+        return 1.0
 
 
-def _step(recipe: Recipe, epoch: int) -> float:
-    return recipe.gamma ** ((epoch + recipe.warmup_epochs) // recipe.step_size)
+@dataclass(frozen=True)
+class FineTune:
+    """Fine-tuning of a pruned model: each third of the steps has its own rate, ``lr``, the geometric mean, ``lr_end``."""
 
+    lr: float
+    lr_end: float
+    momentum: float
+    weight_decay: float
+    batch_size: int
 
-def _cosine(recipe: Recipe, epoch: int) -> float:
-    return 0.5 * (1 + math.cos(math.pi * epoch / (recipe.epochs - recipe.warmup_epochs)))
-
-
-_FACTORS: dict[str, Callable[[Recipe, int], float]] = {
-    "step": _step,
-    "cosine": _cosine,
-    "constant": lambda recipe, epoch: 1.0,
-}
+    def factor(self, step: int, steps: int) -> float:
+        """Learning rate of the step that begins after ``step`` of ``steps``, as a multiple of ``lr``."""
+        third = min(3 * step // steps, 2)  # a scheduler also asks for the rate after the last step
+        return (1.0, math.sqrt(self.lr_end / self.lr), self.lr_end / self.lr)[third]

@@ -1,38 +1,35 @@
-"""A pool of one fully trained teacher (SRe2L's case): the base model itself."""
+"""A pool of one fully trained teacher: the base model itself."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
-if TYPE_CHECKING:
-    from teddy.pool.members import ModelPool
-    from teddy.pool.trajectory import BaseTraining
+from teddy.pool.base import base_model, check_base
+from teddy.pool.members import ModelPool
+from teddy.pool.strategy import PoolStrategy
+from teddy.pool.trajectory import BaseTraining
 
 
-class SinglePool:
+@dataclass(frozen=True)
+class SinglePool(PoolStrategy):
     """The well-trained base model as the only teacher.
 
-    Args:
-        base: where it comes from: ``trained``, ``pretrained`` or the path of a weight file.
+    Attributes:
+        base: its source, as in :func:`teddy.pool.base.base_model`.
     """
 
-    def __init__(self, base: str) -> None:
-        self.base = base
+    base: str
+
+    label: ClassVar[str] = "converged"
+
+    def members(self, saved: Sequence[int]) -> int:
+        return 1
 
     def check(self, base: BaseTraining) -> None:
-        """Raises BadInput if the base model cannot be had."""
-        from teddy.pool.base import check_base
-
         check_base(base, self.base)
 
-    def make(self, base: BaseTraining, label: str) -> ModelPool:
-        """The pool of the base model alone.
-
-        Raises:
-            BadInput: the base model's weights cannot be had or do not fit.
-        """
-        from teddy.pool.base import base_model
-        from teddy.pool.members import ModelPool
-
+    def make(self, base: BaseTraining) -> ModelPool:
         member = base_model(base, self.base)
-        return ModelPool((member,), base.dataset.spec, label, seconds=member.seconds)
+        return ModelPool((member,), base.dataset.spec, self.label, seconds=member.seconds)

@@ -1,8 +1,7 @@
-"""Training of the base model on real images, and the callback that caches its early epochs as weak teachers."""
+"""Training of a teacher on real images, and the callback that keeps snapshots of it as weak teachers."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,120 +9,116 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import nn
 from torch.nn import functional as F
+from torch.optim.lr_scheduler import LambdaLR
 
 from teddy.config.errors import StageFailed
-from teddy.pool.schedule import Recipe
+from teddy.models.classifier import VAL_TOP1, Classifier
+from teddy.pool.schedule import FineTune, Recipe
 from teddy.runtime import metrics
 from teddy.runtime.resume import save_tensors
 from teddy.runtime.seeding import seed_torch
 
 
-class TeacherTraining(L.LightningModule):
-    """Cross-entropy training with SGD; the batch is ``(normalised images, labels, indices)``.
+class TeacherTraining(Classifier):
+    """Cross-entropy training with SGD; a batch is ``(normalised images, labels, indices)``.
 
     Args:
+        factor: gives the learning rate as a multiple of ``recipe.lr``, by the number of epochs or steps behind it.
+        interval: "epoch" or "step", what ``factor`` counts.
         seed: of what the network draws itself, such as dropout.
-        first_epoch: full epochs that were done before this process began.
-
-    Attributes:
-        last_loss: of the last batch, on its device; None before the first.
-    """
-
-    def __init__(self, network: nn.Module, recipe: Recipe, seed: int = 0, first_epoch: int = 0) -> None:
-        super().__init__()
-        self.network = network
-        self.recipe = recipe
-        self.seed = seed
-        self.first_epoch = first_epoch
-        self.last_loss: torch.Tensor | None = None
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """SGD with momentum and weight decay on all parameters, as torchvision's reference training."""
-        recipe = self.recipe
-        return torch.optim.SGD(self.network.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
-
-    def on_train_epoch_start(self) -> None:
-        """Sets the epoch's learning rate: a pure function of the epoch, so a resumed run needs no scheduler state."""
-        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
-            group["lr"] = self.recipe.lr_at(self.first_epoch + self.current_epoch)
-
-    def training_step(self, batch: Sequence[torch.Tensor], batch_idx: int) -> torch.Tensor:
-        """One batch's mean cross-entropy.
-
-        One in ``log_every_n_steps`` goes to the logger from here: Lightning's own ``self.log`` keeps books in every step, which
-        costs several percent of a small network's.
-        """
-        seed_torch(self.seed, "teacher", self.first_epoch + self.current_epoch, batch_idx)
-        images, labels, *_ = batch
-        loss = F.cross_entropy(self.network(images.contiguous(memory_format=torch.channels_last)), labels)
-        self.last_loss = loss.detach()
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if (self.global_step + 1) % every == 0 and self.logger is not None:
-            self.logger.log_metrics({metrics.POOL_LOSS: self.last_loss.item()}, step=self.global_step)
-        return loss
-
-
-class SnapshotPool(L.Callback):
-    """Keeps the network's weights after the epochs that the pool may need, with their accuracies.
-
-    Args:
-        folder: where ``epoch-0007.safetensors`` and its like go.
-        epochs: full epochs after which to keep the weights, counted from 1.
-        measure: gives the accuracies to note for a snapshot.
-        records: the notes of earlier snapshots, when training is resumed.
-        seconds: of training in earlier runs, when training is resumed.
-
-    Attributes:
-        seconds: of training up to the last full epoch, without the time that measuring took.
+        first_epoch: full epochs that an earlier, interrupted run has done.
     """
 
     def __init__(
         self,
-        folder: Path,
-        epochs: Sequence[int],
-        measure: Callable[[nn.Module], dict[str, float]],
-        records: Sequence[dict[str, Any]] = (),
-        seconds: float = 0.0,
+        network: nn.Module,
+        num_classes: int,
+        recipe: Recipe | FineTune,
+        factor: Callable[[int], float],
+        interval: str = "epoch",
+        seed: int = 0,
+        first_epoch: int = 0,
     ) -> None:
-        self.folder = folder
-        self.epochs = set(epochs)
-        self.measure = measure
-        self.records = list(records)
-        self.seconds = seconds
-        self._since = time.monotonic()
+        super().__init__(network, num_classes)
+        self.recipe, self.factor, self.interval = recipe, factor, interval
+        self.seed, self.first_epoch = seed, first_epoch
+
+    @property
+    def epochs_done(self) -> int:
+        """Full epochs behind the network at the end of the current one."""
+        return self.first_epoch + self.current_epoch + 1
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """SGD, and a learning rate that is a pure function of the epoch: a resumed run needs no state of its scheduler."""
+        recipe, parameters = self.recipe, self.network.parameters()
+        optimizer = torch.optim.SGD(parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
+        schedule = LambdaLR(optimizer, lambda count: self.factor(self.first_epoch + count))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": self.interval}}
+
+    def training_step(self, batch: Sequence[torch.Tensor], batch_idx: int) -> torch.Tensor:
+        """Mean cross-entropy of a batch."""
+        seed_torch(self.seed, "teacher", self.first_epoch + self.current_epoch, batch_idx)
+        loss = F.cross_entropy(self(batch[0]), batch[1])
+        # Only when a value is due: self.log costs several percent of a small network's step.
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
+            self.log(metrics.POOL_LOSS, loss)
+        return loss
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the epoch, the horizontal axis of the accuracy on the held-out images."""
+        self.log(metrics.POOL_EPOCH, float(self.epochs_done), reduce_fx="max", sync_dist=True)
+
+
+class SnapshotPool(L.Callback):
+    """Snapshots of some epochs, saved as ``epoch-0007.safetensors``, with their accuracy on the held-out images.
+
+    Args:
+        epochs: full epochs after which to keep the weights, counted from 1.
+        records: one per snapshot: epoch, file, seconds of training up to it, and top1_holdout in percent; given for the
+            earlier ones when training is resumed.
+        seconds: of training up to the last full epoch, without validation; likewise.
+    """
+
+    def __init__(
+        self, folder: Path, epochs: Sequence[int], records: Sequence[dict[str, Any]] = (), seconds: float = 0.0
+    ) -> None:
+        self.folder, self.epochs = folder, set(epochs)
+        self.records, self.seconds, self._since = list(records), seconds, 0.0
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Starts the clock of the epoch."""
+        """Start the clock of the epoch."""
         self._since = time.monotonic()
 
-    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Writes the snapshot of an epoch that is wanted.
+    def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Stop the clock.
 
         Raises:
-            StageFailed: the loss is no longer a number, so that no later epoch can be of use.
+            StageFailed: training has diverged, so that no later epoch can be of use.
         """
         assert isinstance(module, TeacherTraining)
-        epoch = module.first_epoch + trainer.current_epoch + 1
-        # Reading the loss waits for the device, so that the epoch's time is the whole.
-        loss = 0.0 if module.last_loss is None else module.last_loss.item()
+        diverged = has_diverged(module.network)  # waits for the device, so that the time is the whole
         self.seconds += time.monotonic() - self._since
-        if not math.isfinite(loss):
+        if diverged:
             raise StageFailed(
-                f"teacher training diverged in epoch {epoch} (loss {loss}); lower pool.training.lr={module.recipe.lr}."
+                f"teacher training diverged in epoch {module.epochs_done}; lower pool.training.lr={module.recipe.lr}."
             )
+
+    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """Write the snapshot, if this epoch is to be kept."""
+        assert isinstance(module, TeacherTraining)
+        epoch = module.epochs_done
         if epoch not in self.epochs:
             return
         name = f"epoch-{epoch:04d}.safetensors"
-        save_tensors(self.folder / name, module.network.state_dict(), {"epoch": epoch})
-        record: dict[str, Any] = {
-            "epoch": epoch,
-            "file": name,
-            "seconds": round(self.seconds, 2),
-            **self.measure(module.network),
-        }
-        self.records.append(record)
-        if trainer.logger is not None:
-            named = {metrics.POOL_TOP1_HOLDOUT: record["top1_holdout"], metrics.POOL_TOP1_TEST: record["top1_test"]}
-            trainer.logger.log_metrics({**named, metrics.POOL_EPOCH: epoch}, step=trainer.global_step)
+        if trainer.is_global_zero:
+            save_tensors(self.folder / name, module.network.state_dict(), {"epoch": epoch})
+        top1 = round(float(trainer.callback_metrics[VAL_TOP1]), 3)
+        self.records.append({"epoch": epoch, "file": name, "seconds": round(self.seconds, 2), "top1_holdout": top1})
+
+
+def has_diverged(network: nn.Module) -> bool:
+    """Whether any weight or statistic is not finite."""
+    return not all(bool(torch.isfinite(tensor).all()) for tensor in network.state_dict().values())

@@ -1,30 +1,32 @@
-"""One training run from scratch, kept as snapshots: computed once, shared by every pool, IPC and student that reads it."""
+"""The base model's training from scratch, with snapshots: computed once, shared by every pool that reads it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 from torch import nn
 
 from teddy.artifacts.store import ArtifactStore
 from teddy.config.epochs import saved_epochs
-from teddy.config.errors import BadInput
+from teddy.config.errors import UserError
 from teddy.data.augment import Augmentation
 from teddy.data.datamodule import RealData
 from teddy.data.dataset import RealDataset
-from teddy.models.accuracy import top1
+from teddy.models.classifier import TEST_TOP1, VAL_TOP1, Classifier
 from teddy.models.networks import build_network
 from teddy.pool.members import Member
 from teddy.pool.schedule import Recipe
 from teddy.pool.teacher import SnapshotPool, TeacherTraining
+from teddy.runtime import metrics
+from teddy.runtime.device import DeviceConfig
+from teddy.runtime.distributed import barrier
 from teddy.runtime.loggers import RunLog
-from teddy.runtime.precision import Compute
 from teddy.runtime.progress import ProgressCallback
-from teddy.runtime.resume import ResumePoint
+from teddy.runtime.resume import ResumePoint, load_tensors
 from teddy.runtime.trainer import make_trainer
 
 VERSION = 1
@@ -35,7 +37,17 @@ RESUME_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class BaseTraining:
-    """Everything that a pool strategy may use to make teachers: data, network, recipe and where results go."""
+    """What a pool strategy works with: data, network and recipe of the base model, and where results go.
+
+    Attributes:
+        store: ``store.produce(kind, content, build, collective=True)`` finds finished work by its content, or builds it in a
+            folder; under several processes all of them build, and only ``is_leader()`` writes.
+        network: name for :func:`teddy.models.networks.build_network`.
+        holdout: share of the training images that validation uses; they are never trained on.
+        save_every: epochs between two snapshots of the trajectory.
+        seed: of initialisation, order and augmentation, and of the choice of held-out images.
+        log: ``log.stage("pool/<name>")`` is a Lightning logger of its own.
+    """
 
     store: ArtifactStore
     dataset: RealDataset
@@ -45,11 +57,11 @@ class BaseTraining:
     holdout: float
     save_every: int
     seed: int
-    compute: Compute
+    device_config: DeviceConfig
     log: RunLog
 
     def content(self) -> dict[str, Any]:
-        """What the trajectory depends on, for its fingerprint."""
+        """Describe what the trajectory depends on, for its fingerprint."""
         return {
             "version": VERSION,
             "dataset": self.dataset.fingerprint,
@@ -59,93 +71,106 @@ class BaseTraining:
             "holdout": self.holdout,
             "save_every": self.save_every,
             "seed": self.seed,
-            "precision": self.compute.precision,
+            "precision": self.device_config.precision,
         }
+
+    def build_network(self) -> nn.Module:
+        """Build the untrained base model.
+
+        Raises:
+            UserError: the network does not fit the images.
+        """
+        spec = self.dataset.spec
+        return build_network(self.network, spec.num_classes, spec.channels, spec.size, seed=self.seed)
+
+    def open_data(self, batch_size: int, seed: int | None = None, first_epoch: int = 0) -> RealData:
+        """Open the dataset as teachers are trained and evaluated on it.
+
+        Args:
+            batch_size: over all processes.
+            seed: of order and augmentation, if not the base model's; which images are held out depends on the latter only.
+            first_epoch: full epochs that an earlier, interrupted run has done.
+
+        Raises:
+            UserError: no image can be held out.
+        """
+        data = RealData(
+            self.dataset.spec,
+            self.dataset.train,
+            self.dataset.test,
+            augment=self.augment,
+            holdout=self.holdout,
+            batch_size=batch_size,
+            seed=self.seed if seed is None else seed,
+            holdout_seed=self.seed,
+            workers=self.device_config.workers,
+            first_epoch=first_epoch,
+        )
+        if len(data.held_indices) == 0:
+            raise UserError(
+                f"no training image of {data.spec.name} can be held out, because each class has but one; add some images."
+            )
+        return data
+
+    def holdout_top1(self, network: nn.Module, data: RealData) -> float:
+        """Accuracy in percent on the held-out images; moves the network to the CPU."""
+        trainer, module = self._evaluation(network)
+        return round(trainer.validate(module, datamodule=data, verbose=False)[0][VAL_TOP1], 3)
+
+    def test_top1(self, network: nn.Module, data: RealData) -> float:
+        """Accuracy in percent on the test images, for the report only; moves the network to the CPU."""
+        trainer, module = self._evaluation(network)
+        return round(trainer.test(module, datamodule=data, verbose=False)[0][TEST_TOP1], 3)
+
+    def _evaluation(self, network: nn.Module) -> tuple[L.Trainer, Classifier]:
+        config = replace(self.device_config, callbacks=list)  # the user's own are for fits
+        trainer = make_trainer(config, max_epochs=0, folder=self.store.root, validate=True)
+        return trainer, Classifier(network, self.dataset.spec.num_classes)
 
 
 def trajectory(base: BaseTraining) -> list[Member]:
-    """The snapshots of the base model's training, early to late; trained now unless they are in the store.
+    """Train the base model unless its snapshots are in the store.
+
+    Returns:
+        The snapshots, early to late.
 
     Raises:
-        BadInput: data or network cannot be used.
+        UserError: data or network cannot be used.
         StageFailed: training diverged or the disk is full.
     """
-    artifact = base.store.produce("trajectory", base.content(), lambda folder: _train(base, folder))
-    return [
-        Member(
-            network=base.network,
-            file=artifact.folder / record["file"],
-            epoch=record["epoch"],
-            identity=f"{artifact.fingerprint}/{record['epoch']}",
-            top1_holdout=record["top1_holdout"],
-            top1_test=record["top1_test"],
-            seconds=record.get("seconds", 0.0),
-        )
-        for record in artifact.facts["members"]
-    ]
-
-
-def open_data(base: BaseTraining, batch_size: int) -> RealData:
-    """The dataset as teachers are trained and measured on it; what is held out depends on the base model's seed only.
-
-    Raises:
-        BadInput: no image can be held out.
-    """
-    data = RealData(
-        base.dataset.spec,
-        base.dataset.train,
-        base.dataset.test,
-        augment=base.augment,
-        holdout=base.holdout,
-        batch_size=batch_size,
-        seed=base.seed,
-        workers=base.compute.workers,
-    )
-    if len(data.held_indices) == 0:
-        raise BadInput(
-            f"no training image of {base.dataset.spec.name} can be held out, because each class has but one; add some images."
-        )
-    return data
-
-
-def accuracies(base: BaseTraining, data: RealData, network: nn.Module) -> dict[str, float]:
-    """Top-1 in percent as it is noted for each teacher: ``top1_holdout`` and ``top1_test``."""
-    return {
-        "top1_holdout": holdout_top1(base, data, network),
-        "top1_test": _top1(base, data.test_dataloader(), network),
-    }
-
-
-def holdout_top1(base: BaseTraining, data: RealData, network: nn.Module) -> float:
-    """Top-1 in percent on the held-out images."""
-    return _top1(base, data.val_dataloader(), network)
-
-
-def _top1(base: BaseTraining, batches: Iterable[Any], network: nn.Module) -> float:
-    spec = base.dataset.spec
-    return round(top1(network, batches, spec.normalise, spec.num_classes, base.compute), 3)
+    artifact = base.store.produce("trajectory", base.content(), partial(_train, base), collective=True)
+    members = []
+    for record in artifact.facts["members"]:
+        file, identity = artifact.folder / record["file"], f"{artifact.fingerprint}/{record['epoch']}"
+        members.append(Member(**{**record, "network": base.network, "file": file, "identity": identity}))
+    return members
 
 
 def _train(base: BaseTraining, folder: Path) -> dict[str, Any]:
-    data = open_data(base, base.recipe.batch_size)
-    spec = base.dataset.spec
-    network = build_network(base.network, spec.num_classes, spec.channels, spec.size, seed=base.seed)
+    recipe, network = base.recipe, base.build_network()
     resume = ResumePoint(folder / RESUME_FILE, RESUME_SECONDS)
     done, notes = resume.restore(network)
-    snapshots = SnapshotPool(
-        folder, saved_epochs(base.recipe.epochs, base.save_every), partial(accuracies, base, data), **(notes or {})
-    )
+    snapshots = SnapshotPool(folder, saved_epochs(recipe.epochs, base.save_every), **(notes or {}))
     resume.notes = lambda: {"records": snapshots.records, "seconds": snapshots.seconds}
-    data.first_epoch = done
+    data = base.open_data(recipe.batch_size, first_epoch=done)
     steps = len(data.train_dataloader())
-    progress = ProgressCallback("pool", total=base.recipe.epochs * steps, done=done * steps)
+    log = base.log.stage("pool", first_step=done * steps)
     trainer = make_trainer(
-        base.compute,
-        max_epochs=base.recipe.epochs - done,
+        base.device_config,
+        max_epochs=recipe.epochs - done,
         folder=folder,
-        logger=base.log.stage("pool", first_step=done * steps),
-        callbacks=[progress, snapshots, resume],
+        logger=log,
+        callbacks=[ProgressCallback("pool", total=recipe.epochs * steps, done=done * steps), snapshots, resume],
+        validate=True,
     )
-    if done < base.recipe.epochs:
-        trainer.fit(TeacherTraining(network, base.recipe, base.seed, first_epoch=done), datamodule=data)
+    if done < recipe.epochs:
+        classes = base.dataset.spec.num_classes
+        module = TeacherTraining(network, classes, recipe, recipe.factor, seed=base.seed, first_epoch=done)
+        trainer.fit(module, datamodule=data)
+    barrier()  # the last snapshot is written
+    for record in snapshots.records:
+        network.load_state_dict(load_tensors(folder / record["file"])[0])
+        record["top1_test"] = base.test_top1(network, data)
+        scalars = {TEST_TOP1: record["top1_test"], metrics.POOL_EPOCH: record["epoch"]}
+        log.log_metrics(scalars, step=(record["epoch"] - done) * steps)
     return {"members": snapshots.records}

@@ -1,1 +1,1 @@
-"""What a person reads at the end: the ledger, the table with its baselines, the pictures, one page."""
+"""The report: a pure function of run folders that writes tables, figures, image grids and one page."""

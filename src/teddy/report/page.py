@@ -1,202 +1,120 @@
-"""The report of one run: results.md, results.tex and results.csv, the pictures beside them, and all of it in one
-index.html.
-"""
+"""The report of one or several runs: results.md, results.tex, results.csv, figures, and all of it in one index.html."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import yaml  # type: ignore[import-untyped]
+from jinja2 import Environment, FileSystemLoader
 
 from teddy.artifacts.store import atomic_write
-from teddy.report import figures, formats, sheets, tables, webpage
-from teddy.report.ledger import Result
-
-METHODS_CAPTION = "A few classes, the images of each method in rows; the classes were drawn by a fixed seed."
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture of the report: its file, its heading and what one sees."""
-
-    path: Path
-    heading: str
-    caption: str
+from teddy.config.errors import UserError
+from teddy.report import tables
+from teddy.report.comparison import Comparison, compare, value_text
+from teddy.report.pictures import draw_pictures
+from teddy.report.runs import Run, jobs_of, read_runs, unfinished
+from teddy.report.sentences import notes, sentences
+from teddy.runtime.progress import duration
 
 
-def write_report(
-    folder: Path,
-    rows: Sequence[Result],
-    *,
-    title: str,
-    command: str,
-    config_yaml: str,
-    pool_members: Sequence[Mapping[str, Any]] = (),
-    images: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
-    class_names: Sequence[str] = (),
-    curves: Path | Sequence[Path] = (),
-    paper: tables.Published | None = None,
-    facts: Mapping[str, Any] | None = None,
-    snapshots: Sequence[tuple[int, np.ndarray]] = (),
-    snapshot_names: Sequence[str] = (),
-) -> Path:
-    """Writes the report into ``folder``.
+def write_report(*folders: Path, out: Path | None = None, title: str = "") -> Path:
+    """Write the report on runs and sweeps and return the path of ``index.html``.
 
     Args:
-        rows: the students of this run, baselines included.
-        command: the command line that repeats the run.
-        pool_members: as in :func:`teddy.report.figures.pool_curve`.
-        images: by method, (uint8 (N, C, H, W), class indices (N,)).
-        curves: curve files of the synthesis stage; those that do not exist are passed over.
-        paper: published accuracies, ``[mean, std]`` or ``[mean]`` by ``method/student/protocol/ipcN``.
-        facts: what ran, in the order to be shown. A mapping ``{stage: seconds}`` under ``seconds`` is shown
-            as durations; other mappings (``fingerprints``) and values as they are; e.g. ``hardware``,
-            ``label_storage_mb``.
-        snapshots, snapshot_names: as in :func:`teddy.report.sheets.iteration_sheet`.
+        out: where to write; by default a single folder itself, else ``report``. It is made if it is not there.
+        title: by default the names of the runs; a sweep adds the keys that it varies.
 
-    Returns:
-        The path of ``index.html``.
+    Raises:
+        UserError: ``out`` cannot be written to, or is one of several runs and would lose its own report; a folder is no run,
+            or has a damaged file.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    groups, paper = tables.group(rows), paper or {}
-    pictures = _draw(folder / "figures", groups, pool_members, images or {}, class_names, curves)
-    if snapshots:
-        path = folder / "figures" / "iterations.png"
-        sheets.iteration_sheet(snapshots, path, snapshot_names)
-        pictures.append(Picture(path, "Over the iterations", "The same images from their start to the last iteration."))
-    atomic_write(folder / "results.csv", formats.students_csv([({}, row) for row in rows]))
-    atomic_write(folder / "results.tex", tables.latex(groups, paper, title))
-    return write_pages(
-        folder,
-        title=title,
-        table=tables.cells(groups, paper),
-        notes=notes_on(groups),
-        sentences=tables.sentences(groups),
-        pictures=pictures,
-        facts=_what_ran(rows, facts or {}),
-        command=command,
-        config_yaml=config_yaml,
-    )
-
-
-def write_pages(
-    folder: Path,
-    *,
-    title: str,
-    table: tuple[Sequence[str], formats.Lines],
-    notes: Sequence[str],
-    sentences: Sequence[str],
-    pictures: Sequence[Picture],
-    facts: Mapping[str, str],
-    command: str,
-    config_yaml: str,
-) -> Path:
-    """Writes results.md and index.html, which say the same; the pictures lie in ``folder`` already.
-
-    Returns:
-        The path of ``index.html``.
-    """
-    lines = [f"# {title}", "", formats.markdown(*table)]
-    lines += [line for note in notes for line in (f"*{note}*", "")]
-    lines += [*(f"- {sentence}" for sentence in sentences), "", "## What ran", "", "```sh", command, "```", ""]
-    lines += [f"- {name}: {text}" for name, text in facts.items()]
-    lines += [
-        "- every student: [results.csv](results.csv)",
-        "- the table for LaTeX: [results.tex](results.tex)",
-        "- all on one page: [index.html](index.html)",
-        "",
-    ]
-    for picture in pictures:
-        place = picture.path.relative_to(folder).as_posix()
-        lines += [f"## {picture.heading}", "", f"![{picture.heading}]({place})", "", picture.caption, ""]
-    atomic_write(folder / "results.md", "\n".join(lines))
-    page = webpage.render(
-        title=title,
-        table=table,
-        notes=notes,
-        sentences=sentences,
-        pictures=[(picture.heading, picture.caption, picture.path) for picture in pictures],
-        facts=facts,
-        command=command,
-        config_yaml=config_yaml,
-    )
-    return atomic_write(folder / "index.html", page)
-
-
-def _draw(
-    folder: Path,
-    groups: Sequence[tables.Group],
-    pool_members: Sequence[Mapping[str, Any]],
-    images: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    class_names: Sequence[str],
-    curves: Path | Sequence[Path],
-) -> list[Picture]:
-    pictures = []
-    if path := figures.accuracy_bars(groups, folder / "accuracy.png"):
-        caption = "Mean over seeds; whisker: sample standard deviation; dots: the single students."
-        pictures.append(Picture(path, "Accuracy on the real test images", caption))
-    for method, (pixels, labels) in images.items():
-        path = folder / f"images_{method}.png"
-        sheets.image_sheet(pixels, labels, class_names, path)
-        classes = len(np.unique(labels))
-        some = f" {sheets.MAX_CLASSES} of {classes} classes." if classes > sheets.MAX_CLASSES else ""
-        caption = f"{len(pixels):,} images as exported; a row is a class, at most ten images of each.{some}"
-        pictures.append(Picture(path, f"Images: {tables.NAMES.get(method, method)}", caption))
-    if len(images) > 1 and (path := _method_sheet(images, class_names, folder / "methods.png")):
-        pictures.append(Picture(path, "The methods side by side", METHODS_CAPTION))
-    sources = [curves] if isinstance(curves, Path) else list(curves)
-    if path := figures.curves([source for source in sources if source.is_file()], folder / "curves.png"):
-        pictures.append(Picture(path, "Synthesis", "Both terms of the objective (Eq. 7) over the iterations."))
-    if path := figures.pool_curve(pool_members, folder / "pool.png"):
-        pictures.append(Picture(path, "The pool", "How well each teacher classifies; full dots are in the pool."))
-    return pictures
-
-
-def _method_sheet(
-    images: Mapping[str, tuple[np.ndarray, np.ndarray]], class_names: Sequence[str], path: Path
-) -> Path | None:
-    common = sorted(set.intersection(*(set(labels.tolist()) for _, labels in images.values())))
-    if not common:
-        return None
-    chosen = sheets.classes_to_compare(common, len(images))
-    shown = {
-        tables.SHORT.get(method, method): {label: list(pixels[labels == label]) for label in chosen}
-        for method, (pixels, labels) in sorted(images.items(), key=lambda item: tables.place_of(item[0]))
+    out = out or (folders[0] if len(folders) == 1 else Path("report"))
+    comparison = compare(read_runs(folders))
+    runs = comparison.runs
+    if len(runs) > 1 and out.resolve() in [run.folder.resolve() for run in runs]:
+        raise UserError(f"{out} is the folder of a run and keeps its own report; give another folder with --out.")
+    try:
+        (out / "figures").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written to ({error.strerror}); give another folder with --out.") from error
+    title = title or _title(folders, comparison)
+    missing = unfinished(folders)
+    for sentence in missing:
+        logging.getLogger("teddy").warning(sentence)
+    commands = dict.fromkeys(run.record["command"] for run in runs if run.record.get("command"))
+    shared, table = tables.condense(tables.text_table(comparison))
+    same = [f"In all rows: {', '.join(f'{name} {value}' for name, value in shared.items())}."] if shared else []
+    content: dict[str, Any] = {
+        "title": title,
+        "notes": [*same, *notes(comparison), *missing],
+        "sentences": sentences(comparison),
+        "pictures": draw_pictures(comparison, out / "figures"),
+        "facts": _facts(comparison),
+        "command": "\n".join(commands) or f"python -m teddy.report {' '.join(map(str, folders))}",
     }
-    sheets.method_sheet(shown, class_names, path)
-    return path
+    first = comparison.first_method(comparison.rows)
+    page = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    html = page.get_template("page.html.j2").render(
+        **content,
+        table=table.to_dict("split"),
+        numbers=tables.numeric_columns(table),
+        emphasized=[method == first for method in comparison.rows.method],
+        config=runs[0].config if len(runs) == 1 else _common_settings(runs),
+    )
+    atomic_write(out / "results.csv", tables.students_csv(comparison))
+    atomic_write(out / "results.tex", tables.latex(comparison, title))
+    atomic_write(out / "results.md", _markdown(out, tables.markdown(table), **content))
+    return atomic_write(out / "index.html", html)
 
 
-def notes_on(groups: Sequence[tables.Group]) -> list[str]:
-    """What has to be known to read the table."""
-    notes = []
-    if groups:
-        notes.append("Top-1 on the real test set after the last epoch: mean ± sample standard deviation over seeds.")
-    if any(item.repeats for item in groups):
-        notes.append("Some rows hold a seed more than once, from settings that the columns do not tell apart.")
-    if groups and min(len(item.top1) for item in groups) < tables.ENOUGH_SEEDS:
-        notes.append(f"Some rows have fewer than {tables.ENOUGH_SEEDS} seeds.")
-    return notes
+def _markdown(out: Path, table: str, title: str, command: str, facts: dict[str, str], **lists: Any) -> str:
+    """Write the content of the page as Markdown, without the configuration."""
+    lines = [f"# {title}", "", table, *(f"*{note}*\n" for note in lists["notes"])]
+    lines += [*(f"- {sentence}" for sentence in lists["sentences"]), "", "## What ran", "", "```sh", command, "```", ""]
+    lines += [f"- {name}: {text}" for name, text in facts.items()]
+    lines += ["- every student: [results.csv](results.csv)", "- the table for LaTeX: [results.tex](results.tex)"]
+    lines += ["- all on one page: [index.html](index.html)", ""]
+    for picture in lists["pictures"]:
+        link = f"![{picture.heading}]({picture.path.relative_to(out).as_posix()})"
+        lines += [f"## {picture.heading}", "", link, "", picture.caption, ""]
+    return "\n".join(lines)
 
 
-def _what_ran(rows: Sequence[Result], facts: Mapping[str, Any]) -> dict[str, str]:
-    from teddy.runtime.progress import duration  # imports torch, which a report on several runs does without
+def _title(folders: Sequence[Path], comparison: Comparison) -> str:
+    every = list(dict.fromkeys(run.name for run in comparison.runs))
+    names = ", ".join(every[:3]) + f" and {len(every) - 3} more" * (len(every) > 3)
+    keys = [key for key in comparison.values if key != "name"] if any(map(jobs_of, folders)) else []
+    return f"{names}: {', '.join(keys)}" if keys else names
 
-    shown = {}
-    for name, value in facts.items():
-        if name == "seconds":
-            shown["time per stage"] = ", ".join(f"{stage} {duration(spent)}" for stage, spent in value.items())
-        elif name == "label_storage_mb":
-            shown["label storage"] = f"{value:.1f} MB"
-        elif isinstance(value, Mapping):
-            shown[name.replace("_", " ")] = ", ".join(f"{key} {item}" for key, item in value.items())
-        else:
-            shown[name.replace("_", " ")] = str(value)
-    if rows:
-        shown["students"] = f"{len(rows)} trained in {duration(sum(row.seconds for row in rows))} altogether"
-    if peak := max((row.peak_memory_mb for row in rows), default=0):
-        shown["peak memory of a student"] = f"{peak:,.0f} MB"
-    return shown
+
+def _facts(comparison: Comparison) -> dict[str, str]:
+    """Collect what ran, on what and for how long; of facts that differ, at most two are shown."""
+    runs, results = comparison.runs, comparison.students
+    facts = {"runs": str(len(runs))} if len(runs) > 1 else {}
+    peak = f"peak memory {results.peak_memory_mb.max():,.0f} MB"
+    facts["students"] = f"{len(results)} trained in {duration(sum(results.seconds))} altogether, {peak}"
+    facts |= {key: ", ".join(map(value_text, values)) for key, values in comparison.values.items()}
+    known = [run.record.get("facts", {}) for run in runs]
+    for name in dict.fromkeys(name for one in known for name in one):
+        texts = dict.fromkeys(_fact(name, one[name]) for one in known if name in one)
+        facts |= {name.replace("_mb", " (MB)").replace("_", " "): "; ".join(texts)} if len(texts) <= 2 else {}
+    for run in runs if len(runs) > 1 else ():
+        given = " ".join(f"{key}={value}" for key, value in run.overrides.items())
+        facts[f"run {run.folder.resolve().name}"] = given or run.name
+    return facts
+
+
+def _fact(name: str, value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {duration(one) if name == 'seconds' else one}" for key, one in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _common_settings(runs: Sequence[Run]) -> str:
+    """Write the settings that all runs share, as YAML with dotted keys."""
+    first, *others = (run.settings.items() for run in runs)
+    same = {key: value for key, value in first if all((key, value) in other for other in others)}
+    return yaml.safe_dump(same, sort_keys=False, allow_unicode=True) if same else ""

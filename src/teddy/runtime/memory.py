@@ -8,36 +8,36 @@ from pathlib import Path
 
 import torch
 
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-
 
 class PeakMemory:
-    """Measures the peak from its creation on, in MB (10^6 bytes).
+    """The peak since its creation, in MB (10^6 bytes): of tensors on a GPU, else of the process's resident memory.
 
-    Of the tensors on a GPU. On a CPU: of the process's resident memory, its libraries and whatever it holds already included;
-    where the system cannot start the count anew (anything but Linux), since the process began.
+    Resident memory includes libraries and everything that the process already holds. Only Linux can reset the count; elsewhere
+    the peak is that of the process's whole life.
 
     Args:
         accelerator: "cuda", or anything else for the CPU.
     """
 
     def __init__(self, accelerator: str) -> None:
-        self._cuda = accelerator == "cuda"
+        self._cuda, self._reset = accelerator == "cuda", False
         if self._cuda:
             torch.cuda.reset_peak_memory_stats()
             return
         try:
-            _CLEAR.write_text("5")  # proc(5): resets the peak resident set size
+            Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak resident set size
             self._reset = True
         except OSError:
-            self._reset = False
+            pass
 
     def megabytes(self) -> float:
-        """The peak so far."""
+        """Return the peak so far."""
         if self._cuda:
-            return round(torch.cuda.max_memory_allocated() / 1e6, 1)
-        if self._reset:
-            lines = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines())
-            return round(int(lines["VmHWM"].split()[0]) * 1024 / 1e6, 1)
-        unit = 1 if sys.platform == "darwin" else 1024
-        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
+            found = torch.cuda.max_memory_allocated()
+        elif self._reset:
+            status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+            found = int(status["VmHWM"].split()[0]) * 1024
+        else:
+            unit = 1 if sys.platform == "darwin" else 1024
+            found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return round(found / 1e6, 1)

@@ -1,4 +1,4 @@
-"""The name of every number that is logged, so that a curve, a dashboard panel and a test can never disagree.
+"""Names of all logged numbers, so that a curve, a dashboard panel and a test can never disagree.
 
 Names read ``family/quantity``. A family that is a stage also owns the x-axis ``stage/step`` of its curves; the numbers of
 ``cost`` and ``divergence`` are final ones, once per run.
@@ -6,28 +6,21 @@ Names read ``family/quantity``. A family that is a stage also owns the x-axis ``
 
 from __future__ import annotations
 
-POOL = "pool"
 SYNTHESIS = "synthesis"
-LABELS = "labels"
 EVALUATION = "evaluation"
-REPORT = "report"
-STAGES = (POOL, SYNTHESIS, LABELS, EVALUATION, REPORT)
 
 POOL_LOSS = "pool/loss"
 POOL_EPOCH = "pool/epoch"
 """Epochs of training behind a snapshot; in the same row as its accuracies."""
-POOL_TOP1_HOLDOUT = "pool/top1_holdout"
-POOL_TOP1_TEST = "pool/top1_test"
+POOL_TOP1_HOLDOUT = "pool/val/top1"
+POOL_TOP1_TEST = "pool/test/top1"
 
-SYNTHESIS_LOSS = "synthesis/loss"
-SYNTHESIS_LOSS_CE = "synthesis/loss_ce"
-SYNTHESIS_LOSS_BN = "synthesis/loss_bn"
 SYNTHESIS_BLOCK = "synthesis/block"
 """Index of the block that a row of the curve belongs to."""
 SYNTHESIS_ITERATION = "synthesis/iteration"
 """Iteration within that block; ``synthesis/step`` runs on over all blocks."""
 SYNTHESIS_IMAGES = "synthesis/images"
-"""Key of the picture of the first block's images on their way."""
+"""Key of the image grid of the first block's snapshots."""
 
 LABELS_STORAGE_MB = "labels/storage_mb"
 
@@ -44,31 +37,35 @@ DIVERGENCE_MEAN = "divergence/mean"
 FIXED = tuple(
     value for name, value in sorted(vars().items()) if name.isupper() and isinstance(value, str) and "/" in value
 )
-"""Every name above; what the functions below make comes on top."""
+"""All names above; the functions below make further ones."""
 
 
 def step_of(stage: str) -> str:
-    """The x-axis of a stage's curves: ``synthesis/step``."""
+    """Name the x-axis of a stage's curves: ``synthesis/step``."""
     return f"{stage}/step"
 
 
+def synthesis_term(name: str) -> str:
+    """Name the curve of a term that a method names: ``synthesis/<term>``."""
+    return f"{SYNTHESIS}/{name}"
+
+
 def student_fit(method: str, protocol: str, student: str, seed: int) -> str:
-    """What a student's training is called among the fits of the evaluation: ``evaluation/teddy/paper/resnet18/0``."""
+    """Name a student's training: ``evaluation/<method>/<protocol>/<student>/<seed>``."""
     return f"{EVALUATION}/{method}/{protocol}/{student}/{seed}"
 
 
 def in_fit(fit: str, name: str) -> str:
-    """A curve's name where all fits of a run meet: ``evaluation/loss`` of the fit ``evaluation/teddy/paper/resnet18/0``
-    is ``evaluation/teddy/paper/resnet18/0/loss``; in a fit that is a whole stage it keeps its name.
+    """Name a curve among all fits of a run: ``evaluation/loss`` becomes ``<fit>/loss`` in a fit of the evaluation.
+
+    In a fit that is a whole stage a curve keeps its name.
     """
     return f"{fit}/{name.removeprefix(fit.split('/')[0] + '/')}"
 
 
-def student(name: str, quantity: str = "top1") -> str:
-    """A result of the students that share a setting: ``student/teddy/paper/stored/resnet18/top1`` (percent, mean over
-    seeds) or ``…/top1_std``.
+def student(setting: str, quantity: str = "top1") -> str:
+    """Name a result of the students of one setting, ``method/protocol/labels/student``: ``student/<setting>/top1``.
 
-    Args:
-        name: the setting as ``method/protocol/labels/student``.
+    Results are in percent: ``top1`` is the mean over the seeds, ``top1_std`` the standard deviation.
     """
-    return f"student/{name}/{quantity}"
+    return f"student/{setting}/{quantity}"

@@ -1,4 +1,4 @@
-"""Training state on disk, so that a killed run goes on where it was: safetensors for numbers, JSON for the rest, no pickle."""
+"""Training state on disk, from which a killed run resumes: safetensors for numbers, JSON for the rest, no pickle."""
 
 from __future__ import annotations
 
@@ -14,121 +14,95 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from teddy.artifacts.processes import is_leader
 from teddy.artifacts.store import atomic_write
-from teddy.config.errors import BadInput
+from teddy.config.errors import UserError
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], notes: Any = None) -> None:
-    """Writes tensors and JSON notes into one safetensors file, atomically."""
+    """Write tensors and JSON notes into one safetensors file, atomically."""
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     atomic_write(path, lambda partial: save_file(flat, partial, metadata={"notes": json.dumps(notes)}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
-    """Reads what :func:`save_tensors` wrote.
+    """Read what :func:`save_tensors` wrote.
 
     Raises:
-        BadInput: the file is missing, truncated or no safetensors file.
+        UserError: the file is missing, truncated or no safetensors file.
     """
     try:
         with safe_open(path, framework="pt") as stream:
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a mapping
             return tensors, json.loads((stream.metadata() or {}).get("notes", "null"))
     except (OSError, SafetensorError, ValueError) as error:
-        raise BadInput(
+        raise UserError(
             f"{path} is not a whole safetensors file ({error}); delete it and run the command again."
         ) from error
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """The optimizer's per-parameter state as ``optimizer.<parameter>.<name>`` tensors."""
-    state = optimizer.state_dict()["state"]
+    """Return the optimizer's per-parameter state as ``optimizer.<parameter>.<name>`` tensors."""
     return {
         f"optimizer.{index}.{name}": torch.as_tensor(value)
-        for index, slot in state.items()
+        for index, slot in optimizer.state_dict()["state"].items()
         for name, value in slot.items()
         if value is not None
     }
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Puts back what :func:`optimizer_tensors` took; learning rates are the schedule's business."""
+    """Restore the state that :func:`optimizer_tensors` returned; learning rates belong to the schedule."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     optimizer.state.clear()
     for key, tensor in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".", 2)
-            parameter = parameters[int(index)]
-            on_device = tensor.dim() > 0 or tensor.device != torch.device("cpu")
+        if not key.startswith("optimizer."):
+            continue
+        _, index, name = key.split(".", 2)
+        parameter, value = parameters[int(index)], tensor.clone()
+        if tensor.dim() and tensor.shape == parameter.shape:
             # A strided copy keeps the parameter's memory format, so that a resumed step rounds like an uninterrupted one.
-            value = (
-                torch.empty_like(parameter).copy_(tensor)
-                if on_device and tensor.shape == parameter.shape
-                else tensor.clone()
-            )
-            optimizer.state[parameter][name] = value
+            value = torch.empty_like(parameter).copy_(tensor)
+        optimizer.state[parameter][name] = value
 
 
-class TrainingPoint:
-    """A network and its optimizer after a whole epoch, in one file.
+class ResumePoint(L.Callback):
+    """Write the state of ``module.network`` and its optimizer after an epoch, at most once in ``seconds``.
 
-    Args:
-        path: the safetensors file; removed by nobody but its stage.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.tensors: dict[str, torch.Tensor] = {}
-
-    def restore(self, network: nn.Module) -> tuple[int, Any]:
-        """Loads the last point into ``network`` and returns the epochs done and the notes; (0, None) without one."""
-        if not self.path.is_file():
-            return 0, None
-        self.tensors, notes = load_tensors(self.path)
-        weights = {
-            key.removeprefix("network."): value for key, value in self.tensors.items() if key.startswith("network.")
-        }
-        network.load_state_dict(weights)
-        return notes["epochs"], notes["extra"]
-
-    def restore_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Puts back the optimizer's state that :meth:`restore` found, once its parameters are on their device."""
-        if self.tensors:
-            restore_optimizer(optimizer, self.tensors)
-            self.tensors = {}
-
-    def save(self, network: nn.Module, optimizer: torch.optim.Optimizer, epochs: int, extra: Any = None) -> None:
-        """Writes a point after ``epochs`` epochs, with JSON notes beside the tensors."""
-        tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
-        save_tensors(self.path, tensors | optimizer_tensors(optimizer), {"epochs": epochs, "extra": extra})
-
-
-class ResumePoint(TrainingPoint, L.Callback):
-    """Writes the state of ``module.network`` and its optimizer after an epoch, at most once in ``seconds``.
-
-    Expects a module with the attributes ``network`` and ``first_epoch`` (epochs done before this process began).
+    Expects a module with the attributes ``network`` and ``first_epoch`` (epochs done before this process began). Of several
+    processes, the first writes and all restore.
 
     Args:
-        path: the safetensors file; removed by nobody but its stage.
+        path: the safetensors file.
         seconds: shortest time between two points; 0 writes after each epoch.
-        notes: called for JSON notes to keep beside the tensors.
+        notes: called for JSON notes to keep with the tensors.
     """
 
     def __init__(self, path: Path, seconds: float = 0.0, notes: Callable[[], Any] = dict) -> None:
-        super().__init__(path)
-        self.seconds = seconds
-        self.notes = notes
+        self.path, self.seconds, self.notes = path, seconds, notes
         self._written = time.monotonic()
+        self._tensors: dict[str, torch.Tensor] = {}
+
+    def restore(self, network: nn.Module) -> tuple[int, Any]:
+        """Load the last point into ``network`` and return the epochs done and the notes; (0, None) without one."""
+        if not self.path.is_file():
+            return 0, None
+        self._tensors, notes = load_tensors(self.path)
+        weights = {name: value for name, value in self._tensors.items() if name.startswith("network.")}
+        network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
+        return notes["epochs"], notes["extra"]
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Puts the optimizer's state back."""
-        self.restore_optimizer(trainer.optimizers[0])
+        """Restore the optimizer's state, now that its parameters are on their device."""
+        if self._tensors:
+            restore_optimizer(trainer.optimizers[0], self._tensors)
+            self._tensors = {}
 
-    def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Writes a point if it is time."""
-        if time.monotonic() - self._written < self.seconds:
+    def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
+        """Write a point if it is time."""
+        if not is_leader() or time.monotonic() - self._written < self.seconds:
             return
-        network: nn.Module = module.network  # type: ignore[assignment]
-        epochs = int(module.first_epoch) + trainer.current_epoch + 1  # type: ignore[arg-type]
-        self.save(network, trainer.optimizers[0], epochs, self.notes())
+        tensors = {f"network.{name}": tensor for name, tensor in module.network.state_dict().items()}
+        notes = {"epochs": module.first_epoch + trainer.current_epoch + 1, "extra": self.notes()}
+        save_tensors(self.path, tensors | optimizer_tensors(trainer.optimizers[0]), notes)
         self._written = time.monotonic()

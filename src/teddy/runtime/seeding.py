@@ -1,4 +1,4 @@
-"""Random numbers that depend on *what* they are for, never on what was drawn before.
+"""Random numbers that depend on their purpose, never on what was drawn before.
 
 Every draw is named by keys such as ``(seed, "views", epoch)`` and, for per-image draws, by the image's own index. So a killed
 run, another batch size, another number of workers or devices sees the same numbers (invariants 2 and 3).
@@ -20,21 +20,20 @@ _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
 def stable_seed(*keys: Key) -> int:
-    """A 63-bit seed from any mix of integers and words; the same on every machine and Python version."""
+    """Derive a 63-bit seed from integers and strings, the same on every machine and Python version."""
     text = "\x1f".join(f"{type(key).__name__}:{key}" for key in keys)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
 def generator(*keys: Key) -> torch.Generator:
-    """A fresh CPU generator for the draw named by ``keys``."""
+    """Make a fresh CPU generator for the draw named by ``keys``."""
     return torch.Generator().manual_seed(stable_seed(*keys))
 
 
 def seed_torch(*keys: Key) -> None:
-    """Seeds torch's own generators, for layers such as dropout that cannot be handed one.
+    """Seed torch's global generators, for layers such as dropout that take no generator.
 
-    Only generators of devices that are in use: ``torch.manual_seed`` keeps a stack trace for every device that is not there
-    yet, at each call.
+    Only those of initialised devices: at each call, ``torch.manual_seed`` keeps a stack trace for every other device.
     """
     seed = stable_seed(*keys)
     torch.default_generator.manual_seed(seed)
@@ -45,7 +44,7 @@ def seed_torch(*keys: Key) -> None:
 
 
 def splitmix64(state: np.ndarray) -> np.ndarray:
-    """The output function of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), element-wise on an array of uint64 states."""
+    """Apply the output function of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014) to each uint64 state of an array."""
     z = state + _GOLDEN  # arrays wrap around in silence
     z ^= z >> np.uint64(30)
     z *= _MIX_1
@@ -56,7 +55,7 @@ def splitmix64(state: np.ndarray) -> np.ndarray:
 
 
 def uniform(*keys: Key, samples: np.ndarray | None = None, draws: int = 1) -> np.ndarray:
-    """Counter-based uniforms in [0, 1).
+    """Draw counter-based uniforms in [0, 1).
 
     Row ``i`` depends on ``keys`` and ``samples[i]`` only, so it is the same in every batch that holds the sample.
 
@@ -75,10 +74,10 @@ def uniform(*keys: Key, samples: np.ndarray | None = None, draws: int = 1) -> np
 
 @lru_cache(maxsize=256, typed=True)
 def _base(*keys: Key) -> np.ndarray:
-    """The state that all samples of a draw have in common (1,); the batches of an epoch ask for the same one."""
+    """Return the state that all samples of a draw have in common (1,), cached for the batches of an epoch."""
     return splitmix64(np.asarray([stable_seed(*keys)], np.uint64))
 
 
 def permutation(n: int, *keys: Key) -> np.ndarray:
-    """A permutation of ``range(n)`` named by ``keys``: the order of ``n`` counter-based uniforms."""
+    """Draw the permutation of ``range(n)`` named by ``keys``: the order of ``n`` counter-based uniforms."""
     return np.argsort(uniform(*keys, samples=np.arange(n))[:, 0], kind="stable")

@@ -1,4 +1,4 @@
-"""The one place that builds a Lightning Trainer."""
+"""Construction of Lightning Trainers."""
 
 from __future__ import annotations
 
@@ -8,60 +8,69 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import lightning as L
+import torch
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.loggers import Logger
 
-from teddy.runtime.precision import Compute
+from teddy.runtime.device import DeviceConfig
 
 
 def make_trainer(
-    compute: Compute,
+    device_config: DeviceConfig,
     *,
     max_epochs: int,
     folder: Path,
     logger: Logger | None = None,
     callbacks: Sequence[L.Callback] = (),
     log_every: int = 50,
-    device_index: int = 0,
+    validate: bool = False,
+    single: bool = False,
 ) -> L.Trainer:
-    """A single-process Trainer that computes and logs, and leaves files, progress and resuming to our callbacks.
+    """Build a Trainer that computes and logs, and leaves files, progress and resuming to callbacks.
 
     Args:
         max_epochs: epochs that remain to be run.
         folder: Lightning's default folder; nothing is written there, but it must not be the working directory.
+        callbacks: run after the user's own.
         log_every: steps between two logged values; nothing synchronises the device in between.
-        device_index: which GPU, where there are several.
+        validate: run the module's validation loop after each epoch.
+        single: one device, no strategy and none of the user's callbacks, also where the run has several processes: each does
+            work of its own.
     """
     _quiet()
+    callbacks = [*([] if single else device_config.callbacks()), *callbacks]
+    alone = single or device_config.devices * device_config.num_nodes == 1
+    cuda = device_config.accelerator == "cuda"
     return L.Trainer(
-        accelerator="gpu" if compute.accelerator == "cuda" else compute.accelerator,
-        devices=[device_index] if compute.accelerator == "cuda" else 1,
-        precision=compute.lightning_precision,  # type: ignore[arg-type]
+        accelerator="gpu" if cuda else device_config.accelerator,
+        devices=([torch.cuda.current_device()] if cuda else 1) if alone else device_config.devices,
+        num_nodes=1 if alone else device_config.num_nodes,
+        strategy="auto" if single else device_config.strategy,
+        precision=device_config.precision,  # type: ignore[arg-type]
+        sync_batchnorm=device_config.sync_batchnorm and not single,
+        deterministic=device_config.deterministic,
         max_epochs=max_epochs,
         default_root_dir=folder,
         logger=logger or False,
-        callbacks=list(callbacks),
+        callbacks=callbacks,
         log_every_n_steps=log_every,
-        enable_checkpointing=False,
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        limit_val_batches=0,
+        limit_val_batches=1.0 if validate else 0,
         use_distributed_sampler=False,
     )
 
 
 def _quiet() -> None:
-    """Silences Lightning's notes on hardware and its advice; our own progress says what goes on."""
-    for name in (
-        "lightning.pytorch.utilities.rank_zero",
-        "lightning.pytorch.accelerators.cuda",
-        "lightning.fabric.utilities.seed",
+    """Silence Lightning's notes on hardware and its advice, since our own progress reports what is done."""
+    for name in ("pytorch.utilities.rank_zero", "pytorch.accelerators.cuda", "fabric.utilities.seed"):
+        logging.getLogger(f"lightning.{name}").setLevel(logging.ERROR)
+    for message in (
+        ".*does not have many workers.*",  # loaders read tensors in memory, or their number of workers is configured
+        ".*number of training batches.*is smaller than the logging interval.*",
+        ".*You defined a `validation_step` but have no `val_dataloader`.*",
+        ".*LeafSpec.*is deprecated.*",  # torch's own deprecation inside Lightning (Lightning issue 21326)
     ):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    # Loaders read tensors in memory or are given their number of workers on purpose.
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*", module="lightning")
-    warnings.filterwarnings("ignore", message=".*number of training batches.*is smaller than the logging interval.*")
-    # The held-out split is measured by the snapshot callback, not by a validation loop.
-    warnings.filterwarnings("ignore", message=".*passed in a `val_dataloader` but have no `validation_step`.*")
-    # pytorch/pytorch's own deprecation inside Lightning (Lightning issue 21326).
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
+        warnings.filterwarnings("ignore", message=message)

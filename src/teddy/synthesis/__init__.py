@@ -1,1 +1,1 @@
-"""Synthesis: blocks of pixels are optimised against weak teachers (Eq. 7)."""
+"""Synthesis: the interface of a method, and the engine that optimises pixels for those that need it."""

@@ -1,4 +1,4 @@
-"""From a pool to a folder of images: the distilled set, or random real images to compare it with."""
+"""The synthesis stage: from a method and its inputs to a folder of images in the store."""
 
 from __future__ import annotations
 
@@ -8,28 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.loggers import Logger
 
 from teddy.artifacts.store import Artifact, ArtifactStore
-from teddy.data.dataset import RealDataset
 from teddy.data.distilled import export_images, load_distilled
 from teddy.data.images import TensorImages
 from teddy.data.spec import DatasetSpec
+from teddy.runtime.device import DeviceConfig
+from teddy.runtime.distributed import is_leader
+from teddy.runtime.loggers import RunLog
 from teddy.runtime.memory import PeakMemory
-from teddy.runtime.precision import Compute
 from teddy.runtime.resume import load_tensors
-from teddy.synthesis.initial import random_images
-from teddy.synthesis.job import SynthesisJob
-from teddy.synthesis.module import block_file
-from teddy.synthesis.ranks import optimise_blocks
+from teddy.synthesis.method import Inputs, Method, Run
+from teddy.synthesis.terms import TERMS
 
 IMAGES = "images"
-RANDOM_VERSION = 1
 
 
 @dataclass(frozen=True)
-class Frame:
-    """Some images of a block after ``iteration`` iterations: their classes (n,) and pixels, uint8 (n, C, H, W)."""
+class Snapshot:
+    """Some images after ``iteration`` iterations: their classes (n,) and pixels, uint8 (n, C, H, W)."""
 
     iteration: int
     classes: tuple[int, ...]
@@ -38,7 +35,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class ImageFolderArtifact:
-    """A finished set of IPC images per class as an ImageFolder of PNGs."""
+    """A finished synthetic set of IPC images per class as an ImageFolder of PNGs."""
 
     artifact: Artifact
     spec: DatasetSpec
@@ -50,12 +47,12 @@ class ImageFolderArtifact:
 
     @property
     def fingerprint(self) -> str:
-        """Names these images for the stages that read them."""
+        """Name of these images for the stages that read them."""
         return self.artifact.fingerprint
 
     @property
     def seconds(self) -> float:
-        """How long the making took, over all runs that had a part in it."""
+        """Time of the synthesis, over all runs that had a part in it."""
         return float(self.artifact.facts["seconds"])
 
     @property
@@ -69,58 +66,53 @@ class ImageFolderArtifact:
         return load_distilled(self.folder, self.spec)
 
     @property
-    def history(self) -> list[list[list[float]]]:
-        """Recorded losses, block by block: rows of iteration, total, cross-entropy, statistics."""
-        return self.artifact.facts.get("history", [])
+    def terms(self) -> Path | None:
+        """The recorded terms of the objective (CSV); None for a set that was not optimised."""
+        path = self.artifact.folder / TERMS
+        return path if path.is_file() else None
 
-    def frames(self) -> list[Frame]:
-        """Pictures of the first block on its way, early to late; none of real images."""
-        paths = sorted((self.artifact.folder / "frames").glob("*.safetensors"))
+    def snapshots(self) -> list[Snapshot]:
+        """Pictures of the first block on its way, early to late; none of a set that was not optimised."""
+        paths = sorted((self.artifact.folder / "snapshots").glob("*.safetensors"))
         loaded = [load_tensors(path) for path in paths]
-        return [Frame(notes["iteration"], tuple(notes["classes"]), tensors["images"]) for tensors, notes in loaded]
+        return [Snapshot(notes["iteration"], tuple(notes["classes"]), tensors["images"]) for tensors, notes in loaded]
 
 
-def distil(store: ArtifactStore, job: SynthesisJob, compute: Compute, logger: Logger) -> ImageFolderArtifact:
-    """Runs a synthesis job, or finds its images in the store.
+def synthesize(
+    store: ArtifactStore,
+    method: Method,
+    inputs: Inputs,
+    device_config: DeviceConfig,
+    *,
+    seed: int,
+    log: RunLog,
+    name: str,
+    checkpoint_every: int = 0,
+    snapshot_every: int = 0,
+) -> ImageFolderArtifact:
+    """Make a method's synthetic set, or find it in the store.
+
+    Args:
+        name: of the curves.
 
     Raises:
         StageFailed: the optimisation diverged or the disk is full.
     """
 
     def build(folder: Path) -> dict[str, Any]:
-        memory = PeakMemory(compute.accelerator)
-        optimise_blocks(job, folder, compute, logger)
-        # Processes that were started for several devices have their own memory, which is not seen from here.
-        peak = {"peak_memory_mb": memory.megabytes()} if compute.devices == 1 else {}
-        images, labels, history = _in_class_order(job, folder)
-        export_images(folder / IMAGES, images, labels, job.pool.spec)
-        return {"method": "distilled", "ipc": job.ipc, "history": history, **peak}
+        memory = PeakMemory(device_config.accelerator)
+        run = Run(folder, device_config, seed, log, name, checkpoint_every, snapshot_every)
+        made = method.synthesize(inputs, run)
+        # Other processes have memory of their own, which is not seen from here.
+        peak = {"peak_memory_mb": memory.megabytes()} if device_config.devices == 1 else {}
+        if is_leader():
+            export_images(folder / IMAGES, made.images, made.labels, inputs.spec)
+        return {"ipc": method.ipc, **peak, **made.facts}
 
-    artifact = store.produce("images", job.content(compute.precision), build)
-    return ImageFolderArtifact(artifact, job.pool.spec)
-
-
-def random_real(store: ArtifactStore, dataset: RealDataset, ipc: int, seed: int) -> ImageFolderArtifact:
-    """Random real training images, IPC of each class: the baseline of every results table (invariant 8)."""
-
-    def build(folder: Path) -> dict[str, Any]:
-        chosen = random_images(dataset.train, dataset.spec.num_classes, ipc, seed).flatten()
-        export_images(folder / IMAGES, dataset.train.take(chosen), dataset.train.labels[chosen], dataset.spec)
-        return {"method": "random", "ipc": ipc}
-
-    content = {"version": RANDOM_VERSION, "random": dataset.fingerprint, "ipc": ipc, "seed": seed}
-    return ImageFolderArtifact(store.produce("images", content, build), dataset.spec)
-
-
-def _in_class_order(job: SynthesisJob, folder: Path) -> tuple[torch.Tensor, torch.Tensor, list[list[list[float]]]]:
-    """All images (N, C, H, W) by class and slot, their labels (N,), and the losses of each block.
-
-    One block after the other goes to its place: ImageNet at IPC 100 is 15 GB, which must not lie in memory twice.
-    """
-    spec, history = job.pool.spec, []
-    images = torch.empty((spec.num_classes * job.ipc, spec.channels, spec.size, spec.size), dtype=torch.uint8)
-    for block in job.blocks():
-        tensors, notes = load_tensors(block_file(folder, block))
-        images[tensors["labels"] * job.ipc + tensors["slots"]] = tensors["images"]
-        history.append(notes["history"])
-    return images, torch.arange(spec.num_classes).repeat_interleave(job.ipc), history
+    content = {
+        "method": method.content(),
+        "inputs": inputs.fingerprints(method.needs()),
+        "seed": seed,
+        "precision": device_config.precision,
+    }
+    return ImageFolderArtifact(store.produce("images", content, build, collective=True), inputs.spec)

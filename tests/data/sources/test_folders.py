@@ -10,7 +10,7 @@ import torch
 from torchvision.datasets import ImageFolder as TorchvisionFolder
 from torchvision.transforms.v2 import functional as tvf
 
-from teddy.config.errors import BadInput
+from teddy.config.errors import UserError
 from teddy.data.images import TensorImages
 from teddy.data.sources.folders import ImageFolder, ImageNet
 from teddy.data.sources.tiny import TinyImageNet
@@ -30,7 +30,7 @@ def root(tmp_path, write_image) -> Path:
 
 @pytest.fixture
 def tiny(tmp_path, write_image) -> Path:
-    """The official tree with three classes, whose list is not sorted."""
+    """The official tree with three classes and validation images that are not sorted."""
     folder = tmp_path / "tiny-imagenet-200"
     wnids = ["n03", "n01", "n02"]
     for c, wnid in enumerate(wnids):
@@ -43,7 +43,6 @@ def tiny(tmp_path, write_image) -> Path:
         write_image(folder / "val" / "images" / f"val_{i}.JPEG", seed=50 + i, width=64, height=64)
         lines.append(f"val_{i}.JPEG\t{wnid}\t0\t0\t62\t62\n")
     (folder / "val" / "val_annotations.txt").write_text("".join(lines))
-    (folder / "wnids.txt").write_text("\n".join(wnids) + "\n")
     (folder / "words.txt").write_text("n01\tgoldfish, Carassius auratus\nn02\tbee\nn03\tant\nn99\tnothing\n")
     return folder
 
@@ -55,6 +54,16 @@ def test_image_folder_agrees_with_torchvision(root, split):
     assert mine.labels.tolist() == theirs.targets
     expected = torch.stack([tvf.pil_to_tensor(image) for image, _ in theirs])
     assert torch.equal(mine.take(range(len(mine))), expected)
+
+
+def test_hidden_files_are_ignored_and_folders_below_a_class_are_read(root, write_image):
+    expected = ImageFolder(str(root)).load().train.take(range(9))
+    (root / "train" / "bee" / "._0.png").write_text("no image")
+    write_image(root / "train" / ".hidden" / "0.png")
+    write_image(root / "train" / "bee" / ".checkpoints" / "0.png")
+    (root / "train" / "bee" / "inner").mkdir()
+    (root / "train" / "bee" / "2.png").rename(root / "train" / "bee" / "inner" / "2.png")
+    assert torch.equal(ImageFolder(str(root)).load().train.take(range(9)), expected)
 
 
 def test_image_folder_facts(root):
@@ -73,7 +82,7 @@ def test_grey_images_have_one_channel(tmp_path, write_image):
 
 def test_images_of_many_sizes_need_a_size(root, write_image):
     write_image(root / "train" / "bee" / "0.png", width=9)
-    with pytest.raises(BadInput, match=r"set dataset\.size"):
+    with pytest.raises(UserError, match=r"set dataset\.size"):
         ImageFolder(str(root)).load()
     assert ImageFolder(str(root), size=6).load().train.take([3]).shape == (1, 3, 6, 6)
 
@@ -107,25 +116,25 @@ def empty_train(root: Path) -> None:
     [
         (shutil.rmtree, r"dataset\.root=.*data does not exist; put the images as train/<class>"),
         (lambda root: shutil.rmtree(root / "train"), "has no folder train; put the images"),
-        (lambda root: shutil.rmtree(root / "test"), "has no folder test or val; move some images of each class"),
+        (lambda root: shutil.rmtree(root / "test"), "has no folder test or val; .*some of each class as test/<class>"),
         (empty_train, "holds 0 class folders"),
         (empty_class, "train/bee holds no image"),
-        (other_class, "test has no folder for the class cat"),
+        (other_class, "test and the training images do not both have the class cat, dog"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_remedy(root, damage, sentence):
     damage(root)
     for ask in ("fingerprint", "load"):
-        with pytest.raises(BadInput, match=sentence):
+        with pytest.raises(UserError, match=sentence):
             getattr(ImageFolder(str(root)), ask)()
 
 
 def test_no_folder_at_all():
-    with pytest.raises(BadInput, match=r"dataset\.root is not set"):
+    with pytest.raises(UserError, match=r"dataset\.root is not set"):
         ImageFolder(None)
-    with pytest.raises(BadInput, match=r"image-net.org"):
+    with pytest.raises(UserError, match=r"image-net.org"):
         ImageNet(None)
-    with pytest.raises(BadInput, match=r"tiny-imagenet-200.zip"):
+    with pytest.raises(UserError, match=r"tiny-imagenet-200.zip"):
         TinyImageNet(None)
 
 
@@ -133,7 +142,7 @@ def test_an_unreadable_image_is_named_when_it_is_needed(root):
     (root / "train" / "cat" / "1.png").write_text("no image")
     images = ImageFolder(str(root)).load().train
     images.take(range(7))
-    with pytest.raises(BadInput, match=r"cat/1\.png cannot be read"):
+    with pytest.raises(UserError, match=r"cat/1\.png cannot be read"):
         images.take([7])
 
 
@@ -153,9 +162,9 @@ def test_tiny_imagenet_official_tree(tiny):
     loaded = TinyImageNet(str(tiny)).load()
     assert loaded.class_ids == ("n01", "n02", "n03")
     assert loaded.class_names == ("goldfish", "bee", "ant")
-    assert [path.name for path in loaded.train.paths] == [f"n0{c}_{i}.JPEG" for c in (1, 2, 3) for i in (0, 1)]
+    assert [Path(path).name for path in loaded.train.paths] == [f"n0{c}_{i}.JPEG" for c in (1, 2, 3) for i in (0, 1)]
     assert loaded.train.labels.tolist() == [0, 0, 1, 1, 2, 2]
-    assert [path.name for path in loaded.test.paths] == ["val_2.JPEG", "val_0.JPEG", "val_3.JPEG", "val_1.JPEG"]
+    assert [Path(path).name for path in loaded.test.paths] == ["val_2.JPEG", "val_0.JPEG", "val_3.JPEG", "val_1.JPEG"]
     assert loaded.test.labels.tolist() == [0, 1, 1, 2]
     assert loaded.train.take([0, 5]).shape == (2, 3, 64, 64)  # the first is grey in its file
     assert TinyImageNet(str(tiny.parent)).fingerprint() == TinyImageNet(str(tiny)).fingerprint()
@@ -187,13 +196,13 @@ def test_tiny_imagenet_is_decoded_once(tiny, tmp_path):
         assert torch.equal(decoded.test.images, expected[1])
     (kept,) = (tmp_path / "cache").iterdir()
     kept.write_bytes(kept.read_bytes()[:50])
-    with pytest.raises(BadInput, match="delete it"):
+    with pytest.raises(UserError, match="delete it"):
         TinyImageNet(str(tiny), cache=str(tmp_path / "cache")).load()
 
 
-@pytest.mark.parametrize("part", ["wnids.txt", "train", "val", "val/val_annotations.txt", "val/images/val_1.JPEG"])
+@pytest.mark.parametrize("part", ["train", "train/n02", "val", "val/val_annotations.txt", "val/images/val_1.JPEG"])
 def test_tiny_imagenet_missing_parts(tiny, part):
     path = tiny / part
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(BadInput, match=Path(part).name):
+    with pytest.raises(UserError, match=Path(part).name):
         TinyImageNet(str(tiny)).fingerprint()

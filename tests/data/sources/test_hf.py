@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from teddy.config.errors import BadInput
+from teddy.config.errors import UserError
 from teddy.data.images import TensorImages
 from teddy.data.sources import hf
 from teddy.data.sources.hf import HuggingFace
@@ -106,11 +106,11 @@ def test_columns_are_found_by_their_type_or_named(tmp_path):
     for split in ("train", "test"):
         write_split(tmp_path / "data", split, [png(i) for i in range(3)], [0, 1, 2], coarse=coarse)
     with pytest.raises(
-        BadInput, match=r"several columns that fit \(label, coarse\); set dataset\.source\.label_column"
+        UserError, match=r"several columns that fit \(label, coarse\); set dataset\.source\.label_column"
     ):
         source(tmp_path / "data").load()
     assert source(tmp_path / "data", label_column="coarse").load().train.labels.tolist() == [1, 0, 0]
-    with pytest.raises(BadInput, match="label_column=fine is no column of the data, which have img, label, coarse"):
+    with pytest.raises(UserError, match="label_column=fine is no column of the data, which have img, label, coarse"):
         source(tmp_path / "data", label_column="fine").load()
 
 
@@ -122,7 +122,7 @@ def test_plain_integers_serve_as_labels(tmp_path):
 
 def test_a_test_split_without_labels_is_passed_over(root):
     write_split(root, "test", [png(0), png(1)], [-1, -1])
-    with pytest.raises(BadInput, match="no labelled split"):
+    with pytest.raises(UserError, match="no labelled split"):
         source(root).load()
     write_split(root, "validation", [png(0), png(1), png(2)], [0, 1, 2])
     assert source(root).load().test.labels.tolist() == [0, 1, 2]
@@ -133,7 +133,7 @@ def test_an_unreadable_image_is_named(tmp_path, monkeypatch):
     cells = [png(0), {"bytes": b"no image", "path": "1.png"}, png(2)]
     for split in ("train", "test"):
         write_split(tmp_path / "data", split, cells, [0, 1, 2])
-    with pytest.raises(BadInput, match="row 1 of the column img cannot be read"):
+    with pytest.raises(UserError, match="row 1 of the column img cannot be read"):
         source(tmp_path / "data").load().train.take([0, 1])
 
 
@@ -148,18 +148,18 @@ def test_fingerprint_follows_the_files_and_not_the_place(root):
 @pytest.mark.parametrize("missing", ["train", "test"])
 def test_missing_files_say_what_to_put_where(root, missing):
     (root / f"{missing}-00000-of-00001.parquet").unlink()
-    with pytest.raises(BadInput, match=r"does not hold files called train-\*\.parquet and test-\*\.parquet"):
+    with pytest.raises(UserError, match=r"does not hold files called train-\*\.parquet and test-\*\.parquet"):
         source(root).fingerprint()
 
 
 def test_damaged_parquet(root):
     (root / "train-00000-of-00001.parquet").write_bytes(b"no parquet")
-    with pytest.raises(BadInput, match="cannot be read"):
+    with pytest.raises(UserError, match="cannot be read"):
         source(root).load()
 
 
 def test_nothing_given():
-    with pytest.raises(BadInput, match=r"dataset\.source\.name and dataset\.root are both null"):
+    with pytest.raises(UserError, match=r"dataset\.source\.name and dataset\.root are both null"):
         HuggingFace()
 
 
@@ -172,11 +172,11 @@ def test_the_missing_package_is_named(root, monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_datasets)
-    with pytest.raises(BadInput, match=r"pip install 'teddy-distill\[hf\]'"):
+    with pytest.raises(UserError, match=r"pip install 'teddy-distill\[hf\]'"):
         source(root).load()
 
 
-@pytest.mark.skipif(not CIFAR.is_dir(), reason="CIFAR-10's parquet files are not beside this repository")
+@pytest.mark.skipif(not CIFAR.is_dir(), reason="CIFAR-10's parquet files are not next to this repository")
 def test_real_cifar10(tmp_path, monkeypatch):
     monkeypatch.setattr(hf, "IN_MEMORY_BYTES", 0)  # all 60,000 would take too long here
     only_test = tmp_path / "data"

@@ -1,3 +1,1 @@
-"""Where real images come from: one file per kind of source, all with the same two methods (see
-``base.Source``).
-"""
+"""Sources of real images, one file per kind; all offer the methods of ``base.Source``."""

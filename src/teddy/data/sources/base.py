@@ -1,30 +1,23 @@
-"""What every source of real images offers.
-
-A source is made and checked before torch is loaded: its file imports torch and the image sets where it opens the data, so that a
-wrong key or folder is refused at once.
-"""
+"""The interface of a source of real images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from teddy.data.images import ImageSet
+from teddy.data.images import ImageSet
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A dataset that has been opened: its two splits and what the data say about themselves.
+    """An opened dataset.
 
     Attributes:
-        class_names: what people call the classes, by class index.
-        class_ids: folder names whose sorted order is the index order.
+        class_names: readable names of the classes, by class index.
+        class_ids: folder names of the classes; their sorted order is the index order.
         channels: 1 or 3.
         size: height and width in pixels.
-        mean: per-channel mean of the training images in [0, 1] units, where the source knows it.
-        std: per-channel standard deviation, likewise.
     """
 
     train: ImageSet
@@ -33,33 +26,31 @@ class Loaded:
     class_ids: tuple[str, ...]
     channels: int
     size: int
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
 
 
 class Source(Protocol):
-    """A place that real images come from."""
+    """A source of real images."""
 
     def check(self) -> None:
-        """Looks whether the data lie where they should, at no cost: nothing is listed, read or fetched.
-
-        Raises:
-            BadInput: they do not.
-        """
+        """Raise UserError if the data are not where they should be, without listing, reading or downloading them."""
 
     def fingerprint(self) -> str:
-        """Sixteen hex digits that change when the data change and stay when the data are moved."""
-
-    def load(self) -> Loaded:
-        """Opens the data.
+        """Sixteen hex digits that change when the data change and stay when the data are moved.
 
         Raises:
-            BadInput: the data are missing, incomplete or unreadable; the message says what to put where.
+            UserError: the data are missing.
+        """
+
+    def load(self) -> Loaded:
+        """Open the data.
+
+        Raises:
+            UserError: the data are missing, incomplete or unreadable; the message names the remedy.
         """
 
 
 def numbered_ids(names: Sequence[str]) -> tuple[str, ...]:
-    """Folder names such as ``03_dress`` that sort in index order whatever the names are."""
+    """Folder names such as ``03_dress`` that sort in index order whatever the class names are."""
     width = max(2, len(str(len(names) - 1)))
-    words = ("".join(c if c.isalnum() else "_" for c in name.lower()).strip("_") for name in names)
-    return tuple(f"{index:0{width}d}_{word}" for index, word in enumerate(words))
+    slugs = ("".join(c if c.isalnum() else "_" for c in name.lower()).strip("_") for name in names)
+    return tuple(f"{index:0{width}d}_{slug}" for index, slug in enumerate(slugs))

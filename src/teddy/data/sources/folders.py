@@ -1,169 +1,138 @@
-"""Folders of image files, one folder per class: a person's own images, and ImageNet."""
+"""Folders of image files, one folder per class: a user's own images, and ImageNet."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
 
 from teddy.artifacts.fingerprint import fingerprint
-from teddy.config.errors import BadInput
+from teddy.config.errors import UserError
+from teddy.data.images import GREY_MODES, FileImages, open_image
 from teddy.data.sources.base import Loaded
 
-if TYPE_CHECKING:
-    from teddy.data.images import FileImages
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"})
-ClassFiles = Mapping[str, Sequence[Path]]
+Samples = list[tuple[str, int]]
+"""Image files with their class indices, as torchvision lists them."""
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The image files that lie directly in a folder, by name."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if not entry.name.startswith(".")]
-    return [folder / name for name in sorted(names) if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES]
-
-
-def class_files(folder: Path, inner: str = "") -> dict[str, list[Path]]:
-    """The image files of each class folder in ``folder`` (or of its subfolder ``inner``), classes by name.
+def list_images(folder: Path, classes: Sequence[str]) -> Samples:
+    """List the image files below each class folder, sorted by class and path; hidden files are ignored.
 
     Raises:
-        BadInput: a class has no image.
+        UserError: a class has no image.
     """
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    found = {}
-    for path in classes:
-        place = path / inner if inner and (path / inner).is_dir() else path
-        found[path.name] = image_files(place)
-        if not found[path.name]:
-            raise BadInput(f"{place} holds no image; add some or remove the folder of that class.")
-    return found
+    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
+
+    def is_image(path: str) -> bool:
+        return path.lower().endswith(IMG_EXTENSIONS) and f"{os.sep}." not in path.removeprefix(str(folder))
+
+    indices = {name: index for index, name in enumerate(classes)}
+    samples: Samples = make_dataset(folder, indices, is_valid_file=is_image, allow_empty=True)
+    empty = set(indices.values()) - {index for _, index in samples}
+    if empty:
+        raise UserError(f"{folder / classes[min(empty)]} holds no image; add some or remove the folder of that class.")
+    return samples
 
 
-def listing_fingerprint(kind: str, root: Path, splits: Sequence[ClassFiles]) -> str:
-    """The identity of a set of many files: their relative names and sizes."""
-    paths = sorted(path for split in splits for files in split.values() for path in files)
-    return fingerprint({"source": kind, "files": [(p.relative_to(root).as_posix(), p.stat().st_size) for p in paths]})
+def class_folders(folder: Path) -> tuple[str, ...]:
+    """List the class folders in a folder by name, sorted; hidden ones are ignored."""
+    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
 
 
-def file_images(
-    split: ClassFiles, classes: Sequence[str], channels: int, size: int, resize: int | None = None
-) -> FileImages:
-    """The files of a split as an image set, in the order (class, name)."""
-    import torch
-
-    from teddy.data.images import FileImages
-
-    paths = [path for name in classes for path in split[name]]
-    labels = [index for index, name in enumerate(classes) for _ in split[name]]
-    return FileImages(paths, torch.tensor(labels), channels, size, resize)
+def require_classes(folder: Path, found: Iterable[str], classes: Sequence[str]) -> None:
+    """Raise UserError if the classes found in a folder are not those of the training images."""
+    odd = sorted(set(found) ^ set(classes))
+    if odd:
+        raise UserError(
+            f"{folder} and the training images do not both have the class {', '.join(odd[:5])}; add or remove it."
+        )
 
 
 class ImageFolder:
-    """``root/train/<class>/*`` and ``root/test/<class>/*`` (or ``root/val``); the classes are numbered by
-    name.
+    """``root/train/<class>/*`` and ``root/test/<class>/*`` (or ``root/val``); the classes are numbered by name.
+
+    Channels and size that are None are read from one image of each class.
     """
 
     kind = "imagefolder"
     test_folders: tuple[str, ...] = ("test", "val")
-    layout = "put the images as train/<class>/*.png and test/<class>/*.png below it."
+    layout = "put the images as train/<class>/*.png, and some of each class as test/<class>/*.png, below it."
 
     def __init__(
-        self,
-        root: str | None,
-        channels: int | None = None,
-        size: int | None = None,
-        resize: int | None = None,
+        self, root: str | None, channels: int | None = None, size: int | None = None, resize: int | None = None
     ) -> None:
-        """Takes the folder and the geometry; ``None`` reads channels and size from one image of each class.
-
-        Raises:
-            BadInput: no folder is given.
-        """
         if root is None:
-            raise BadInput(f"dataset.root is not set; give a folder and {self.layout}")
+            raise UserError(f"dataset.root is not set; give a folder and {self.layout}")
         self.root = Path(root).expanduser()
         self.channels, self.size, self.resize = channels, size, resize
 
     def check(self) -> None:
-        """Raises BadInput if a folder is missing."""
-        self._folders()
+        self._folder("train")
+        self._folder(*self.test_folders)
 
-    def _folders(self) -> tuple[Path, Path]:
-        """The folders of the training and of the test split."""
-        train_folder = self.root / "train"
-        if not train_folder.is_dir():
-            state = "has no folder train" if self.root.is_dir() else "does not exist"
-            raise BadInput(f"dataset.root={self.root} {state}; {self.layout}")
-        test_folder = next((self.root / name for name in self.test_folders if (self.root / name).is_dir()), None)
-        if test_folder is None:
-            raise BadInput(
-                f"{self.root} has no folder {' or '.join(self.test_folders)}; move some images of each "
-                "class from train to "
-                f"{self.root / self.test_folders[0]}/<class>."
-            )
-        return train_folder, test_folder
+    def _folder(self, *names: str) -> Path:
+        for name in names:
+            if (self.root / name).is_dir():
+                return self.root / name
+        state = f"has no folder {' or '.join(names)}" if self.root.is_dir() else "does not exist"
+        raise UserError(f"dataset.root={self.root} {state}; {self.layout}")
 
     @cached_property
-    def splits(self) -> tuple[ClassFiles, ClassFiles]:
-        """The files of the training and of the test split, by class.
+    def listing(self) -> tuple[tuple[str, ...], Samples, Samples]:
+        """The class folders, and the files of the training and of the test split."""
+        train, test = self._folder("train"), self._folder(*self.test_folders)
+        classes = class_folders(train)
+        if len(classes) < 2:
+            raise UserError(f"{train} holds {len(classes)} class folders but needs two or more; {self.layout}")
+        return classes, list_images(train, classes), self.list_test(test, classes)
 
-        Raises:
-            BadInput: a folder or a class is missing or empty, or the two splits have different classes.
-        """
-        train_folder, test_folder = self._folders()
-        train, test = class_files(train_folder), class_files(test_folder)
-        if len(train) < 2:
-            raise BadInput(f"{train_folder} holds {len(train)} class folders but needs two or more; {self.layout}")
-        for folder, one, other in ((test_folder, train, test), (train_folder, test, train)):
-            missing = sorted(set(one) - set(other))
-            if missing:
-                raise BadInput(
-                    f"{folder} has no folder for the class {', '.join(missing[:5])}; train and test need the same."
-                )
-        return train, test
+    def list_test(self, folder: Path, classes: tuple[str, ...]) -> Samples:
+        """List the files of the test split; raise UserError if it has other classes than the training split."""
+        require_classes(folder, class_folders(folder), classes)
+        return list_images(folder, classes)
 
     def fingerprint(self) -> str:
-        """From the relative names and sizes of all files."""
-        return listing_fingerprint(self.kind, self.root, self.splits)
+        """Hash the relative names and sizes of all files."""
+        _, train, test = self.listing
+        paths = sorted(Path(path) for path, _ in (*train, *test))
+        try:
+            files = [(path.relative_to(self.root).as_posix(), path.stat().st_size) for path in paths]
+        except FileNotFoundError as error:
+            raise UserError(f"{error.filename} is missing; {self.layout}") from error
+        return fingerprint({"source": self.kind, "files": files})
 
     def load(self) -> Loaded:
-        """Lists the files; images are decoded when asked for.
+        """List the files; images are decoded when they are used."""
+        classes, train, test = self.listing
+        geometry = self._geometry(train)
 
-        Raises:
-            BadInput: see ``splits``; or the size is open and the images differ.
-        """
-        train, test = self.splits
-        classes = tuple(train)
-        channels, size = self._geometry(train)
-        return Loaded(
-            train=file_images(train, classes, channels, size, self.resize),
-            test=file_images(test, classes, channels, size, self.resize),
-            class_names=self.names(classes),
-            class_ids=classes,
-            channels=channels,
-            size=size,
-        )
+        def images(samples: Samples) -> FileImages:
+            paths, indices = zip(*samples, strict=True)
+            return FileImages(paths, torch.tensor(indices), *geometry, self.resize)
+
+        return Loaded(images(train), images(test), self.names(classes), classes, *geometry)
 
     def names(self, classes: tuple[str, ...]) -> tuple[str, ...]:
-        """What people call the classes, given their folders' names."""
+        """Name the classes readably, given their folders' names."""
         return classes
 
-    def _geometry(self, train: ClassFiles) -> tuple[int, int]:
+    def _geometry(self, train: Samples) -> tuple[int, int]:
         if self.channels is not None and self.size is not None:
             return self.channels, self.size
-        from teddy.data.images import read_image
-
-        samples = [read_image(files[0]) for files in train.values()]
-        channels = self.channels or (1 if all(image.mode in ("L", "1", "I;16") for image in samples) else 3)
-        sizes = {image.size for image in samples}
-        if self.size is None and (len(sizes) > 1 or len(set(next(iter(sizes)))) > 1):
-            raise BadInput(
+        modes, sizes = set(), set()
+        for path in {index: path for path, index in reversed(train)}.values():  # the first image of each class
+            with open_image(path, path) as image:
+                modes.add(image.mode)
+                sizes.add(image.size)
+        width, height = sizes.pop()
+        if self.size is None and (sizes or width != height):
+            raise UserError(
                 f"the images in {self.root} are not squares of one size; set dataset.size to the pixels you want."
             )
-        return channels, self.size or next(iter(sizes))[0]
+        return self.channels or (1 if modes <= GREY_MODES else 3), self.size or width
 
 
 class ImageNet(ImageFolder):
@@ -172,17 +141,15 @@ class ImageNet(ImageFolder):
     kind = "imagenet"
     test_folders = ("val",)
     layout = (
-        "unpack the ILSVRC-2012 archives of https://image-net.org/download-images as train/n01440764/*.JPEG "
-        "and "
+        "unpack the ILSVRC-2012 archives of https://image-net.org/download-images as train/n01440764/*.JPEG and "
         "val/n01440764/*.JPEG (the validation images sorted into the same 1,000 folders) below it."
     )
 
     def __init__(self, root: str | None, size: int = 224, resize: int | None = 256) -> None:
-        """Takes the folder and the evaluation geometry."""
         super().__init__(root, channels=3, size=size, resize=resize)
 
     def names(self, classes: tuple[str, ...]) -> tuple[str, ...]:
-        """English names for the 1,000 classes; a subset keeps its WordNet ids."""
+        """Name the 1,000 classes in English; a subset keeps its WordNet ids."""
         from torchvision.models import ResNet18_Weights
 
         known = tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])

@@ -4,242 +4,206 @@ from __future__ import annotations
 
 import io
 import sys
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from PIL import Image
 
 from teddy.artifacts.fingerprint import fingerprint
-from teddy.config.errors import BadInput
+from teddy.config.errors import UserError
+from teddy.data.images import GREY_MODES, PIL_MODES, DecodedImages, ImageSet, open_image
 from teddy.data.sources.base import Loaded, numbered_ids
-
-if TYPE_CHECKING:
-    import torch
-
-    from teddy.data.images import ImageSet
+from teddy.data.sources.decoded import decode, decode_once
 
 TEST_SPLITS = ("test", "validation", "valid", "val")
 IN_MEMORY_BYTES = 300_000_000
 """Sets up to this many bytes of pixels are decoded once; larger ones in each epoch."""
 
 
-class HuggingFace:
-    """A dataset of the Hub (``name``) or a folder of files ``<split>-*.parquet`` (``root``), read with
-    ``datasets``.
-    """
+class TableImages(DecodedImages):
+    """A split with an image column that holds encoded bytes or a path (``datasets.Image(decode=False)``)."""
 
     def __init__(
-        self,
-        root: str | None = None,
-        name: str | None = None,
-        config: str | None = None,
-        revision: str | None = None,
-        image_column: str | None = None,
-        label_column: str | None = None,
-        channels: int | None = None,
-        size: int | None = None,
-        resize: int | None = None,
-        cache: str | None = None,
+        self, table: Any, column: str, labels: torch.Tensor, channels: int, size: int, resize: int | None
     ) -> None:
-        """Takes where the data are; a folder wins over the Hub.
+        super().__init__(labels, channels, size, resize)
+        self.table, self.column = table.select_columns([column]), column
 
-        Args:
-            config: the Hub's name for a variant of the dataset.
-            image_column, label_column: needed only where there are several of a kind.
-            channels, size, resize: the geometry; ``None`` reads it from the first image.
-            cache: folder for decoded pixels; without it small sets are decoded in each run.
+    def open(self, index: int) -> Image.Image:
+        return next(self.open_all([index]))
 
-        Raises:
-            BadInput: neither ``root`` nor ``name`` is given.
-        """
-        if root is None and name is None:
-            raise BadInput(
-                "dataset.source.name and dataset.root are both null; give a dataset of the Hub (OWNER/NAME) "
-                "or a folder of "
-                "parquet files called train-*.parquet and test-*.parquet."
+    def open_all(self, indices: Sequence[int]) -> Iterator[Image.Image]:
+        cells = self.table[list(indices)][self.column]  # one query for all rows is much faster than one for each
+        for index, cell in zip(indices, cells, strict=True):
+            with self._opened(index, cell) as image:
+                decoded = image.convert(PIL_MODES[self.channels])
+            yield decoded
+
+    def header(self, index: int) -> tuple[str, tuple[int, int]]:
+        """Read Pillow's mode of an image, and its width and height; nothing is decoded."""
+        with self._opened(index, self.table[index][self.column]) as image:
+            return image.mode, image.size
+
+    def _opened(self, index: int, cell: dict[str, Any]) -> AbstractContextManager[Image.Image]:
+        file = io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"]
+        return open_image(file, f"row {index} of the column {self.column}")
+
+
+@dataclass
+class HuggingFace:
+    """A dataset of the Hub (``name``) or a folder of files ``<split>-*.parquet``, read with ``datasets``.
+
+    Attributes:
+        root: the folder; takes precedence over the Hub.
+        name: OWNER/NAME of a dataset of the Hub, ``config`` its variant and ``revision`` its version.
+        image_column, label_column: needed only if several columns fit.
+        channels, size, resize: the geometry; ``None`` reads it from the first image.
+        cache: folder for decoded pixels; without it small sets are decoded in each run.
+    """
+
+    root: str | None = None
+    name: str | None = None
+    config: str | None = None
+    revision: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    channels: int | None = None
+    size: int | None = None
+    resize: int | None = None
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.root is None and self.name is None:
+            raise UserError(
+                "dataset.source.name and dataset.root are both null; give a dataset of the Hub (OWNER/NAME) or a "
+                "folder of parquet files called train-*.parquet and test-*.parquet."
             )
-        self.root = None if root is None else Path(root).expanduser()
-        self.name, self.config, self.revision = name, config, revision
-        self.image_column, self.label_column = image_column, label_column
-        self.channels, self.size, self.resize = channels, size, resize
-        self.cache = None if cache is None else Path(cache).expanduser()
 
     def check(self) -> None:
-        """Raises BadInput if a folder is given that does not hold the files; the Hub is not asked."""
-        if self.root is not None:
-            self._parquet()
+        if self.root is not None:  # the Hub is not asked
+            self._parquet(self.root)
 
     def fingerprint(self) -> str:
-        """From the files' names and sizes, or from the Hub's revision; and from the chosen columns."""
+        """Hash the files' names and sizes, or the Hub's revision; and the chosen columns."""
         columns = [self.image_column, self.label_column]
         if self.root is not None:
-            files = sorted((path.name, path.stat().st_size) for paths in self._parquet().values() for path in paths)
+            paths = [path for split in self._parquet(self.root).values() for path in split]
+            files = sorted((path.name, path.stat().st_size) for path in paths)
             return fingerprint({"source": "parquet", "files": files, "columns": columns})
         try:
             builder = _library().load_dataset_builder(self.name, self.config, revision=self.revision)
         except Exception as error:  # the library raises its own kinds, and those of its HTTP client
-            raise self._unreachable(error) from error
+            raise self._unreadable(error) from error
         return fingerprint({"source": "hub", "name": self.name, "version": builder.hash, "columns": columns})
 
     def load(self) -> Loaded:
-        """Opens the tables; small sets of equally large images are decoded into memory.
+        """Open the tables; small sets of images of one size are decoded into memory."""
+        library, tables = _library(), self._tables()
+        features = tables["train"].features
+        images = [name for name, feature in features.items() if isinstance(feature, library.Image)]
+        classes = [name for name, feature in features.items() if isinstance(feature, library.ClassLabel)]
+        integers = [name for name, feature in features.items() if "int" in str(getattr(feature, "dtype", ""))]
+        image = self._column("image_column", images, features)
+        label = self._column("label_column", classes or integers, features)
+        used = [split for split in ("train", *TEST_SPLITS) if split in tables]
+        labels = {split: torch.tensor(tables[split][label][:], dtype=torch.int64) for split in used}
+        class_names = getattr(features[label], "names", None) or range(int(labels["train"].max()) + 1)
+        names = tuple(map(str, class_names))
 
-        Raises:
-            BadInput: files, splits or columns are missing, or an image is unreadable.
-        """
-        import torch
+        def encoded(split: str, channels: int, size: int) -> TableImages:
+            table = tables[split].cast_column(image, library.Image(decode=False))
+            return TableImages(table, image, labels[split], channels, size, self.resize)
 
-        from teddy.data.sources.table import TableImages
-
-        tables = self._tables
-        image, label = self._columns(tables["train"].features)
-        train_labels = torch.tensor(tables["train"][label][:], dtype=torch.int64)
-        test_name, test_labels = self._test_split(label)
-        names = self._class_names(tables["train"].features[label], train_labels)
-
-        first = TableImages(tables["train"], image, train_labels, self.channels or 3, 1)
-        width, height = first.open(0).size
-        channels = self.channels or (1 if _grey(first.table[0][image]) else 3)
+        mode, (width, height) = encoded("train", 3, 1).header(0)
         if self.size is None and width != height:
-            raise BadInput("the images are not square; set dataset.size to the pixels you want.")
-        size = self.size or width
+            raise UserError("the images are not square; set dataset.size to the pixels you want.")
+        channels, size = self.channels or (1 if mode in GREY_MODES else 3), self.size or width
+        splits = encoded("train", channels, size), encoded(self._test_split(labels), channels, size)
+        return Loaded(*self._decoded(*splits), names, numbered_ids(names), channels, size)
 
-        train: ImageSet = TableImages(tables["train"], image, train_labels, channels, size, self.resize)
-        test: ImageSet = TableImages(tables[test_name], image, test_labels, channels, size, self.resize)
+    def _decoded(self, train: TableImages, test: TableImages) -> tuple[ImageSet, ImageSet]:
+        """Decode the splits if they are small; larger images stay encoded, for random crops of the whole image."""
+        channels, size = train.channels, train.size
         small = (len(train) + len(test)) * channels * size * size <= IN_MEMORY_BYTES
-        # Images that were larger would lose what a random crop may show, so they stay encoded.
-        if small and self.resize is None and _all_of_size(tables["train"], image, size):
-            train, test = self._decoded(train, test, channels, size)
-        return Loaded(
-            train=train,
-            test=test,
-            class_names=names,
-            class_ids=numbered_ids(names),
-            channels=channels,
-            size=size,
-        )
-
-    def _decoded(self, train: ImageSet, test: ImageSet, channels: int, size: int) -> tuple[ImageSet, ImageSet]:
-        from teddy.data.sources.decoded import decode, decode_once
-
+        sample = range(0, len(train), max(1, len(train) // 100))
+        if not small or self.resize or any(train.header(index)[1] != (size, size) for index in sample):
+            return train, test
         if self.cache is None:
             return decode(train), decode(test)
         key = fingerprint({"data": self.fingerprint(), "channels": channels, "size": size})
-        return decode_once(train, test, self.cache, key)
+        return decode_once(train, test, Path(self.cache).expanduser(), key)
 
-    def _parquet(self) -> dict[str, list[Path]]:
-        assert self.root is not None
-        files = {split: sorted(self.root.glob(f"{split}-*.parquet")) for split in ("train", *TEST_SPLITS)}
-        found = {split: paths for split, paths in files.items() if paths}
+    def _parquet(self, root: str) -> dict[str, list[Path]]:
+        folder = Path(root).expanduser()
+        found = {split: sorted(folder.glob(f"{split}-*.parquet")) for split in ("train", *TEST_SPLITS)}
+        found = {split: paths for split, paths in found.items() if paths}
         if "train" not in found or len(found) < 2:
-            raise BadInput(
-                f"dataset.root={self.root} does not hold files called train-*.parquet and test-*.parquet "
-                "(or validation-*); "
-                "put them there or set dataset.root to null and dataset.source.name to a dataset of the Hub."
+            raise UserError(
+                f"dataset.root={folder} does not hold files called train-*.parquet and test-*.parquet (or validation-*); put "
+                "them there or set dataset.root to null and dataset.source.name to a dataset of the Hub."
             )
         return found
 
-    @cached_property
     def _tables(self) -> dict[str, Any]:
-        library = _library()
+        options: dict[str, Any] = {"path": self.name, "name": self.config, "revision": self.revision}
         if self.root is not None:
-            paths = {split: [str(path) for path in found] for split, found in self._parquet().items()}
-            place = None if self.cache is None else str(self.cache / "tables")
-            try:
-                tables = library.load_dataset("parquet", data_files=paths, cache_dir=place)
-            except Exception as error:  # Arrow's and the library's own kinds
-                raise BadInput(
-                    f"the parquet files in {self.root} cannot be read ({error}); fetch them again."
-                ) from error
-        else:
-            try:
-                tables = library.load_dataset(self.name, self.config, revision=self.revision)
-            except Exception as error:
-                raise self._unreachable(error) from error
+            files = {split: [str(path) for path in paths] for split, paths in self._parquet(self.root).items()}
+            cache = None if self.cache is None else str(Path(self.cache).expanduser() / "tables")
+            options = {"path": "parquet", "data_files": files, "cache_dir": cache}
+        try:
+            tables: dict[str, Any] = _library().load_dataset(**options)
+        except Exception as error:  # Arrow's and the library's own kinds, and those of its HTTP client
+            raise self._unreadable(error) from error
         if "train" not in tables:
-            raise BadInput(f"{self.name} has no split called train (only {', '.join(tables)}); choose another dataset.")
-        image, _ = self._columns(tables["train"].features)
-        return {split: table.cast_column(image, library.Image(decode=False)) for split, table in tables.items()}
+            raise UserError(
+                f"{self.name} has no split called train (only {', '.join(tables)}); choose another dataset."
+            )
+        return tables
 
-    def _unreachable(self, error: Exception) -> BadInput:
+    def _unreadable(self, error: Exception) -> UserError:
         reason = " ".join(str(error).split())
-        return BadInput(
-            f"dataset.source.name={self.name} cannot be fetched from the Hub ({reason}); check the name and "
-            "the network, or set "
-            "dataset.root to a folder of its parquet files."
+        if self.root is not None:
+            return UserError(f"the parquet files in {self.root} cannot be read ({reason}); fetch them again.")
+        return UserError(
+            f"dataset.source.name={self.name} cannot be fetched from the Hub ({reason}); check the name and the "
+            "network, or set dataset.root to a folder of its parquet files."
         )
 
-    def _columns(self, features: Any) -> tuple[str, str]:
-        library = _library()
-        images = [name for name, feature in features.items() if isinstance(feature, library.Image)]
-        labels = [name for name, feature in features.items() if isinstance(feature, library.ClassLabel)]
-        if not labels:
-            labels = [
-                name for name, feature in features.items() if str(getattr(feature, "dtype", "")).startswith("int")
-            ]
-        return (
-            _one("image_column", self.image_column, images, features),
-            _one("label_column", self.label_column, labels, features),
-        )
+    def _column(self, option: str, fitting: list[str], features: Any) -> str:
+        """Choose the column that an option names, or the only one that fits."""
+        wanted, columns = getattr(self, option), ", ".join(features)
+        if wanted in features:
+            return str(wanted)
+        if wanted is not None:
+            raise UserError(f"dataset.source.{option}={wanted} is no column of the data, which have {columns}.")
+        if len(fitting) == 1:
+            return fitting[0]
+        several = f"several columns that fit ({', '.join(fitting)})"
+        state = several if fitting else f"no column that fits among {columns}"
+        raise UserError(f"the data have {state}; set dataset.source.{option} to the right one.")
 
-    def _test_split(self, label: str) -> tuple[str, torch.Tensor]:
-        import torch
-
-        present = [split for split in TEST_SPLITS if split in self._tables]
-        for split in present:
-            labels = torch.tensor(self._tables[split][label][:], dtype=torch.int64)
-            if len(labels) and labels.min() >= 0:  # the Hub writes -1 where the labels are kept secret
-                return split, labels
-        raise BadInput(
-            f"{self.root or self.name} has no labelled split called {', '.join(TEST_SPLITS)} (only "
-            f"{', '.join(self._tables)}); "
+    def _test_split(self, labels: dict[str, torch.Tensor]) -> str:
+        for split in TEST_SPLITS:
+            if split in labels and len(labels[split]) and labels[split].min() >= 0:  # -1 stands for a secret label
+                return split
+        raise UserError(
+            f"{self.root or self.name} has no labelled split called {', '.join(TEST_SPLITS)} (only {', '.join(labels)}); "
             "choose a dataset that has one."
         )
-
-    def _class_names(self, feature: Any, labels: torch.Tensor) -> tuple[str, ...]:
-        names = getattr(feature, "names", None)
-        return tuple(names) if names else tuple(str(index) for index in range(int(labels.max()) + 1))
 
 
 def _library() -> ModuleType:
     try:
         import datasets
     except ImportError as error:
-        raise BadInput(
+        raise UserError(
             "this dataset is read with the package datasets; run pip install 'teddy-distill[hf]'."
         ) from error
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()  # they would fill a log file
     return datasets
-
-
-def _one(option: str, wanted: str | None, found: list[str], features: Any) -> str:
-    if wanted is not None:
-        if wanted in features:
-            return wanted
-        raise BadInput(f"dataset.source.{option}={wanted} is no column of the data, which have {', '.join(features)}.")
-    if len(found) == 1:
-        return found[0]
-    state = (
-        f"several columns that fit ({', '.join(found)})"
-        if found
-        else f"no column that fits among {', '.join(features)}"
-    )
-    raise BadInput(f"the data have {state}; set dataset.source.{option} to the right one.")
-
-
-def _grey(cell: dict[str, Any]) -> bool:
-    with Image.open(io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"]) as image:
-        return image.mode in ("L", "1", "I;16")
-
-
-def _all_of_size(table: Any, column: str, size: int) -> bool:
-    """Whether a hundred evenly spaced images are squares of ``size`` pixels; reads headers only."""
-    for index in range(0, len(table), max(1, len(table) // 100)):
-        cell = table[index][column]
-        with Image.open(io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"]) as image:
-            if image.size != (size, size):
-                return False
-    return True

@@ -1,0 +1,97 @@
+"""Distilled views with their labels, and the images that a student is tested on, behind one Lightning DataModule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from teddy.data.batches import EVAL_BATCH, Batch, EpochOrder, InOrder, Key, load_batches
+from teddy.data.images import ImageSet
+from teddy.data.spec import DatasetSpec
+from teddy.labels.sources import LabelSource
+from teddy.labels.views import ViewSource
+from teddy.runtime import seeding
+
+
+class StudentOrder(EpochOrder):
+    """Batches of distilled images in an order that seed and epoch alone determine; a last batch of one image is dropped."""
+
+    def __iter__(self) -> Iterator[Key]:
+        order = torch.from_numpy(seeding.permutation(len(self.indices), self.seed, "student order", self.epoch))
+        for start, stop in self._bounds():
+            yield self.epoch, order[start:stop][self.rank :: self.replicas]
+
+
+class DistilledViews(L.LightningDataModule):
+    """Training batches ``(views (n, C, H, W), targets (n, classes))`` and test batches ``(images, labels)``, all normalised.
+
+    The loader yields the indices of a batch; its views and targets are made on the device. Of several processes each loads an
+    equal share of every batch, so build the Trainer with ``use_distributed_sampler=False``.
+
+    Args:
+        source: of the views' targets.
+        batch_size: over all processes.
+        seed: of the order of the distilled images.
+        test: opens the images of the evaluation split.
+        first_epoch: to add to the Trainer's epoch in a resumed run.
+        workers: processes that read test images.
+    """
+
+    def __init__(
+        self,
+        views: ViewSource,
+        source: LabelSource,
+        batch_size: int,
+        seed: int,
+        spec: DatasetSpec,
+        test: Callable[[], ImageSet],
+        first_epoch: int = 0,
+        workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.views, self.source, self.batch_size, self.seed = views, source, batch_size, seed
+        self.spec, self.test, self.first_epoch, self.workers = spec, test, first_epoch, workers
+        self._labelled: int | None = None
+
+    def train_dataloader(self) -> DataLoader[Key]:
+        """Keys ``(epoch, indices (n,))`` of the batches."""
+        indices = np.arange(len(self.views.images))
+        order = StudentOrder(indices, self.batch_size, self.seed, self.first_epoch, *self._rank())
+        return DataLoader(_Keys(), sampler=order, batch_size=None)  # type: ignore[arg-type]
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Images of the evaluation split."""
+        images = self.test()
+        return load_batches(images, InOrder(np.arange(len(images)), EVAL_BATCH, *self._rank()), self.workers)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Move test batches; the indices of training batches stay, because random numbers are drawn on the CPU."""
+        if self.trainer is None or self.trainer.training:
+            return batch
+        return [part.to(device, non_blocking=True) for part in batch[:2]]
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Make the views of a training batch and look up their targets; normalise test images."""
+        if self.trainer is not None and not self.trainer.training:
+            return self.spec.normalise(batch[0]), batch[1]
+        epoch, indices = self.source.view_epoch(batch[0]), batch[1]
+        if epoch != self._labelled:
+            self.source.begin_epoch(epoch, self.views)
+            self._labelled = epoch
+        views = self.views(epoch, indices)
+        return views.images, self.source.targets(indices, views)
+
+    def _rank(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+
+class _Keys:
+    """A data set in which each key of the sampler is its own item."""
+
+    def __getitem__(self, key: Key) -> Key:
+        return key

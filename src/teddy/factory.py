@@ -1,0 +1,166 @@
+"""From the typed configuration to the plain objects of the stages: the only file that knows both."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+
+from lightning.pytorch.strategies import StrategyRegistry
+
+from teddy.artifacts.store import ArtifactStore
+from teddy.config.build import build
+from teddy.config.checks import protocols, seeds
+from teddy.config.errors import UserError
+from teddy.config.schema import TeddyConfig
+from teddy.data.augment import Augmentation
+from teddy.data.dataset import RealDataset
+from teddy.data.sources.base import Source
+from teddy.evaluation.divergence import Divergence
+from teddy.evaluation.protocol import Protocol
+from teddy.evaluation.split import EvalSplit, open_split
+from teddy.evaluation.stage import Student
+from teddy.labels.compression import compression
+from teddy.labels.stage import LabelRecipe, Labels, hard_labels
+from teddy.labels.views import ViewRecipe
+from teddy.pool.members import ModelPool
+from teddy.pool.schedule import Recipe
+from teddy.pool.trajectory import BaseTraining
+from teddy.runtime.device import DeviceConfig, resolve_device
+from teddy.runtime.loggers import RunLog
+from teddy.synthesis.stage import ImageFolderArtifact
+
+
+def device_config_of(config: TeddyConfig) -> DeviceConfig:
+    """The machine that the run uses; more loader processes than cores would only wait for each other.
+
+    Raises:
+        UserError: this machine or Lightning does not have what is asked for.
+    """
+    trainer = config.trainer
+    known = ["auto", *StrategyRegistry.available_strategies()]
+    if trainer.strategy not in known:
+        raise UserError(
+            f"trainer.strategy={trainer.strategy} is no strategy of Lightning's; choose one of {', '.join(known)}."
+        )
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return resolve_device(
+        trainer.accelerator,
+        trainer.precision,
+        devices=trainer.devices,
+        workers=min(trainer.workers, cores),
+        num_nodes=trainer.num_nodes,
+        strategy=trainer.strategy,
+        sync_batchnorm=trainer.sync_batchnorm,
+        deterministic=trainer.deterministic,
+        callbacks=lambda: [build(f"trainer.callbacks.{name}", node) for name, node in trainer.callbacks.items()],
+    )
+
+
+def dataset_of(config: TeddyConfig, source: Source) -> RealDataset:
+    """The real dataset; its images are read when needed."""
+    node = config.dataset
+    return RealDataset(
+        node.name,
+        source,
+        num_classes=node.num_classes,
+        channels=node.channels,
+        size=node.size,
+        resize=node.resize,
+        mean=node.mean,
+        std=node.std,
+        class_names=node.class_names,
+        per_class=node.per_class,
+    )
+
+
+def base_training(
+    config: TeddyConfig, store: ArtifactStore, dataset: RealDataset, device_config: DeviceConfig, log: RunLog
+) -> BaseTraining:
+    """What a pool strategy works with; the training of the base model is shared by all pools of a run."""
+    recipe = asdict(config.pool.training)
+    save_every = recipe.pop("save_every")
+    return BaseTraining(
+        store=store,
+        dataset=dataset,
+        network=config.model.name,
+        recipe=Recipe(**recipe),
+        augment=Augmentation(**asdict(config.dataset.augment)),
+        holdout=config.dataset.holdout,
+        save_every=save_every,
+        seed=config.seed,
+        device_config=device_config,
+        log=log,
+    )
+
+
+def eval_split(config: TeddyConfig, dataset: RealDataset) -> EvalSplit:
+    """What students are measured on."""
+    return open_split(config.evaluation.split, dataset, config.dataset.holdout, config.seed)
+
+
+def divergence(
+    config: TeddyConfig, dataset: RealDataset, pool: ModelPool, device_config: DeviceConfig
+) -> Divergence | None:
+    """The measure of the distance of students to their teachers on held-out images, if that is asked for."""
+    if not config.evaluation.divergence:
+        return None
+    held = open_split("heldout", dataset, config.dataset.holdout, config.seed)
+    return Divergence(pool, held.images, held.identity, device_config)
+
+
+def check_labels(config: TeddyConfig, dataset: RealDataset) -> None:
+    """Raise UserError if a label is to keep as many logits as there are classes, or more; only the data may know these."""
+    if config.labels.top_k is not None:
+        compression(len(dataset.loaded.class_ids), config.labels.top_k, config.labels.temperature)
+
+
+def label_recipe(config: TeddyConfig, pool: ModelPool) -> LabelRecipe:
+    """How images are labelled; a pool that is smaller than ``labels.members`` is used in full."""
+    node = config.labels
+    soft = [protocol.epochs for protocol in protocol_list(config).values() if protocol.labels == "soft"]
+    return LabelRecipe(
+        kind=node.kind,
+        members=None if node.members == "all" else min(int(node.members), len(pool)),
+        temperature=node.temperature,
+        batch_size=node.batch_size,
+        epochs=node.epochs or max(soft, default=1),
+        top_k=node.top_k,
+        view=view_recipe(config),
+        seed=config.seed,
+    )
+
+
+def view_recipe(config: TeddyConfig) -> ViewRecipe:
+    """The views that are labelled and learned from."""
+    node = config.labels
+    return ViewRecipe(min_scale=node.min_scale, flip=node.flip, mix=node.mix, alpha=node.alpha)
+
+
+def protocol_list(config: TeddyConfig) -> dict[str, Protocol]:
+    """The chosen protocols by name, with the run's own number of epochs and batch size where given."""
+    node = config.evaluation
+    own = {key: value for key, value in (("epochs", node.epochs), ("batch_size", node.batch_size)) if value is not None}
+    return {name: Protocol(**{**asdict(node.protocols[name]), **own}) for name in protocols(config)}
+
+
+def students(config: TeddyConfig, images: ImageFolderArtifact, soft: Labels | None) -> list[Student]:
+    """Every student of one method: protocols × architectures × seeds."""
+    return [
+        Student(
+            network=network,
+            protocol_name=name,
+            protocol=protocol,
+            labels=soft if protocol.labels == "soft" and soft is not None else hard_labels(images),
+            view=view_recipe(config),
+            view_seed=config.seed,
+            seed=seed,
+        )
+        for name, protocol in protocol_list(config).items()
+        for network in config.evaluation.students
+        for seed in seeds(config)
+    ]
+
+
+def needs_soft_labels(config: TeddyConfig) -> bool:
+    """Whether any chosen protocol trains on soft labels."""
+    return any(protocol.labels == "soft" for protocol in protocol_list(config).values())

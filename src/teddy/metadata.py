@@ -1,0 +1,97 @@
+"""What a run writes down about itself beside its results: costs, teachers, machine, overrides."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from teddy.labels.stage import Labels
+from teddy.pool.members import ModelPool
+from teddy.runtime.device import DeviceConfig
+from teddy.synthesis.method import Method
+from teddy.synthesis.stage import ImageFolderArtifact
+
+
+def cost(pool: ModelPool | None, images: ImageFolderArtifact, labels: Labels | None) -> dict[str, float]:
+    """What came before the students of a method; see ``Result.cost``. Images that were not optimised cost nothing."""
+    found = {"pool_seconds": pool.seconds} if pool else {}
+    if images.terms is not None:
+        found["synthesis_seconds"] = images.seconds
+        if images.peak_memory_mb is not None:
+            found["synthesis_peak_memory_mb"] = images.peak_memory_mb
+    if labels is not None:
+        found |= {"labels_seconds": labels.seconds, "labels_mb": labels.megabytes}
+    return found
+
+
+def method_entry(name: str, method: Method, images: ImageFolderArtifact, pool: ModelPool | None) -> dict[str, Any]:
+    """A method's entry in ``run.json``."""
+    snapshots = images.artifact.folder / "snapshots"
+    return {
+        "title": method.title or name,
+        "citation": method.citation,
+        "images": str(images.folder),
+        "fingerprint": images.fingerprint,
+        "pool": pool.description if pool else "",
+        "terms": f"terms_{name}.csv" if images.terms is not None else None,
+        "snapshots": str(snapshots) if snapshots.is_dir() else None,
+    }
+
+
+def pool_members(pools: Mapping[str, ModelPool]) -> list[dict[str, Any]]:
+    """Every teacher of the run, early to late; chosen are those of the first method's pool."""
+    first = next(iter(pools.values()), None)
+    chosen = {member.identity for member in first.members} if first else set()
+    known = {member.identity: member for pool in pools.values() for member in pool.members}
+    return [
+        {
+            "epoch": member.epoch,
+            "top1_holdout": member.top1_holdout,
+            "top1_test": member.top1_test,
+            "chosen": member.identity in chosen,
+        }
+        for member in sorted(known.values(), key=lambda member: member.epoch)
+    ]
+
+
+def override_values(overrides: Sequence[str]) -> dict[str, str]:
+    """Overrides by key: ``+experiment=a`` as ``experiment: a``; a deletion (``~key``) as ``key: none``."""
+    found = {}
+    for word in overrides:
+        match = re.fullmatch(r"[+~]*([^=]+?)(?:=(.*))?", word, re.DOTALL)
+        if match is not None:
+            found[match[1].partition("@")[0]] = "none" if match[2] is None else match[2].strip("'\"")
+    return found
+
+
+def facts(
+    device_config: DeviceConfig,
+    store: Path,
+    pools: Mapping[str, ModelPool],
+    images: Mapping[str, ImageFolderArtifact],
+    labels: Mapping[str, Labels],
+) -> dict[str, Any]:
+    """Machine, versions, times, sizes and names of what the run made or found."""
+    kept = {
+        f"{one.compression}; {one.megabytes_in_full:.2f} MB in full": None for one in labels.values() if one.compression
+    }
+    cuda = device_config.accelerator == "cuda"
+    device = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
+    processes = device_config.devices * device_config.num_nodes
+    many = f", {processes} processes" if processes > 1 else ""
+    threads = torch.get_num_threads()
+    return {
+        "hardware": f"{device_config.accelerator} ({device}, {threads} threads{many}), {device_config.precision}",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "seconds": {f"images of {name}": one.seconds for name, one in images.items() if one.terms is not None},
+        "label_storage_mb": max((one.megabytes for one in labels.values()), default=0.0),
+        **({"labels_kept": ", ".join(kept)} if kept else {}),
+        "pools": {name: pool.description for name, pool in pools.items()},
+        "store": str(store),
+        "fingerprints": {name: one.fingerprint for name, one in images.items()},
+    }

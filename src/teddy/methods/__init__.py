@@ -1,0 +1,1 @@
+"""Methods: each file is one way to make a synthetic set; ``conf/method`` holds their recipes."""

@@ -1,0 +1,205 @@
+"""BatchNorm with statistics: a frozen layer that also measures its input, for the BatchNorm term of Eq. 7."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from teddy.config.errors import UserError
+
+PART = 1 << 15
+"""Values of a channel that a CPU sums at a time: more of them lose digits in float32."""
+
+
+@dataclass(frozen=True)
+class LayerStatistics:
+    """Statistics of one BatchNorm layer's input over (N, H, W) of each block, in float32; the variance is the biased one.
+
+    Attributes:
+        mean: of the blocks, (blocks, C), with a graph back to their pixels.
+        var: of the blocks, (blocks, C), with a graph back to their pixels.
+        running_mean: RM of Eq. 7, of the real data, (C,).
+        running_var: RV of Eq. 7, (C,).
+    """
+
+    mean: torch.Tensor
+    var: torch.Tensor
+    running_mean: torch.Tensor
+    running_var: torch.Tensor
+
+
+class _NormWithStatistics(torch.autograd.Function):
+    """BatchNorm in eval mode that also gives the statistics of its input, with the backward pass of both in one.
+
+    With autograd's own ``var_mean`` the statistics cost more than the convolutions around them: several passes each way over a
+    float32 copy, and one more to add the two gradients. Here the statistics are one call of the kernel that training uses, and
+    backward uses ``d y/dx = s``, ``d mean/dx = 1/M`` and ``d var/dx = 2 (x - mean) / M``, so that the gradient is
+    ``s * dy + scale * x + shift`` with one ``scale`` and one ``shift`` per channel: two passes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: torch.Tensor, constants: _Constants, blocks: int) -> tuple[torch.Tensor, ...]:
+        if blocks == 1:
+            own = _moments(images, constants)
+            mean, var = own[0][None], own[1][None]
+        else:
+            moments = [_moments(part, constants) for part in images.chunk(blocks)]
+            mean, var = (torch.stack(values) for values in zip(*moments, strict=True))
+        layer = constants.layer
+        outputs = F.batch_norm(
+            images, layer.running_mean, layer.running_var, layer.weight, layer.bias, training=False, eps=layer.eps
+        )
+        ctx.save_for_backward(images, mean)
+        ctx.constants = constants
+        return outputs, mean, var
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        to_outputs, to_mean, to_var = gradients
+        images, mean = ctx.saved_tensors
+        constants: _Constants = ctx.constants
+        count = images.numel() // mean.numel()
+        scale = to_var * (2 / count)
+        shift = torch.addcmul(to_mean / count, scale, mean, value=-1)
+        # scale * images + shift: BatchNorm of zero mean and unit variance, whose kernel is faster than broadcasting.
+        if len(mean) == 1:
+            gradient = F.batch_norm(images, constants.zero, constants.one, scale[0], shift[0], training=False, eps=0.0)
+        else:
+            each = zip(images.chunk(len(mean)), scale, shift, strict=True)
+            gradient = torch.cat(
+                [
+                    F.batch_norm(part, constants.zero, constants.one, by, plus, training=False, eps=0.0)
+                    for part, by, plus in each
+                ]
+            )
+        return gradient.addcmul_(to_outputs, constants.slope(images.dtype)), None, None
+
+
+class _Constants:
+    """Tensors that stay the same while a frozen layer is used.
+
+    Attributes:
+        zero: zeros, (C,); ``one`` likewise.
+    """
+
+    def __init__(self, layer: nn.BatchNorm2d) -> None:
+        assert layer.running_mean is not None and layer.running_var is not None
+        self.layer = layer
+        self.zero, self.one = torch.zeros_like(layer.running_mean), torch.ones_like(layer.running_var)
+        weight = self.one if layer.weight is None else layer.weight.detach()
+        self._slope = (weight / (layer.running_var + layer.eps).sqrt()).view(1, -1, 1, 1)
+
+    def slope(self, dtype: torch.dtype) -> torch.Tensor:
+        """``d output/d input``, (1, C, 1, 1)."""
+        if self._slope.dtype != dtype:
+            self._slope = self._slope.to(dtype)
+        return self._slope
+
+
+def _moments(images: torch.Tensor, constants: _Constants) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and biased variance of each channel, (C,), in the precision of the layer's own.
+
+    The CPU's kernel adds value by value, so large layers are measured in parts there, whose moments are put together.
+    """
+    if images.device.type not in ("cpu", "cuda"):  # the kernel was written for these two
+        var, mean = torch.var_mean(images.to(constants.zero.dtype), dim=(0, 2, 3), correction=0)
+        return mean, var
+    parts = images.split(max(1, PART // images[0, 0].numel())) if images.device.type == "cpu" else [images]
+    # The buffers, which a momentum of 0 leaves as they are, are there for their precision: sums of half precision would lose the
+    # difference that is to be matched.
+    moments = [torch.batch_norm_update_stats(part, constants.zero, constants.one, 0.0) for part in parts]
+    if len(moments) == 1:
+        return moments[0]
+    shares = torch.tensor([len(part) / len(images) for part in parts], dtype=constants.zero.dtype).view(-1, 1)
+    means, variances = (torch.stack(values) for values in zip(*moments, strict=True))
+    mean = (shares * means).sum(0)
+    return mean, (shares * (variances + (means - mean).square())).sum(0)
+
+
+@dataclass
+class StatisticsCollector:
+    """The statistics of a teacher's layers in a forward pass, which the layers add to.
+
+    Attributes:
+        blocks: how many blocks of the same size the images are, one after the other.
+        seen: the layers' statistics so far.
+    """
+
+    blocks: int = 1
+    seen: list[LayerStatistics] = field(default_factory=list)
+
+
+class BatchNormWithStatistics(nn.Module):
+    """A frozen BatchNorm layer that also measures its input for Eq. 7; its output is the layer's.
+
+    Args:
+        layer: in eval mode, with running statistics.
+        collector: receives the statistics in each forward pass.
+    """
+
+    def __init__(self, layer: nn.BatchNorm2d, collector: StatisticsCollector) -> None:
+        super().__init__()
+        self.layer, self.collector, self._constants = layer, collector, _Constants(layer)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalises (N, C, H, W) by the running statistics."""
+        layer, collector = self.layer, self.collector
+        outputs, mean, var = _NormWithStatistics.apply(images, self._constants, collector.blocks)
+        collector.seen.append(LayerStatistics(mean, var, layer.running_mean, layer.running_var))  # type: ignore[arg-type]
+        return outputs
+
+
+class MeasuredTeacher:
+    """A frozen teacher that also gives the statistics of its BatchNorm layers' inputs.
+
+    Args:
+        network: in eval mode, parameters frozen; its BatchNorm layers are replaced by ones that measure.
+
+    Raises:
+        UserError: the network has no BatchNorm layer, so Eq. 7 has nothing to match.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        if network.training or any(parameter.requires_grad for parameter in network.parameters()):
+            raise ValueError("a teacher must be in eval mode with frozen parameters")
+        self._collector = StatisticsCollector()
+        replace_batchnorm(network, lambda layer: BatchNormWithStatistics(layer, self._collector))
+        self.network = network
+
+    def __call__(self, images: torch.Tensor, blocks: int = 1) -> tuple[torch.Tensor, list[LayerStatistics]]:
+        """Logits (N, classes) for normalised images (N, C, H, W), and the statistics in the order of the forward pass.
+
+        Args:
+            blocks: how many blocks of the same size the images are, one after the other; each has its own statistics.
+        """
+        self._collector.blocks, self._collector.seen = blocks, []
+        logits = self.network(images)
+        seen, self._collector.seen = self._collector.seen, []
+        return logits, seen
+
+
+def replace_batchnorm(network: nn.Module, make: Callable[[nn.BatchNorm2d], nn.Module]) -> None:
+    """Replace every BatchNorm layer by ``make(layer)``.
+
+    Raises:
+        UserError: there is none.
+    """
+    places = [
+        (parent, name, layer)
+        for parent in network.modules()
+        for name, layer in parent.named_children()
+        if isinstance(layer, nn.BatchNorm2d)
+    ]
+    if not places:
+        raise UserError(
+            "the pool's network has no BatchNorm layer to match; choose one that has, such as model=convnet3."
+        )
+    for parent, name, layer in places:
+        setattr(parent, name, make(layer))

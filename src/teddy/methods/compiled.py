@@ -1,0 +1,89 @@
+"""The loss of Eq. 7 as one compiled graph for all teachers of one architecture: their weights are handed in.
+
+Compiling takes as long as a hundred iterations or more, and convolutions, most of a step, stay what they are:
+benchmarks/README.md shows what is gained.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from teddy.config.errors import StageFailed
+from teddy.methods.batchnorm import LayerStatistics, StatisticsCollector, replace_batchnorm
+from teddy.methods.teddy import TeacherLoss, Terms, Weights, layer_terms, statistics_distance
+
+
+class _TracedNorm(nn.Module):
+    """BatchNorm in eval mode and the statistics of its input in operations that a compiler fuses into one pass each way.
+
+    The sums are of the distances d from the running mean, which a trained layer's inputs lie around, so that
+    ``E d^2 - (E d)^2`` loses no digits.
+    """
+
+    def __init__(self, layer: nn.BatchNorm2d, collector: StatisticsCollector) -> None:
+        super().__init__()
+        self.layer, self.collector = layer, collector
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        layer, blocks = self.layer, self.collector.blocks
+        mean, var = layer.running_mean, layer.running_var
+        assert mean is not None and var is not None
+        off = (images.to(mean.dtype) - mean.view(1, -1, 1, 1)).unflatten(0, (blocks, -1))
+        count = images.numel() // (blocks * len(mean))
+        first, second = off.sum((1, 3, 4)) / count, off.square().sum((1, 3, 4)) / count
+        self.collector.seen.append(LayerStatistics(first + mean, second - first.square(), mean, var))
+        return F.batch_norm(images, mean, var, layer.weight, layer.bias, training=False, eps=layer.eps)
+
+
+def compiled_losses(networks: Sequence[nn.Module], weights: Weights) -> list[TeacherLoss]:
+    """The loss of each teacher; they share one graph, which is compiled at the first call for each shape of images.
+
+    Args:
+        networks: teachers of one architecture and shape, in eval mode, frozen; left as they are.
+
+    Raises:
+        UserError: the network has no BatchNorm layer.
+    """
+    collector = StatisticsCollector()
+    skeleton = copy.deepcopy(networks[0])
+    replace_batchnorm(skeleton, lambda layer: _TracedNorm(layer, collector))
+    renamed = {
+        f"{name}.{key}": f"{name}.layer.{key}"
+        for name, layer in networks[0].named_modules()
+        if isinstance(layer, nn.BatchNorm2d)
+        for key in layer.state_dict()
+    }
+
+    def terms(state: dict[str, torch.Tensor], images: torch.Tensor, labels: torch.Tensor, blocks: int) -> Terms:
+        collector.blocks, collector.seen = blocks, []
+        logits = functional_call(skeleton, state, (images,))
+        return layer_terms(logits, labels, statistics_distance(collector.seen, weights.first_bn), weights)
+
+    graph = torch.compile(terms, dynamic=False)
+    return [
+        _Compiled(graph, {renamed.get(key, key): value for key, value in network.state_dict().items()})
+        for network in networks
+    ]
+
+
+class _Compiled:
+    """The shared graph with one teacher's weights."""
+
+    def __init__(self, graph: Callable[..., Terms], state: dict[str, torch.Tensor]) -> None:
+        self.graph, self.state = graph, state
+
+    def __call__(self, images: torch.Tensor, labels: torch.Tensor, *, blocks: int) -> Terms:
+        try:
+            return self.graph(self.state, images, labels, blocks)
+        except torch._dynamo.exc.BackendCompilerFailed as error:
+            why = str(error).strip().partition("\n")[0]
+            raise StageFailed(
+                f"the teachers could not be compiled ({why}); install a C++ compiler and Python's headers, or set "
+                "synthesis.compile=false."
+            ) from error

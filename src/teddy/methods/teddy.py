@@ -1,0 +1,242 @@
+"""Teddy (Yu, Liu, Ye, Wang; ECCV 2024): images matched to an ensemble of weak teachers, Eq. 7 (Eq. 21 in the appendix).
+
+``L(x) = sum_k [ u * CE(h_k(x), y) + alpha * sum_l w_l (||mean_l(x) - RM_l||_2 + ||var_l(x) - RV_l||_2) ]``
+
+over the teachers k of a block and their BatchNorm layers l: mean and variance are those of the layer's input over (N, H, W) of
+the block, RM and RV the layer's running statistics. The paper writes neither alpha (Table 7's "weight of BN loss") nor w_l (10
+for the first layer, as in SRe2L). SRe2L is the same objective with one converged teacher: ``conf/method/sre2l.yaml``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from teddy.config.errors import UserError
+from teddy.methods.batchnorm import LayerStatistics, MeasuredTeacher
+from teddy.runtime import seeding
+from teddy.runtime.device import DeviceConfig
+from teddy.synthesis.blocks import Block
+from teddy.synthesis.method import Inputs, Needs
+from teddy.synthesis.optimized import OptimizedMethod, State, cosine, views_of
+from teddy.synthesis.views import BlockView
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights of Eq. 7's terms: u, alpha, and w_1 of the first BatchNorm layer (every other layer has weight 1)."""
+
+    ce: float = 1.0
+    bn: float = 0.01
+    first_bn: float = 10.0
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The value of Eq. 7 for each block and its two parts before weighting, each (blocks,)."""
+
+    total: torch.Tensor
+    ce: torch.Tensor
+    bn: torch.Tensor
+
+
+class TeacherLoss(Protocol):
+    """One teacher's part of Eq. 7 for normalised images (N, C, H, W), block after block, and their labels (N,)."""
+
+    def __call__(self, images: torch.Tensor, labels: torch.Tensor, *, blocks: int) -> Terms: ...
+
+
+def statistics_distance(layers: Sequence[LayerStatistics], first_bn: float) -> torch.Tensor:
+    """Sum over layers of the plain (not squared) L2 distances of mean and variance, the two norms of Eq. 7: (blocks,)."""
+    distances = [
+        torch.linalg.vector_norm(layer.mean - layer.running_mean, dim=-1)
+        + torch.linalg.vector_norm(layer.var - layer.running_var, dim=-1)
+        for layer in layers
+    ]
+    return first_bn * distances[0] + sum(distances[1:], torch.zeros_like(distances[0]))
+
+
+def distance_at_once(layers: Sequence[LayerStatistics], first_bn: float) -> torch.Tensor:
+    """:func:`statistics_distance` in a dozen operations for all layers: one by one they take as long as a layer's passes."""
+    own = torch.cat([values for layer in layers for values in (layer.mean, layer.var)], dim=1)
+    known = torch.cat([values for layer in layers for values in (layer.running_mean, layer.running_var)])
+    channels = tuple(len(layer.running_mean) for layer in layers)
+    with torch.autocast(known.device.type, enabled=False):  # a matrix product would be taken in half precision
+        squares = (own - known).square() @ _membership(channels, known.dtype, known.device)
+    # A norm of zero has no slope; so small a one gets the slope zero.
+    norms = squares.clamp(min=torch.finfo(squares.dtype).tiny).sqrt()
+    return norms.sum(1) + (first_bn - 1) * norms[:, :2].sum(1)
+
+
+@functools.lru_cache(maxsize=16)
+def _membership(channels: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Zeros and ones that sum squared differences of channels to two norms for each layer: (2 sum of C, 2 layers)."""
+    sizes = torch.tensor([size for size in channels for _ in range(2)])
+    norms = torch.arange(len(sizes)).repeat_interleave(sizes)
+    return F.one_hot(norms, len(sizes)).to(device, dtype)
+
+
+def layer_terms(logits: torch.Tensor, labels: torch.Tensor, distance: torch.Tensor, weights: Weights) -> Terms:
+    """Eq. 7 for one teacher from its logits (N, classes) and the distance (blocks,) of its layers' statistics."""
+    each = F.cross_entropy(logits.to(distance.dtype), labels, reduction="none")
+    ce = each.view(len(distance), -1).mean(1)
+    return Terms(weights.ce * ce + weights.bn * distance, ce, distance)
+
+
+def teacher_terms(
+    teacher: MeasuredTeacher, images: torch.Tensor, labels: torch.Tensor, weights: Weights, blocks: int = 1
+) -> Terms:
+    """One teacher's part of Eq. 7 for each of ``blocks`` blocks of the same size; see :class:`TeacherLoss`."""
+    logits, layers = teacher(images, blocks)
+    return layer_terms(logits, labels, distance_at_once(layers, weights.first_bn), weights)
+
+
+def teacher_losses(networks: Sequence[nn.Module], weights: Weights) -> list[TeacherLoss]:
+    """The loss of each teacher; their BatchNorm layers are replaced by ones that measure."""
+    return [functools.partial(teacher_terms, MeasuredTeacher(network), weights=weights) for network in networks]
+
+
+def ensemble_gradient(
+    plan: Iterable[tuple[TeacherLoss, Sequence[int]]], images: torch.Tensor, labels: torch.Tensor, blocks: int = 1
+) -> tuple[torch.Tensor, Terms]:
+    """The gradient of Eq. 7 with respect to ``images``, one teacher at a time.
+
+    The sum over teachers is linear, so each teacher's graph is walked back and freed before the next one is built: the memory
+    is that of a single teacher however many there are (invariant 4). Blocks share nothing but the passes.
+
+    Args:
+        plan: each teacher with the indices of the blocks that it looks at.
+        images: normalised, (N, C, H, W), ``blocks`` blocks of the same size one after the other; what lies before them in a
+            graph is not entered.
+        labels: their classes, (N,).
+
+    Returns:
+        The gradient, shaped like ``images``, and the detached terms summed over the teachers of each block.
+    """
+    images, gradient = images.detach(), None
+    sums = torch.zeros(3, blocks, device=images.device, dtype=images.dtype)
+    for teacher_loss, indices in plan:
+        everything = len(indices) == blocks
+        leaf, classes = (
+            values if everything else torch.cat([values.chunk(blocks)[index] for index in indices])
+            for values in (images, labels)
+        )
+        leaf = leaf.detach().requires_grad_()
+        terms = teacher_loss(leaf, classes, blocks=len(indices))
+        with torch.autocast(images.device.type, enabled=False):  # each step back in the type of its step forward
+            (slope,) = torch.autograd.grad(terms.total.sum(), leaf)
+        values = torch.stack([terms.total, terms.ce, terms.bn]).detach()
+        if everything:
+            gradient, sums = slope if gradient is None else gradient.add_(slope), sums + values
+            continue
+        gradient = torch.zeros_like(images) if gradient is None else gradient
+        # Block by block, since a list of indices would have to be copied to the device in each step.
+        for own, index in enumerate(indices):
+            gradient.chunk(blocks)[index].add_(slope.chunk(len(indices))[own])
+            sums[:, index] += values[:, own]
+    assert gradient is not None
+    return gradient, Terms(*sums)
+
+
+TeacherPolicy = Callable[[Block, int, int, int, int], list[int]]
+
+
+def _per_block(block: Block, iteration: int, members: int, count: int, seed: int) -> list[int]:
+    # Blocks that hold the i-th images share their teachers, whatever their classes are (Sec. 4.1).
+    return sorted(seeding.permutation(members, seed, "teachers", block.slots[0])[:count].tolist())
+
+
+def _per_iteration(block: Block, iteration: int, members: int, count: int, seed: int) -> list[int]:
+    return sorted(seeding.permutation(members, seed, "teachers", block.slots[0], iteration)[:count].tolist())
+
+
+def _round_robin(block: Block, iteration: int, members: int, count: int, seed: int) -> list[int]:
+    start = (iteration + block.slots[0]) * count
+    return [(start + offset) % members for offset in range(count)]
+
+
+TEACHER_POLICIES: dict[str, TeacherPolicy] = {
+    "block": _per_block,
+    "iteration": _per_iteration,
+    "round_robin": _round_robin,
+}
+"""Which ``count`` of ``members`` teachers a block sees in an iteration: drawn without replacement once per image index
+(Sec. 4.1), drawn again in each iteration (Algorithm 1 read literally), or all in turn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teddy(OptimizedMethod):
+    """Eq. 7 by Adam with a cosine schedule (Algorithm 1, the while loop; Table 7).
+
+    Attributes:
+        weight_decay: of Adam, added to the gradient as ``weight_decay * pixels``.
+        ce_weight, bn_weight, first_bn_weight: u, alpha and w_1.
+        teachers_per_block: n, the teachers whose losses are summed.
+        teacher_policy: see :data:`TEACHER_POLICIES`.
+        view: random view of a block that its teachers see in an iteration.
+        compile: whether the teachers, all of one shape, are one compiled graph; changes rounding only.
+    """
+
+    lr: float
+    betas: tuple[float, float]
+    weight_decay: float
+    ce_weight: float
+    bn_weight: float
+    first_bn_weight: float
+    teachers_per_block: int
+    teacher_policy: str
+    view: BlockView
+    compile: bool
+
+    version: ClassVar[int] = 3  # 2: another kernel for the statistics
+    citation: ClassVar[str] = (
+        "Yu et al., Teddy: Efficient Large-Scale Dataset Distillation, ECCV 2024 (arXiv 2410.07579)"
+    )
+
+    def needs(self) -> Needs:
+        """Teachers, and real images to start from if it starts from real images."""
+        return Needs(pool=True, data=self.initial == "real")
+
+    def check(self, members: int | None) -> None:
+        if members is not None and self.teachers_per_block > members:
+            raise UserError(
+                f"synthesis.teachers_per_block={self.teachers_per_block} asks for more teachers than the pool's {members}; "
+                "lower it or enlarge the pool (pool.first, pool.last, pool.every, pool.size)."
+            )
+
+    def prepare(self, inputs: Inputs, device_config: DeviceConfig) -> list[TeacherLoss]:
+        """The teachers' losses, on the device."""
+        from teddy.methods.compiled import compiled_losses  # imports the compiler, which takes seconds
+
+        pool = inputs.pool
+        networks = [pool.load(index, device_config.device, device_config.frozen_weights) for index in range(len(pool))]
+        make = compiled_losses if self.compile else teacher_losses
+        return make(networks, Weights(self.ce_weight, self.bn_weight, self.first_bn_weight))
+
+    def optimizer(self, state: State) -> torch.optim.Optimizer:
+        return torch.optim.Adam(
+            [state.pixels], lr=self.lr, betas=self.betas, weight_decay=self.weight_decay, fused=True
+        )
+
+    def lr_factor(self, iteration: int) -> float:
+        return cosine(iteration, self.iterations)
+
+    def step(self, state: State, iteration: int) -> dict[str, torch.Tensor]:
+        """The gradient of Eq. 7 on the iteration's views, on through the views to the pixels."""
+        view = views_of(self.view, state, iteration)
+        gradient, terms = ensemble_gradient(self.plan(state, iteration), view, state.labels, len(state.blocks))
+        view.backward(gradient)
+        return {"loss": terms.total, "cross_entropy": terms.ce, "bn_statistics": terms.bn}
+
+    def plan(self, state: State, iteration: int) -> list[tuple[TeacherLoss, list[int]]]:
+        """The iteration's teachers, each with the indices of the group's blocks that it looks at."""
+        members, policy = len(state.shared), TEACHER_POLICIES[self.teacher_policy]
+        drawn = [policy(block, iteration, members, self.teachers_per_block, state.seed) for block in state.blocks]
+        looks_at = [[index for index, chosen in enumerate(drawn) if member in chosen] for member in range(members)]
+        return [(state.shared[member], indices) for member, indices in enumerate(looks_at) if indices]

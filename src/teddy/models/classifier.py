@@ -1,0 +1,49 @@
+"""The LightningModule that teachers and students share: a network, and its top-1 accuracy on real images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import lightning as L
+import torch
+from torch import nn
+from torchmetrics.classification import MulticlassAccuracy
+
+VAL_TOP1 = "val/top1"
+TEST_TOP1 = "test/top1"
+
+
+class Top1(MulticlassAccuracy):
+    """Share of correct predictions in percent, over the images of all processes."""
+
+    def __init__(self, num_classes: int) -> None:
+        # Checking its arguments would wait for the device at each batch.
+        super().__init__(num_classes, average="micro", validate_args=False)
+
+    def compute(self) -> torch.Tensor:
+        return 100 * super().compute()
+
+
+class Classifier(L.LightningModule):
+    """A network with its accuracy on held-out images (``val/top1``) and on test images (``test/top1``).
+
+    A batch is ``(normalised images (n, C, H, W), labels (n,), ...)``. A subclass adds ``training_step`` and
+    ``configure_optimizers``; without them the module serves ``Trainer.validate`` and ``Trainer.test``.
+    """
+
+    def __init__(self, network: nn.Module, num_classes: int) -> None:
+        super().__init__()
+        self.network = network
+        self.accuracy = Top1(num_classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (n, classes)."""
+        return self.network(images.contiguous(memory_format=torch.channels_last))
+
+    def validation_step(self, batch: Sequence[torch.Tensor], batch_idx: int) -> None:
+        self.accuracy.update(self(batch[0]), batch[1])
+        self.log(VAL_TOP1, self.accuracy)
+
+    def test_step(self, batch: Sequence[torch.Tensor], batch_idx: int) -> None:
+        self.accuracy.update(self(batch[0]), batch[1])
+        self.log(TEST_TOP1, self.accuracy)

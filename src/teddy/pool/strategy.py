@@ -1,0 +1,56 @@
+"""The interface of a pool strategy.
+
+A strategy of your own is a subclass of :class:`PoolStrategy` in your package; its fields are the keys under ``pool.strategy`` of
+your YAML. Five teachers of independent initialisations, for example::
+
+    @dataclass
+    class Initialisations(PoolStrategy):
+        size: int
+        label: ClassVar[str] = "initialisations"
+
+        def check(self, base: BaseTraining) -> None:
+            if self.size < 1:
+                raise UserError(f"pool.strategy.size={self.size} must be at least 1.")
+
+        def make(self, base: BaseTraining) -> ModelPool:
+            trained = [trajectory(replace(base, seed=base.seed + index))[-1] for index in range(self.size)]
+            return ModelPool(tuple(trained), base.dataset.spec, self.label, seconds=sum(one.seconds for one in trained))
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from teddy.pool.members import ModelPool
+from teddy.pool.trajectory import BaseTraining
+
+
+class PoolStrategy(ABC):
+    """Recipe for weak teachers from one base model.
+
+    Attributes:
+        label: name of the strategy in tables and curves, such as ``prior``.
+    """
+
+    label: ClassVar[str]
+
+    def members(self, saved: Sequence[int]) -> int | None:
+        """Count the teachers, as far as their number is known before any is made.
+
+        Args:
+            saved: epochs of the base model's training that are kept.
+        """
+        return None
+
+    def check(self, base: BaseTraining) -> None:  # noqa: B027 - optional
+        """Check at little cost whether ``make`` can work; called for every pool of a run before anything is trained.
+
+        Raises:
+            UserError: it cannot; the message names the key and the remedy.
+        """
+
+    @abstractmethod
+    def make(self, base: BaseTraining) -> ModelPool:
+        """Make the pool, or find it in the store."""

@@ -1,0 +1,220 @@
+"""Several runs compared: the keys that vary between them, and one row for every method under every setting."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd  # type: ignore[import-untyped]
+
+from teddy.report.runs import Run, Value
+
+ENOUGH_SEEDS = 3
+SETTING = ["dataset", "protocol", "student", "labels", "ipc"]
+"""Columns in which two rows must agree to be compared."""
+ANY = "any"
+NOT_COMPARED = ("hydra", "sweep", "launch", "store", "logger")
+"""Groups that change where work is done, not its results."""
+NULL_MEANS = {"labels.top_k": "all"}
+"""Keys for which null is a value like any other."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The table of one or several runs.
+
+    Attributes:
+        values: the values of each varied key, in the order of the runs.
+        students: one row per student of a run: the fields of a ``Result``, and ``run``, the run's index.
+        rows: one row per method, pool and setting, in the table's order: the columns of :func:`summarize` and
+
+            - ``setting``: by varied key, the values that these very students belong to; more than one where the key
+              does not matter to them, such as the number of teachers per block to random real images.
+            - ``against``: points above random real images under the same setting, NaN without them.
+            - ``paper``: the published ``[mean, std]`` or ``[mean]``, None without it.
+            - ``panel``: title of the panel of a chart that the row belongs to.
+    """
+
+    runs: list[Run]
+    values: dict[str, list[Value]]
+    students: pd.DataFrame
+    rows: pd.DataFrame
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of all methods in the order typed."""
+        return list(dict.fromkeys(name for run in self.runs for name in run.methods))
+
+    def first_method(self, rows: pd.DataFrame) -> str | None:
+        """Find the method typed first among some rows, baselines aside unless there is nothing else."""
+        present = set(rows[~rows.baseline].method) or set(rows.method)
+        return next((name for name in self.methods if name in present), None)
+
+    def any_of(self, row: Any, key: str) -> bool:
+        """Whether a row covers all values of a key, so that the key does not matter to it."""
+        return len(row.setting[key]) == len(self.values[key])
+
+    def text(self, row: Any, key: str) -> str:
+        """Write a row's setting of one key: a value, several, or ``any``."""
+        return ANY if self.any_of(row, key) else ", ".join(map(value_text, row.setting[key]))
+
+    def texts(self, row: Any, keys: Sequence[str]) -> list[str]:
+        """List the settings that matter to a row, for a legend: ``["teachers per block 3"]``."""
+        return [f"{short_key(key)} {self.text(row, key)}" for key in keys if not self.any_of(row, key)]
+
+    def numeric(self, key: str) -> bool:
+        """Whether the values of a key are numbers with a meaning; those of a seed are not."""
+        return key != "seed" and sum(map(is_number, self.values[key])) > 1
+
+    def distinction(self, row: Any) -> str:
+        """Distinguish a row from others of its method in the same setting, e.g. ``pool prior``; empty if it is alone."""
+        if sum(_equal(self.rows, row, [*SETTING, "method"])) == 1:
+            return ""
+        return ", ".join(self.texts(row, [key for key in self.values if not has_column(key)])) or f"pool {row.pool}"
+
+    def partners(self, row: Any, candidates: pd.DataFrame) -> pd.DataFrame:
+        """Select the candidates of a row's setting, and where there are some, those with its varied values, then its pool."""
+        found = candidates[_equal(candidates, row, SETTING)]
+        overlap = [all(set(one[key]) & set(row.setting[key]) for key in one) for one in found.setting]
+        found = found[overlap] if any(overlap) else found
+        return found[found.pool == row.pool] if (found.pool == row.pool).any() else found
+
+
+def compare(runs: Sequence[Run]) -> Comparison:
+    """Put runs into one table; runs of the same settings share their rows.
+
+    Students that are the same under all values of a key, by their fingerprints, are one row, not one per run.
+    """
+    keys = varied_keys(runs)
+    settings = [tuple(value_of(run, key) for key in keys) for run in runs]
+    distinct = list(dict.fromkeys(settings))
+    students = pd.concat([pd.DataFrame(run.results).assign(run=index) for index, run in enumerate(runs)])
+    students = students.reset_index(drop=True)
+    rows = summarize(
+        students.assign(setting_index=[distinct.index(settings[run]) for run in students.run]), ["setting_index"]
+    )
+    prefix = rows.dataset + ": " if rows.dataset.nunique() > 1 else ""
+    rows["panel"] = prefix + rows.apply(evaluation_text, axis=1)
+    paper = [runs[settings.index(one)].paper for one in distinct]
+    names = rows.method + "/" + rows.student + "/" + rows.protocol + "/ipc" + rows.ipc.astype(str)
+    rows["paper"] = [paper[index].get(name) for index, name in zip(rows.setting_index, names, strict=True)]
+    values = {key: list(dict.fromkeys(one[index] for one in distinct)) for index, key in enumerate(keys)}
+    result = Comparison(list(runs), values, students, _merge(rows, keys, distinct))
+    result.rows["against"] = [_against(result, row) for row in result.rows.itertuples()]
+
+    def order(row: Any) -> tuple:
+        indices = [values[key].index(row.setting[key][0]) for key in keys]
+        free = any(result.any_of(row, key) for key in keys)
+        return *(getattr(row, name) for name in SETTING[:4]), free, indices, row.ipc, result.methods.index(row.method)
+
+    ordered = sorted(result.rows.itertuples(), key=order)
+    return dataclasses.replace(result, rows=result.rows.loc[[row.Index for row in ordered]].reset_index(drop=True))
+
+
+def summarize(students: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """One row per setting, method and pool, with the mean over seeds.
+
+    Args:
+        students: the fields of ``Result``; a student of the same seed and artifacts as an earlier one replaces it.
+        by: further columns to group by.
+
+    Returns:
+        The columns grouped by, and ``title``, ``baseline``, ``top1`` (accuracies in percent by seed), ``mean``, ``std``
+        (sample standard deviation, NaN for a single student), ``seeds`` (how many differ), ``cost`` and ``divergence``
+        (means over the students that have them), ``same`` (equal for rows of the very same students).
+    """
+    columns = [*by, *SETTING, "method", "pool"]
+    prints = students.fingerprints.map(lambda one: tuple(sorted(one.items())))
+    latest = students.assign(prints=prints).drop_duplicates([*columns, "seed", "prints"], keep="last")
+    rows: list[dict[str, Any]] = []
+    for group, some in latest.sort_values("seed", kind="stable").groupby(columns, sort=False):
+        row = dict(zip(columns, group, strict=True)) | some[["title", "baseline"]].iloc[0].to_dict()
+        row |= {"top1": some.top1.to_list(), "mean": some.top1.mean(), "std": some.top1.std()}
+        row |= {name: pd.DataFrame(some[name].to_list()).mean().to_dict() for name in ("cost", "divergence")}
+        names = sorted({one.get("student", "") for one in some.fingerprints})
+        same = repr([row["method"], *(row[name] for name in SETTING), names if all(names) else len(rows)])
+        rows.append(row | {"seeds": some.seed.nunique(), "same": same})
+    return pd.DataFrame(rows)
+
+
+def varied_keys(runs: Sequence[Run]) -> list[str]:
+    """List the keys that some command line or sweep gave and that differ between runs, in the order given.
+
+    Keys that only follow from others by interpolation do not count. Runs that differ in no such key, but in their names,
+    are distinguished by ``name``.
+    """
+    given = dict.fromkeys(key for run in runs for key in run.overrides if key.partition(".")[0] not in NOT_COMPARED)
+    varied = [key for key in given if len({value_of(run, key) for run in runs}) > 1]
+    return varied or ["name"] * (len({run.name for run in runs}) > 1)
+
+
+def value_of(run: Run, key: str) -> Value:
+    """Look up the resolved setting of a run, or the value from the command line for a group such as ``pool``."""
+    if key in run.settings:
+        return NULL_MEANS.get(key) if run.settings[key] is None else run.settings[key]
+    if key not in run.overrides:
+        return run.name if key in ("name", "experiment") else None
+    for kind in (int, float):
+        try:
+            return kind(run.overrides[key])
+        except ValueError:
+            continue
+    return run.overrides[key]
+
+
+def value_text(value: Value) -> str:
+    """Write a setting's value for people."""
+    return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def with_spread(mean: float, std: float | None = None) -> str:
+    """Write an accuracy: ``61.2 ± 0.4``, or ``61.2`` without a known spread."""
+    return f"{mean:.1f}" if std is None or math.isnan(std) else f"{mean:.1f} ± {std:.1f}"
+
+
+def evaluation_text(row: Any) -> str:
+    """Describe how the students of a row were trained: ``protocol paper, stored labels``."""
+    return f"protocol {row.protocol}, {row.labels} labels"
+
+
+def is_number(value: Value) -> bool:
+    """Whether a setting's value has a position on an axis."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def short_key(key: str) -> str:
+    """Shorten a key for a legend: ``teachers per block`` for ``synthesis.teachers_per_block``."""
+    return "IPC" if key.endswith(".ipc") else key.rpartition(".")[2].replace("_", " ")
+
+
+def has_column(key: str) -> bool:
+    """Whether the values of a key have a column in every table: IPC, students, protocol, method, dataset."""
+    return key in ("method", "dataset", "evaluation.students", "evaluation.protocol") or key.endswith(".ipc")
+
+
+def _equal(rows: pd.DataFrame, row: Any, columns: Sequence[str]) -> pd.Series:
+    return (rows[list(columns)] == [getattr(row, name) for name in columns]).all(axis=1)
+
+
+def _merge(rows: pd.DataFrame, keys: Sequence[str], distinct: Sequence[tuple[Value, ...]]) -> pd.DataFrame:
+    """One row for the same students under several settings, if these are all there are or all combinations of values."""
+    merged: list[dict[str, Any]] = []
+    for _, some in rows.groupby("same", sort=False):
+        held = [distinct[index] for index in some.setting_index]
+        setting = {key: tuple(dict.fromkeys(one[index] for one in held)) for index, key in enumerate(keys)}
+        whole = set(held) in (set(distinct), set(itertools.product(*setting.values())))
+        pool = {"pool": ANY} if whole and some.pool.nunique() > 1 else {}
+        for own, row in list(zip(held, some.to_dict("records"), strict=True))[: 1 if whole else None]:
+            alone = {key: (value,) for key, value in zip(keys, own, strict=True)}
+            merged.append(row | {"setting": setting if whole else alone} | pool)
+    return pd.DataFrame(merged)
+
+
+def _against(comparison: Comparison, row: Any) -> float:
+    """Points above random real images where these have one accuracy under the row's setting."""
+    means = comparison.partners(row, comparison.rows[comparison.rows.baseline])["mean"].unique()
+    return row.mean - means[0] if len(means) == 1 and not row.baseline else math.nan

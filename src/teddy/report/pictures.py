@@ -1,0 +1,106 @@
+"""All pictures of a report, each with its heading and caption."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from teddy.report import grids
+from teddy.report.ablation import ablation, keys_to_draw, short_names
+from teddy.report.charts import accuracy_bars, efficiency, pool_curve, stages, term_curves
+from teddy.report.comparison import Comparison, is_number, short_key, value_of, value_text
+from teddy.report.runs import Run
+
+SPREAD = "Mean over seeds; whisker: sample standard deviation; "
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file of the report; ``path`` is None where there was nothing to draw."""
+
+    path: Path | None
+    heading: str
+    caption: str
+
+    def base64(self) -> str:
+        """Encode the file for a data URI."""
+        return base64.b64encode(self.path.read_bytes()).decode() if self.path else ""
+
+
+def draw_pictures(comparison: Comparison, folder: Path) -> list[Picture]:
+    """Draw what the runs allow into a folder; one run alone also shows its images, curves and pool."""
+    pictures = [*_charts(comparison, folder)]
+    if len(comparison.runs) == 1:
+        pictures += _one_run(comparison.runs[0], folder)
+    pictures += _methods(comparison, folder)
+    return [picture for picture in pictures if picture.path]
+
+
+def _charts(comparison: Comparison, folder: Path) -> Iterator[Picture]:
+    caption = f"{SPREAD}dashed, with its standard deviation as a band: students that the key does not matter to."
+    names = {key: f"ablation_{key.replace('.', '_').replace('/', '_')}.png" for key in keys_to_draw(comparison)}
+    charts = [(key, path) for key, name in names.items() if (path := ablation(comparison, key, folder / name))]
+    yield from (Picture(path, f"Accuracy over {key}", caption) for key, path in charts)
+    if not charts:
+        path = accuracy_bars(comparison, folder / "accuracy.png")
+        yield Picture(path, "Accuracy on the real test images", f"{SPREAD}dots: single students.")
+    caption = "Left: KL divergence from student to teacher on held-out real images; right: accuracy of the students."
+    yield Picture(stages(comparison, folder / "stages.png"), "Teachers of several stages", caption)
+    caption = "Training of the teachers and synthesis; a marker's area is the peak memory of synthesis."
+    yield Picture(efficiency(comparison, folder / "efficiency.png"), "Time and memory", caption)
+
+
+def _one_run(run: Run, folder: Path) -> Iterator[Picture]:
+    for method, entry in run.methods.items():
+        title = entry["title"]
+        if source := run.path(method, "images"):
+            caption = f"Images as exported; a row is a class, at most {grids.MAX_CLASSES} classes with ten images each."
+            yield Picture(grids.image_grid(source, run, folder / f"images_{method}.png"), f"Images: {title}", caption)
+        if source := run.path(method, "snapshots"):
+            path = grids.iteration_grid(source, run, folder / f"iterations_{method}.png")
+            caption = "The same images from their start to the last iteration."
+            yield Picture(path, f"Over the iterations: {title}", caption)
+        if source := run.path(method, "terms"):
+            path = term_curves(source, folder / f"terms_{method}.png")
+            caption = (
+                "The terms of the objective over the iterations: thin lines are blocks, the thick line is their median."
+            )
+            yield Picture(path, f"Synthesis: {title}", caption)
+    path = pool_curve(run.record.get("pool", []), folder / "pool.png")
+    yield Picture(path, "The pool", "Accuracy of each teacher; full markers are in the pool.")
+
+
+def _methods(comparison: Comparison, folder: Path) -> Iterator[Picture]:
+    datasets: dict[str, list[Run]] = {}
+    for run in comparison.runs:
+        datasets.setdefault(run.results[0].dataset, []).append(run)
+    for dataset, runs in datasets.items():
+        folders, suffix = image_folders(comparison, runs), dataset if len(datasets) > 1 else ""
+        if len(folders) > 1:
+            path = grids.method_grid(folders, runs[0], folder / f"methods{'_' * bool(suffix)}{suffix}.png")
+            caption = "A few classes, drawn by a fixed seed; the images of each method in rows."
+            yield Picture(path, f"The methods side by side {suffix}".strip(), caption)
+
+
+def image_folders(comparison: Comparison, runs: list[Run]) -> dict[str, Path]:
+    """Name the image folders that exist, in the order of methods, by the method's title and, of several, by what was varied."""
+    found: dict[Path, tuple[str, Run]] = {}
+    for method in comparison.methods:
+        for run in runs:
+            if path := run.path(method, "images"):
+                found.setdefault(path.resolve(), (method, run))
+    named: dict[str, Path] = {}
+    for path, (method, run) in found.items():
+        name = run.methods[method]["title"]
+        if sum(other == method for other, _ in found.values()) > 1:
+            name = ", ".join([name, *_varied(comparison, run)])
+        named[f"{name} ({run.folder.resolve().name})" if name in named else name] = path
+    return named
+
+
+def _varied(comparison: Comparison, run: Run) -> Iterator[str]:
+    for key, values in comparison.values.items():
+        text = short_names([value_text(value) for value in values])[values.index(value_of(run, key))]
+        yield f"{short_key(key)} {text}" if is_number(value_of(run, key)) else text

@@ -1,0 +1,86 @@
+"""The results log: one JSON line for every student that was trained, never rewritten."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from teddy.config.errors import UserError
+
+
+@dataclass(frozen=True)
+class Result:
+    """One student, trained from scratch on a synthetic set (or on real images) and tested once after its last epoch.
+
+    Attributes:
+        pool: description of the teachers, e.g. ``prior 2-18/2 (9)``.
+        labels: ``online``, ``stored`` or ``hard``.
+        top1: accuracy on the real test set in percent.
+        title: the method's name in prose and legends; ``method`` by default.
+        baseline: True for random real images, which all other methods are measured against.
+        peak_memory_mb: in MB (10^6 bytes), of the GPU, or of the whole process on a CPU.
+        fingerprints: the artifacts the student depends on, e.g. ``{"pool": ..., "images": ..., "student": ...}``.
+        cost: what was spent before the student: ``pool_seconds``, ``synthesis_seconds``, ``synthesis_peak_memory_mb``,
+            ``labels_seconds``, ``labels_mb``; a quantity that was not measured is absent.
+        divergence: KL divergence in nats from the student's predictions to each teacher's on held-out real images, by
+            teacher, e.g. ``epoch 5`` (Fig. 2c); empty where it was not measured.
+    """
+
+    dataset: str
+    ipc: int
+    method: str
+    pool: str
+    labels: str
+    protocol: str
+    student: str
+    seed: int
+    top1: float
+    title: str = ""
+    baseline: bool = False
+    seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)
+    divergence: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "title", self.title or self.method)
+
+
+class ResultsLog:
+    """Results in a file ``results.jsonl`` that several processes may append to at the same time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, result: Result) -> None:
+        """Add one line, after removing an incomplete last one, and return when it is on disk."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab+") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            stream.seek(0)
+            stream.truncate(stream.read().rfind(b"\n") + 1)
+            stream.write(json.dumps(dataclasses.asdict(result), sort_keys=True).encode() + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    @property
+    def rows(self) -> list[Result]:
+        """All results, oldest first, without the incomplete last line that a killed run may leave.
+
+        Raises:
+            UserError: a complete line is damaged.
+        """
+        results = []
+        lines = self.path.read_bytes().split(b"\n")[:-1] if self.path.is_file() else []
+        for number, line in enumerate(lines, start=1):
+            try:
+                results.append(Result(**json.loads(line)))
+            except (ValueError, TypeError) as error:
+                problem = f"{self.path}, line {number}, is not a result ({error})"
+                raise UserError(f"{problem}; delete that line and run again.") from error
+        return results

@@ -1,0 +1,95 @@
+"""What a table shows, as sentences, favourable or not."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from teddy.report.ablation import keys_to_draw, series_of
+from teddy.report.comparison import ENOUGH_SEEDS, SETTING, Comparison, evaluation_text, with_spread
+
+
+def sentences(comparison: Comparison) -> list[str]:
+    """Say how far each numeric key moves the accuracy; without one, how the first method compares with each other one."""
+    keys = [
+        key
+        for key in keys_to_draw(comparison)
+        if key == "seed" or (comparison.numeric(key) and not key.endswith(".ipc"))
+    ]
+    return [line for key in keys for line in _effects(comparison, key)] if keys else _comparisons(comparison)
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """Write what has to be known to read the table."""
+    rows = comparison.rows
+    found = ["Top-1 on the real test set after the last epoch: mean ± sample standard deviation over seeds."]
+    if (rows.seeds < rows.top1.map(len)).any():
+        found.append("Some rows hold a seed more than once, from settings that the columns do not tell apart.")
+    if rows.seeds.min() < ENOUGH_SEEDS:
+        found.append(f"Some rows have fewer than {ENOUGH_SEEDS} seeds.")
+    if any(comparison.any_of(row, key) for row in rows.itertuples() for key in comparison.values):
+        found.append("“any”: the key does not change these students, which were trained once and have one row.")
+    if comparison.values and rows.paper.notna().any():
+        found.append("The paper's accuracies belong to its own settings, whatever else is varied here.")
+    return found
+
+
+def _comparisons(comparison: Comparison) -> list[str]:
+    found = []
+    for _, some in comparison.rows.groupby(SETTING, sort=False):
+        for lead in some[(some.method == comparison.first_method(some)) & ~some.baseline].itertuples():
+            where = [lead.dataset, f"IPC {lead.ipc}", lead.student, evaluation_text(lead), comparison.distinction(lead)]
+            start = ", ".join(filter(None, where))
+            for method in some.method.drop_duplicates():
+                if method != lead.method:
+                    rivals = comparison.partners(lead, some[some.method == method])
+                    found += [f"{start}: {_compare(lead, rival)}" for rival in rivals.itertuples()]
+            if not some.baseline.any():
+                missing = "random real images were not evaluated under the same labels"
+                found.append(f"{start}: {missing}, so {with_spread(lead.mean, lead.std)} stands without a baseline.")
+    return found
+
+
+def _compare(lead: Any, rival: Any) -> str:
+    subject = lead.title[0].upper() + lead.title[1:]
+    numbers = f"{with_spread(lead.mean, lead.std)} against {with_spread(rival.mean, rival.std)}"
+    spread, gain = math.hypot(lead.std, rival.std), lead.mean - rival.mean
+    if math.isnan(spread):
+        verb = "is above" if gain > 0 else "is not above"
+        return f"{subject} {verb} {rival.title} in a single run ({numbers}); the spread is unknown."
+    if gain > spread:
+        verdict = f"beats {rival.title} by {gain:.1f} points, more than the spread of {spread:.1f} ({numbers})"
+    elif gain >= -spread:
+        verdict = f"and {rival.title} differ by no more than the spread of {spread:.1f} ({numbers})"
+    else:
+        verdict = f"does not beat {rival.title} here: {numbers}"
+    return f"{subject} {verdict}.{_caution(lead, rival)}"
+
+
+def _caution(*rows: Any) -> str:
+    few = min(len(row.top1) for row in rows) < ENOUGH_SEEDS
+    return f" Fewer than {ENOUGH_SEEDS} seeds: take it as a hint." if few else ""
+
+
+def _effects(comparison: Comparison, key: str) -> list[str]:
+    found, rows = [], series_of(comparison, key)
+    for panel, some in rows[~rows.level].groupby("panel", sort=False):
+        moved = some[some.groupby("series").method.transform("size") > 1]
+        for name, line in moved[moved.method == comparison.first_method(moved)].groupby("series", sort=False):
+            if key == "seed":
+                spread = with_spread(line["mean"].mean(), line["mean"].std())
+                effect = f"is {spread} over the runs with {len(line)} seeds."
+            else:
+                effect = _effect(comparison, key, *list(line.sort_values("mean").itertuples())[:: len(line) - 1])
+            found.append(f"{panel}: {name} {effect}")
+    return found
+
+
+def _effect(comparison: Comparison, key: str, low: Any, high: Any) -> str:
+    best, worst = (f"{comparison.text(row, key)} ({with_spread(row.mean, row.std)})" for row in (high, low))
+    ends = f"is best at {key} {best} and worst at {worst}"
+    gain, spread = high.mean - low.mean, math.hypot(low.std, high.std)
+    if math.isnan(spread):
+        return f"{ends}; with a single run each, the spread is unknown."
+    verdict = "more than" if gain > spread else "no more than"
+    return f"{ends}: {gain:.1f} points, {verdict} the spread of {spread:.1f}.{_caution(low, high)}"

@@ -1,0 +1,92 @@
+"""The device, the arithmetic and the processes of a run, resolved once so that they can stand in fingerprints and records."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import lightning as L
+import torch
+
+from teddy.config.errors import UserError
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """The device and the precision of a run, and what Lightning's Trainer is given.
+
+    Attributes:
+        accelerator: "cpu", "cuda" or "mps".
+        precision: "32-true" or "bf16-mixed" (autocast; parameters, pixels and statistics stay float32).
+        devices: processes on each machine, one per device.
+        workers: processes that read image files.
+        callbacks: makes the user's own callbacks, fresh for each fit.
+    """
+
+    accelerator: str
+    precision: str
+    devices: int = 1
+    num_nodes: int = 1
+    strategy: str = "auto"
+    sync_batchnorm: bool = False
+    deterministic: bool = False
+    workers: int = 0
+    callbacks: Callable[[], list[L.Callback]] = field(default=list, compare=False)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of work outside a Trainer; of several GPUs, the current one of this process."""
+        return torch.device(self.accelerator)
+
+    @property
+    def autocast_dtype(self) -> torch.dtype | None:
+        """The type of products under autocast, or None without it."""
+        return torch.bfloat16 if self.precision == "bf16-mixed" else None
+
+    @property
+    def frozen_weights(self) -> torch.dtype:
+        """The type in which autocast would use the weights of a frozen network, so that they can be kept in it."""
+        return self.autocast_dtype or torch.float32
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Return the autocast context for work outside a Trainer."""
+        return torch.autocast(self.accelerator, torch.bfloat16, enabled=self.autocast_dtype is not None)
+
+
+def resolve_device(accelerator: str, precision: str, devices: int = 1, workers: int = 0, **rest: Any) -> DeviceConfig:
+    """Resolve "auto" to what this machine has.
+
+    Args:
+        rest: further fields of :class:`DeviceConfig`.
+
+    Raises:
+        UserError: the machine lacks the devices that are asked for.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    best = next(name for name, found in available.items() if found)
+    wanted = best if accelerator in ("auto", "gpu") else accelerator
+    if not available.get(wanted) or (accelerator, wanted) == ("gpu", "cpu"):
+        raise UserError(
+            f"trainer.accelerator={accelerator} is not available on this machine; set trainer.accelerator=auto."
+        )
+    if wanted == "cuda" and devices > torch.cuda.device_count():
+        raise UserError(
+            f"trainer.devices={devices} asks for more than the {torch.cuda.device_count()} GPUs of this machine."
+        )
+    if wanted != "cuda" and rest.get("sync_batchnorm"):
+        raise UserError("trainer.sync_batchnorm=true needs GPUs; set trainer.sync_batchnorm=false.")
+    if precision == "auto":
+        precision = "bf16-mixed" if _has_fast_bfloat16(wanted) else "32-true"
+    return DeviceConfig(wanted, precision, devices, workers=workers, **rest)
+
+
+def _has_fast_bfloat16(accelerator: str) -> bool:
+    if accelerator == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if accelerator == "cpu":
+        # Without these instructions bfloat16 is emulated and slower than float32.
+        flags: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(flags.get("avx512_bf16") or flags.get("amx_bf16"))
+    return False

@@ -1,0 +1,134 @@
+"""The engine of synthesis: it optimises a method's blocks, group by group, and knows no equation.
+
+Groups share nothing, so each process takes every n-th one, and the images do not depend on the number of processes (invariant 3).
+A finished block is a file, and so is the last point of a group that is being optimised: a killed run goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from teddy.runtime.distributed import barrier, is_leader, rank, world_size
+from teddy.runtime.progress import StageProgress
+from teddy.runtime.resume import load_tensors, save_tensors
+from teddy.runtime.trainer import make_trainer
+from teddy.synthesis.blocks import Block
+from teddy.synthesis.init import INIT
+from teddy.synthesis.method import Inputs, Run, SyntheticSet
+from teddy.synthesis.module import METHOD, GroupProgress, PixelCheckpoint, PixelSynthesis, Snapshots
+from teddy.synthesis.terms import write_terms
+
+if TYPE_CHECKING:
+    from teddy.synthesis.optimized import OptimizedMethod, State
+
+
+def optimise(method: OptimizedMethod, inputs: Inputs, run: Run) -> SyntheticSet:
+    """Optimise every block that the run's folder does not hold yet, and put all of them together.
+
+    Raises:
+        StageFailed: a block diverged.
+    """
+    groups = method.groups(inputs.spec)
+    own = groups[rank() :: world_size()]
+    pending = [group for group in own if not _is_done(run.folder, group)]
+    if pending:
+        done = (len(own) - len(pending)) * method.iterations
+        done += sum(_iterations_done(_resume_file(run.folder, group)) for group in pending)
+        shared = method.prepare(inputs, run.device_config)
+        with StageProgress("synthesis", total=len(own) * method.iterations, unit="steps", done=done) as progress:
+            for group in pending:
+                _optimise_group(method, inputs, run, group, shared, progress)
+    barrier()
+    if not is_leader():
+        return SyntheticSet(torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
+    return _collect(method, inputs, run, [block for group in groups for block in group])
+
+
+def block_file(folder: Path, block: Block) -> Path:
+    """The file of a finished block; its presence means done. The store removes it once the set is finished."""
+    return folder / ".blocks" / f"{block.index:05d}.safetensors"
+
+
+def start_state(
+    method: OptimizedMethod, inputs: Inputs, seed: int, group: Sequence[Block], shared: Any, device: torch.device
+) -> State:
+    """A group of blocks before its first iteration."""
+    from teddy.synthesis.optimized import State
+
+    start = torch.cat([INIT[method.initial](block, inputs, method.ipc, seed) for block in group])
+    pixels = nn.Parameter(start.to(device, torch.float32).contiguous(memory_format=torch.channels_last))
+    labels = torch.tensor([label for block in group for label in block.classes], device=device)
+    return method.setup(State(group, pixels, labels, seed, shared))
+
+
+def _optimise_group(
+    method: OptimizedMethod, inputs: Inputs, run: Run, group: Sequence[Block], shared: Any, progress: StageProgress
+) -> None:
+    spec, resume = inputs.spec, _resume_file(run.folder, group)
+    state = start_state(method, inputs, run.seed, group, shared, run.device_config.device)
+    tensors, notes = load_tensors(resume) if resume.is_file() else ({}, {"iteration": 0, "history": None})
+    if tensors:
+        with torch.no_grad():
+            state.pixels.copy_(tensors["pixels"])
+            for name, tensor in method.tensors(state).items():
+                tensor.copy_(tensors[METHOD + name])
+    first = notes["iteration"]
+    module = PixelSynthesis(method, state, spec, first, tensors, notes["history"])
+    trainer = make_trainer(
+        run.device_config,
+        max_epochs=1,
+        folder=run.folder,
+        logger=run.log.stage(run.name, first_step=group[0].index * method.iterations + first),
+        callbacks=[
+            GroupProgress(progress),
+            # Before the point to resume from: a run that goes on from there does not come back here.
+            Snapshots(run.folder, run.snapshot_every),
+            PixelCheckpoint(resume, run.checkpoint_every),
+        ],
+        log_every=1,
+        single=True,
+    )
+    trainer.fit(module)
+    # What everything after this stage sees is 8-bit images (invariant 5).
+    images = spec.denormalise(state.pixels.detach()).cpu()
+    for block, part, history in zip(group, images.chunk(len(group)), module.history, strict=True):
+        target = block_file(run.folder, block)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {"images": part, "labels": torch.tensor(block.classes), "slots": torch.tensor(block.slots)}
+        save_tensors(target, tensors, {"names": list(module.terms), "history": history})
+    resume.unlink(missing_ok=True)
+
+
+def _resume_file(folder: Path, group: Sequence[Block]) -> Path:
+    return folder / f".resume-{group[0].index:05d}.safetensors"
+
+
+def _is_done(folder: Path, group: Sequence[Block]) -> bool:
+    return all(block_file(folder, block).is_file() for block in group)
+
+
+def _iterations_done(resume: Path) -> int:
+    return int(load_tensors(resume)[1]["iteration"]) if resume.is_file() else 0
+
+
+def _collect(method: OptimizedMethod, inputs: Inputs, run: Run, blocks: Sequence[Block]) -> SyntheticSet:
+    """All images by class and slot, and the recorded terms as a file.
+
+    One block after the other goes to its place: ImageNet at IPC 100 is 15 GB, which must not lie in memory twice.
+    """
+    spec = inputs.spec
+    images = torch.empty((spec.num_classes * method.ipc, spec.channels, spec.size, spec.size), dtype=torch.uint8)
+    names: list[str] = []
+    histories = []
+    for block in blocks:
+        tensors, notes = load_tensors(block_file(run.folder, block))
+        images[tensors["labels"] * method.ipc + tensors["slots"]] = tensors["images"]
+        names = names or notes["names"]
+        histories.append(notes["history"])
+    write_terms(run.folder, names, histories)
+    return SyntheticSet(images, torch.arange(spec.num_classes).repeat_interleave(method.ipc))

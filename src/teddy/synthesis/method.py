@@ -1,0 +1,159 @@
+"""The interface of a method: how a synthetic set is made from real data and, perhaps, from a pool of teachers.
+
+A method is a frozen dataclass, and its fields are the keys of its YAML file and its part of the fingerprint of the images. Most
+methods optimise pixels and subclass :class:`teddy.synthesis.optimized.OptimizedMethod`; ``docs/own_method.md`` shows one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from teddy.artifacts.store import Artifact, ArtifactStore
+from teddy.data.dataset import RealDataset
+from teddy.data.images import ImageSet
+from teddy.data.spec import DatasetSpec
+from teddy.pool.members import ModelPool
+from teddy.runtime.device import DeviceConfig
+from teddy.runtime.loggers import RunLog
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method reads; it is made before synthesis, shared by the methods of a run, and part of the images' fingerprint.
+
+    Attributes:
+        pool: teachers: the method's own pool if it names one, else the run's.
+        data: real training images.
+    """
+
+    pool: bool = False
+    data: bool = False
+
+
+class Inputs:
+    """What a method may read, each thing made or opened when it is first asked for. Test images are not among it.
+
+    Args:
+        make_pool: returns the pool, from the store if it is there.
+    """
+
+    def __init__(self, dataset: RealDataset, store: ArtifactStore, make_pool: Callable[[], ModelPool]) -> None:
+        self._dataset, self._store, self._make_pool = dataset, store, make_pool
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """Classes, image size and normalisation."""
+        return self._dataset.spec
+
+    @property
+    def train(self) -> ImageSet:
+        """The real training images."""
+        return self._dataset.train
+
+    @cached_property
+    def pool(self) -> ModelPool:
+        """The teachers."""
+        return self._make_pool()
+
+    def artifact(self, kind: str, content: Mapping[str, Any], build: Callable[[Path], dict[str, Any]]) -> Artifact:
+        """Something that is measured once and kept, such as statistics of the real data; see :meth:`ArtifactStore.produce`."""
+        return self._store.produce(kind, {**content, "data": self._dataset.fingerprint}, build)
+
+    def fingerprints(self, needs: Needs) -> dict[str, str]:
+        """Names of what is read."""
+        data = {"data": self._dataset.fingerprint} if needs.data else {}
+        return data | ({"pool": self.pool.fingerprint} if needs.pool else {})
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and on what a synthetic set is made.
+
+    Attributes:
+        folder: receives the files of the making; what begins with a dot is removed when the set is finished.
+        seed: root of all random numbers, which are keyed by what they are for (:mod:`teddy.runtime.seeding`).
+        name: of the curves, such as ``synthesis/dm``.
+        checkpoint_every: iterations between two points that a killed run resumes from; 0: none. No part of the result.
+        snapshot_every: iterations between two snapshots of the first images; 0: none. No part of the result.
+    """
+
+    folder: Path
+    device_config: DeviceConfig
+    seed: int
+    log: RunLog
+    name: str = "synthesis"
+    checkpoint_every: int = 0
+    snapshot_every: int = 0
+
+
+@dataclass(frozen=True)
+class SyntheticSet:
+    """What a method returns.
+
+    Attributes:
+        images: uint8 (N, C, H, W), IPC images of each class.
+        labels: class index of each image (N,).
+        facts: noted in the manifest.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """A way to make a synthetic set.
+
+    Attributes:
+        ipc: images per class.
+        title: name in tables and legends; no part of the fingerprint.
+        pool: strategy of the method's own pool; None: the run's. It labels the method's images as well, under soft labels.
+        version: raised when the same fields give other images than before.
+        baseline: whether the set is what others are compared with, as real images are.
+        citation: the paper.
+    """
+
+    ipc: int
+    title: str = field(default="", compare=False)
+    pool: Any = field(default=None, compare=False)
+
+    __pydantic_config__: ClassVar[Any] = {"arbitrary_types_allowed": True}
+    version: ClassVar[int] = 1
+    baseline: ClassVar[bool] = False
+    citation: ClassVar[str] = ""
+
+    def needs(self) -> Needs:
+        """What the method reads; real training images unless a method says otherwise."""
+        return Needs(data=True)
+
+    def check(self, members: int | None) -> None:  # noqa: B027 - most methods have nothing more to check
+        """Check the fields before anything is trained.
+
+        Args:
+            members: number of teachers of its pool; None where only the pool's strategy can tell.
+
+        Raises:
+            UserError: they make no sense.
+        """
+
+    @abstractmethod
+    def synthesize(self, inputs: Inputs, run: Run) -> SyntheticSet:
+        """Make the synthetic set. Every process of a run calls this; what the first one returns is saved.
+
+        Raises:
+            StageFailed: the optimisation diverged.
+        """
+
+    def content(self) -> dict[str, Any]:
+        """What the images depend on besides the inputs: class, version and every field that takes part in comparisons."""
+        fields = {one.name: getattr(self, one.name) for one in dataclasses.fields(self) if one.compare}
+        return {"class": f"{type(self).__module__}.{type(self).__qualname__}", "version": self.version, **fields}

@@ -1,0 +1,117 @@
+"""The base class of methods that optimise pixels; the engine (:mod:`teddy.synthesis.engine`) drives it.
+
+A method says which images are optimised together, how a step leaves gradients in ``.grad``, and what a killed run must find
+again. The engine does the rest: initialisation, optimizer steps, schedule, clamp to the pixel range, named terms to curves,
+snapshots, resume, and blocks dealt to processes.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from teddy.data.spec import DatasetSpec
+from teddy.runtime.device import DeviceConfig
+from teddy.synthesis.blocks import Block, make_blocks, make_groups
+from teddy.synthesis.engine import optimise
+from teddy.synthesis.method import Inputs, Method, Run, SyntheticSet
+from teddy.synthesis.views import BlockView
+
+
+@dataclass
+class State:
+    """A group of blocks while it is optimised; a method may subclass it to hold more.
+
+    Attributes:
+        blocks: of one size.
+        pixels: images of all blocks, one block after the other, normalised (N, C, H, W), float32 on the device.
+        labels: class of each image (N,).
+        seed: root of the run's random numbers.
+        shared: what :meth:`OptimizedMethod.prepare` returned.
+    """
+
+    blocks: Sequence[Block]
+    pixels: nn.Parameter
+    labels: torch.Tensor
+    seed: int
+    shared: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizedMethod(Method):
+    """A method that optimises pixels by gradient steps.
+
+    Attributes:
+        iterations: steps of each block.
+        initial: ``noise`` or ``real``; see :data:`teddy.synthesis.init.INIT`.
+        batch_size: images of a block; None: all images are one block.
+        blocks_at_once: blocks of one size that are optimised side by side, to fill a large device; changes rounding only.
+    """
+
+    iterations: int
+    initial: str = "real"
+    batch_size: int | None = None
+    blocks_at_once: int = 1
+
+    def groups(self, spec: DatasetSpec) -> list[list[Block]]:
+        """All blocks in groups, the same for any number of processes."""
+        batch_size = self.batch_size or spec.num_classes * self.ipc
+        return make_groups(make_blocks(spec.num_classes, self.ipc, batch_size), self.blocks_at_once)
+
+    def prepare(self, inputs: Inputs, device_config: DeviceConfig) -> Any:
+        """Load what all blocks share, such as teachers on the device; called once per process."""
+        return None
+
+    def setup(self, state: State) -> State:
+        """Add what a group of blocks needs besides its pixels, such as an inner network; called once per group.
+
+        Random numbers must be keyed by ``state.seed`` and the blocks' indices.
+        """
+        return state
+
+    @abstractmethod
+    def optimizer(self, state: State) -> torch.optim.Optimizer:
+        """The optimizer of the pixels, and of whatever else is learned."""
+
+    def lr_factor(self, iteration: int) -> float:
+        """Factor on all learning rates in an iteration; 1 unless a method says otherwise."""
+        return 1.0
+
+    @abstractmethod
+    def step(self, state: State, iteration: int) -> dict[str, torch.Tensor]:
+        """Leave the iteration's gradients in ``.grad`` of everything that is optimised.
+
+        Called under the run's autocast; gradients are None before. Random numbers must be keyed by the iteration.
+
+        Returns:
+            Named terms, detached, each a scalar or one value per block (blocks,). The first is shown as the loss.
+        """
+
+    def tensors(self, state: State) -> dict[str, torch.Tensor]:
+        """What changes from step to step besides the pixels and the optimizer's state: saved, and copied back in place into a
+        fresh state when a killed run is resumed.
+        """
+        return {}
+
+    def synthesize(self, inputs: Inputs, run: Run) -> SyntheticSet:
+        """Optimise all blocks."""
+        return optimise(self, inputs, run)
+
+
+def cosine(iteration: int, iterations: int) -> float:
+    """Cosine schedule from 1 at the first iteration towards 0 after the last."""
+    return 0.5 * (1 + math.cos(math.pi * iteration / iterations))
+
+
+def views_of(view: BlockView, state: State, iteration: int) -> torch.Tensor:
+    """Each block's own view in an iteration, (N, C, H, W), float32; differentiable with respect to the pixels."""
+    with torch.autocast(state.pixels.device.type, enabled=False):
+        parts = zip(state.blocks, state.pixels.chunk(len(state.blocks)), strict=True)
+        views = [view(part, state.seed, block.index, iteration) for block, part in parts]
+    return (views[0] if len(views) == 1 else torch.cat(views)).contiguous(memory_format=torch.channels_last)

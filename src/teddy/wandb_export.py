@@ -1,0 +1,84 @@
+"""What a finished run hands to its loggers: final numbers, the table of students, pictures, and what came from what."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean, stdev
+
+from teddy.labels.stage import Labels
+from teddy.pool.members import ModelPool
+from teddy.report.results_log import Result
+from teddy.runtime import metrics
+from teddy.runtime.loggers import RunLog
+from teddy.synthesis.stage import ImageFolderArtifact
+
+COLUMNS = ("method", "protocol", "labels", "student", "seed", "top1")
+COSTS = {
+    "pool_seconds": metrics.COST_POOL_SECONDS,
+    "synthesis_seconds": metrics.COST_SYNTHESIS_SECONDS,
+    "synthesis_peak_memory_mb": metrics.COST_SYNTHESIS_PEAK_MEMORY_MB,
+}
+
+
+def export_results(log: RunLog, folder: Path, rows: Sequence[Result], cost: Mapping[str, float]) -> None:
+    """Numbers, the table of students, and the pictures of the report.
+
+    Args:
+        cost: of the first method, as in :class:`teddy.report.results_log.Result`.
+    """
+    groups: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        groups[f"{row.method}/{row.protocol}/{row.labels}/{row.student}"].append(row.top1)
+    for name, values in groups.items():
+        spread = {metrics.student(name, "top1_std"): stdev(values)} if len(values) > 1 else {}
+        log.summary({metrics.student(name): fmean(values), **spread})
+    log.summary({name: cost[key] for key, name in COSTS.items() if key in cost})
+    first = rows[0].method if rows else ""
+    distances = [nats for row in rows if row.method == first for nats in row.divergence.values()]
+    if distances:
+        log.summary({metrics.DIVERGENCE_MEAN: fmean(distances)})
+    if log.wandb is not None:
+        log.wandb.table("results", COLUMNS, [[getattr(row, column) for column in COLUMNS] for row in rows])
+    for picture in sorted(folder.glob("figures/*.png")):
+        log.image(f"report/{picture.stem}", picture)
+
+
+def export_lineage(
+    log: RunLog, name: str, pool: ModelPool | None, images: ImageFolderArtifact, labels: Labels | None, made: set[str]
+) -> None:
+    """What a method's students came from: pool to images to labels.
+
+    Weights and labels are described, not uploaded: an ImageNet pool and its labels are gigabytes.
+
+    Args:
+        made: fingerprints of what this invocation made itself; the rest it found in the store.
+    """
+    if log.wandb is None:
+        return
+    teachers = f"{name}-teachers"
+    if pool is not None:
+        members = [{**asdict(member), "file": member.file.name, "history": None} for member in pool.members]
+        facts = {"fingerprint": pool.fingerprint, "pool": pool.description, "seconds": pool.seconds, "members": members}
+        new = any(member.identity.split("/")[0] in made for member in pool.members)
+        log.wandb.artifact(teachers, "teachers", None, facts, made=new)
+    log.wandb.artifact(
+        f"{name}-images",
+        "synset",
+        images.folder,
+        {**images.artifact.facts, "fingerprint": images.fingerprint},
+        parents=[teachers] if pool is not None and images.terms is not None else [],
+        made=images.fingerprint in made,
+    )
+    if labels is not None and pool is not None:
+        sizes = {"megabytes": labels.megabytes, "seconds": labels.seconds}
+        log.wandb.artifact(
+            f"{name}-labels",
+            "labels",
+            None,
+            {**labels.identity, "fingerprint": labels.fingerprint, **sizes},
+            parents=[teachers, f"{name}-images"],
+            made=labels.kind != "stored" or labels.fingerprint in made,
+        )

@@ -1,0 +1,41 @@
+"""Top-1 by Lightning's loops against counting by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from teddy.models.classifier import Classifier
+from teddy.runtime.device import DeviceConfig
+from teddy.runtime.trainer import make_trainer
+
+IMAGES = torch.randn(23, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(23) % 3
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("loop", ["validate", "test"])
+def test_top1_is_the_share_of_right_answers_in_percent(tmp_path: Path, loop: str, training: bool) -> None:
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.9), nn.Flatten(), nn.Linear(16, 3))
+    network.train(training)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    trainer = make_trainer(DeviceConfig("cpu", "32-true"), max_epochs=0, folder=tmp_path, validate=True)
+    batches = DataLoader(TensorDataset(IMAGES, LABELS, LABELS), batch_size=10)
+    module = Classifier(network, 3)
+    for _ in range(2):  # nothing is left of the first count
+        (found,) = getattr(trainer, loop)(module, batches, verbose=False)
+    assert all(layer.training == training for layer in network.modules())
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    network.eval()
+    right = sum(
+        int(int(network(image[None]).argmax()) == int(label)) for image, label in zip(IMAGES, LABELS, strict=True)
+    )
+    assert 0 < right < 23
+    assert float(found[{"validate": "val/top1", "test": "test/top1"}[loop]]) == pytest.approx(
+        100 * right / 23, abs=1e-4
+    )

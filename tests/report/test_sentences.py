@@ -1,0 +1,106 @@
+import pytest
+
+from teddy.report.comparison import compare
+from teddy.report.runs import read_runs
+from teddy.report.sentences import notes, sentences
+
+
+@pytest.fixture
+def of(tmp_path, make_run):
+    """The sentences on one run with these rows."""
+    count = iter(range(100))
+
+    def make(rows, find=sentences):
+        return find(compare(read_runs([make_run(tmp_path / f"one{next(count)}", rows)])))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("ours", "real", "verdict"),
+    [
+        # Both deviations are 1, so the combined spread is sqrt(2).
+        ([61.0, 62.0, 63.0], [59.0, 60.0, 61.0], "beats random real images by 2.0 points, more than the spread of 1.4"),
+        ([61.0, 62.0, 63.0], [60.0, 61.0, 62.0], "differ by no more than the spread of 1.4"),
+        ([60.0, 61.0, 62.0], [61.0, 62.0, 63.0], "differ by no more than the spread of 1.4"),
+        (
+            [59.0, 60.0, 61.0],
+            [61.0, 62.0, 63.0],
+            "does not beat random real images here: 60.0 ± 1.0 against 62.0 ± 1.0",
+        ),
+    ],
+)
+def test_the_verdict_depends_on_the_spread(of, students, ours, real, verdict):
+    (sentence,) = of(students("ours", ours) + students("real", real))
+    assert verdict in sentence
+    assert sentence.startswith("toy, IPC 10, convnet3, protocol paper, stored labels: Ours ")
+    assert "hint" not in sentence
+
+
+def test_few_seeds_and_a_missing_baseline_have_a_sentence(of, students):
+    (two,) = of(students("ours", [60.0, 60.1]) + students("real", [50.0, 50.1]))
+    assert "Fewer than 3 seeds" in two
+    (one,) = of(students("ours", [60.0]) + students("real", [50.0]))
+    assert "single run" in one
+    assert "spread is unknown" in one
+    (alone,) = of(students("ours", [60.0, 61.0, 62.0]))
+    assert "stands without a baseline" in alone
+    assert of(students("real", [1.0])) == []
+
+
+def test_the_first_method_is_compared_with_each_other_one(of, students):
+    rows = [row for name in ("new", "real", "other", "ours") for row in students(name, [1.0, 2.0, 3.0])]
+    first, second, third = of(rows)
+    assert "New and random real images differ" in first
+    assert "New and the other method differ" in second
+    assert "New and Ours differ" in third
+
+
+def test_different_labels_protocols_students_and_sizes_are_never_compared(of, students):
+    changes = [{}, {"labels": "online"}, {"protocol": "modern"}, {"student": "vgg"}, {"ipc": 1}, {"dataset": "x"}]
+    rows = [row for change in changes for row in students("ours", [2.0], **change)]
+    found = of(rows + students("real", [1.0], labels="hard"))
+    assert len(found) == 6
+    assert all("stands without a baseline" in sentence for sentence in found)
+
+
+def test_the_effect_of_a_key_is_measured_by_the_spread(teachers_sweep):
+    (sentence,) = sentences(compare(read_runs([teachers_sweep])))
+    # sqrt(1 + 1) = 1.4
+    assert sentence == (
+        "protocol paper, stored labels: Ours is best at synthesis.teachers_per_block 2 (54.0 ± 1.0) and worst at 1 "
+        "(51.0 ± 1.0): 3.0 points, more than the spread of 1.4."
+    )
+
+
+def test_an_effect_within_the_spread_or_of_single_runs(sweep_of, tmp_path):
+    (sentence,) = sentences(sweep_of("labels.members", {1: [50.0, 52.0], 2: [51.0, 53.0]}))
+    assert "1.0 points, no more than the spread of 2.0. Fewer than 3 seeds" in sentence
+
+
+def test_single_runs_have_no_spread(sweep_of):
+    (sentence,) = sentences(sweep_of("labels.members", {1: [50.0], 2: [51.0]}))
+    assert "with a single run each, the spread is unknown" in sentence
+
+
+def test_runs_of_several_seeds_are_one_sentence(sweep_of):
+    found = sentences(sweep_of("seed", {0: [50.0, 52.0], 1: [53.0, 53.0], 2: [54.0, 58.0]}))
+    assert found == ["protocol paper, stored labels: Ours is 53.3 ± 2.5 over the runs with 3 seeds."]  # of 51, 53, 56
+
+
+def test_pools_of_one_method_are_told_apart(sweep_of, students):
+    found = sentences(
+        sweep_of("pool", {"prior": [50.0], "post": [60.0]}, more=lambda job: students("other", [1.0], "same"))
+    )
+    own = [sentence.partition(":")[0] for sentence in found if "is above the other method" in sentence]
+    where = "toy, IPC 10, convnet3, protocol paper, stored labels"
+    assert own == [f"{where}, pool prior", f"{where}, pool post"]
+
+
+def test_notes_tell_how_to_read_the_table(of, students, teachers_sweep):
+    (note,) = of(students("ours", [1.0, 2.0, 3.0]), notes)
+    assert "mean ± sample standard deviation over seeds" in note
+    some = " ".join(of(students("ours", [1.0], "a") + students("ours", [2.0], "b"), notes))
+    assert "fewer than 3 seeds" in some
+    assert "a seed more than once" in some
+    assert any("“any”" in note for note in notes(compare(read_runs([teachers_sweep]))))
