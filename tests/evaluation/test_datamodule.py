@@ -12,7 +12,7 @@ import torch
 from teddy.data.images import TensorImages
 from teddy.data.spec import DatasetSpec
 from teddy.evaluation.datamodule import DistilledViews, StudentOrder
-from teddy.evaluation.dsa import DsaViews
+from teddy.evaluation.dsa_views import DsaViews
 from teddy.labels.sources import HardLabels, OnlineLabels
 from teddy.labels.views import ViewMaker, ViewRecipe
 from teddy.runtime.seeding import permutation

@@ -15,10 +15,11 @@ import torch.nn.functional as F
 from lightning.pytorch.loggers.logger import DummyLogger
 from torch import nn
 
+from teddy.data.dsa import dsa
 from teddy.data.images import TensorImages
 from teddy.data.spec import DatasetSpec
 from teddy.evaluation.datamodule import DistilledViews
-from teddy.evaluation.dsa import DsaViews, dsa
+from teddy.evaluation.dsa_views import DsaViews
 from teddy.evaluation.protocol import Protocol
 from teddy.evaluation.student import StudentTraining
 from teddy.labels.sources import HardLabels, OnlineLabels

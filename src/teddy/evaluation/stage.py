@@ -16,7 +16,7 @@ from teddy.artifacts.store import Artifact, ArtifactStore
 from teddy.config.errors import StageFailed
 from teddy.evaluation.datamodule import DistilledViews
 from teddy.evaluation.divergence import Divergence
-from teddy.evaluation.dsa import DsaViews
+from teddy.evaluation.dsa_views import DsaViews
 from teddy.evaluation.protocol import Protocol
 from teddy.evaluation.split import EvalSplit
 from teddy.evaluation.student import StudentTraining

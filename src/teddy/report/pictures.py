@@ -45,7 +45,7 @@ def _charts(comparison: Comparison, folder: Path) -> Iterator[Picture]:
     yield from (Picture(path, f"Accuracy over {key}", caption) for key, path in charts)
     if not charts:
         path = accuracy_bars(comparison, folder / "accuracy.png")
-        yield Picture(path, "Accuracy on the real test images", f"{SPREAD}dots: single students.")
+        yield Picture(path, "Accuracy on real images", f"{SPREAD}dots: single students.")
     caption = "Left: KL divergence from student to teacher on held-out real images; right: accuracy of the students."
     yield Picture(stages(comparison, folder / "stages.png"), "Teachers of several stages", caption)
     caption = "Training of the teachers and synthesis; a marker's area is the peak memory of synthesis."

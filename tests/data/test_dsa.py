@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from teddy.evaluation import dsa as module
-from teddy.evaluation.dsa import OPERATIONS, dsa
+from teddy.data import dsa as module
+from teddy.data.dsa import OPERATIONS, dsa
 
 HALVES = np.full((8, 3), 0.5)
 
@@ -138,3 +138,16 @@ def test_images_of_one_batch_get_their_own_strength() -> None:
     same = batch(n=1).expand(8, -1, -1, -1)
     for i in range(12):
         assert len({tuple(row.flatten().tolist()) for row in dsa(same, "own", i)}) > 1
+
+
+def test_siamese_images_share_one_strength_and_batches_of_any_size_agree():
+    """The same image at every place, and in batches of two sizes, comes out the same; without siamese it does not."""
+    one = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    kinds = set()
+    for draw in range(40):
+        batch = dsa(one.expand(5, -1, -1, -1), "test", draw, siamese=True)
+        assert torch.equal(batch, batch[:1].expand_as(batch))
+        assert torch.equal(batch[:2], dsa(one.expand(2, -1, -1, -1), "test", draw, siamese=True))
+        own = dsa(one.expand(5, -1, -1, -1), "test", draw)
+        kinds.add(bool(torch.equal(own, own[:1].expand_as(own))))
+    assert kinds == {True, False} or kinds == {False}

@@ -1,7 +1,8 @@
-"""Differentiable Siamese Augmentation (Zhao & Bilen, ICML 2021): how the DC family evaluates.
+"""Differentiable Siamese Augmentation (Zhao & Bilen, ICML 2021), of the DC family.
 
-One operation is drawn per batch, and its strength per image. Each operation takes normalised images (B, C, H, W) and uniforms
-(B, DSA_DRAWS), and is differentiable with respect to the pixels. The strengths are the published ones for every small dataset.
+One operation is drawn per batch, and its strength per image, or one for the whole batch (Siamese). Each operation takes
+normalised images (B, C, H, W) and uniforms (B, DSA_DRAWS), and is differentiable with respect to the pixels. The strengths are
+the published ones for every small dataset.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import torch
 import torch.nn.functional as F
 
 from teddy.data import geometry
-from teddy.labels.views import Views, ViewSource
 from teddy.runtime import seeding
 
 DSA_DRAWS = 3
@@ -95,14 +95,16 @@ OPERATIONS: tuple[Callable[[torch.Tensor, np.ndarray], torch.Tensor], ...] = (co
 """The strategy color_crop_cutout_flip_scale_rotate."""
 
 
-def dsa(images: torch.Tensor, *seed_keys: seeding.Key) -> torch.Tensor:
+def dsa(images: torch.Tensor, *seed_keys: seeding.Key, siamese: bool = False) -> torch.Tensor:
     """Apply one operation to a batch (B, C, H, W) of normalised images, the same whenever the keys are.
 
     Args:
         seed_keys: what the draw is for, such as (seed, "dsa", epoch, batch index).
+        siamese: one strength for all images, so that real and synthetic batches are transformed alike by the same keys.
     """
     operation = OPERATIONS[int(seeding.uniform(*seed_keys, "operation")[0, 0] * len(OPERATIONS))]
-    return operation(images, seeding.uniform(*seed_keys, "strength", samples=np.arange(len(images)), draws=DSA_DRAWS))
+    samples = np.zeros(len(images)) if siamese else np.arange(len(images))
+    return operation(images, seeding.uniform(*seed_keys, "strength", samples=samples, draws=DSA_DRAWS))
 
 
 def _affine(images: torch.Tensor, matrices: np.ndarray) -> torch.Tensor:
@@ -111,13 +113,3 @@ def _affine(images: torch.Tensor, matrices: np.ndarray) -> torch.Tensor:
     maps = torch.cat([linear, torch.zeros_like(linear[:, :, :1])], dim=2)
     grid = F.affine_grid(maps, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-
-
-class DsaViews(ViewSource):
-    """Distilled images under differentiable Siamese augmentation; each keeps its own label."""
-
-    def __call__(self, epoch: int, indices: torch.Tensor) -> Views:
-        chosen = indices.to(self.images.device, non_blocking=True)
-        # The DC family draws one operation per batch; its first image names a batch.
-        views = dsa(self.spec.normalise(self.images[chosen]), self.seed, "dsa", epoch, int(indices[0]))
-        return Views(views, chosen, torch.ones(len(chosen), device=chosen.device))
