@@ -24,7 +24,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "experiments"
-LEFT_OUT = re.compile(r"^- (every student|all on one page|the table for LaTeX|run \d+):")
+LEFT_OUT = re.compile(r"^- (store|every student|all on one page|the table for LaTeX|run \d+):")
 
 
 def main() -> int:
