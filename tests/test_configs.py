@@ -358,7 +358,7 @@ def test_the_commands_of_the_documentation_work(path, words, tmp_path, monkeypat
         if word.startswith("pool.base=") and word.endswith(".safetensors"):
             (tmp_path / word.removeprefix("pool.base=")).touch()
     if any(word.startswith("--config-dir") or word == "--allow" for word in argv):
-        pytest.skip("needs a folder or a package of the reader's; tests/test_plugin.py runs such a command")
+        pytest.skip("needs a folder or a package of the reader's; tests/plugin/test_own_method.py runs such commands")
     for config in jobs(*argv):
         assert_names_exist(config)
 
