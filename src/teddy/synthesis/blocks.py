@@ -32,7 +32,7 @@ def make_blocks(num_classes: int, ipc: int, batch_size: int) -> list[Block]:
 
     With no more classes than ``batch_size`` each block holds the same number of images of every class (the last one maybe
     fewer). With more classes the i-th images of all classes are split into groups of ``batch_size`` consecutive classes, as the
-    paper's "i-th image for all classes" (Sec. 4.1) and SRe2L's 100 consecutive classes.
+    paper's "i-th image for all classes" (Sec. 4.1).
     """
     if num_classes <= batch_size:
         per_class = batch_size // num_classes
