@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from teddy.data.batches import EpochOrder
 from teddy.data.images import TensorImages
 from teddy.data.spec import DatasetSpec
-from teddy.evaluation.datamodule import DistilledViews, StudentOrder
+from teddy.evaluation.datamodule import DistilledViews
 from teddy.evaluation.dsa_views import DsaViews
 from teddy.labels.sources import HardLabels, OnlineLabels
 from teddy.labels.views import ViewMaker, ViewRecipe
@@ -52,10 +53,10 @@ def test_seed_and_epoch_order_the_images(images: TensorImages) -> None:
     ("num_images", "batch", "expected"), [(10, 5, 2), (10, 4, 3), (9, 4, 2), (3, 8, 1), (2, 2, 1), (1, 8, 0), (8, 8, 1)]
 )
 def test_a_last_batch_of_one_image_is_dropped(num_images: int, batch: int, expected: int) -> None:
-    batches = list(StudentOrder(np.arange(num_images), batch, seed=0))
+    batches = list(EpochOrder(np.arange(num_images), batch, seed=0, purpose="student order"))
     sizes = [len(part) for part in torch.arange(num_images).split(batch)]
     assert [len(indices) for _, indices in batches] == [size for size in sizes if size > 1]
-    assert len(StudentOrder(np.arange(num_images), batch, seed=0)) == expected
+    assert len(EpochOrder(np.arange(num_images), batch, seed=0, purpose="student order")) == expected
 
 
 def test_processes_share_each_batch_equally(images: TensorImages) -> None:

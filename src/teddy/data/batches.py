@@ -31,12 +31,20 @@ class EpochOrder(Sampler[Key]):
     Args:
         indices: of the images to visit (N,).
         batch_size: over all processes.
+        purpose: key of the random numbers, so that orders of different purposes are independent.
     """
 
     def __init__(
-        self, indices: np.ndarray, batch_size: int, seed: int, first_epoch: int = 0, rank: int = 0, replicas: int = 1
+        self,
+        indices: np.ndarray,
+        batch_size: int,
+        seed: int,
+        first_epoch: int = 0,
+        rank: int = 0,
+        replicas: int = 1,
+        purpose: str = "order",
     ) -> None:
-        self.indices, self.batch_size, self.seed = indices, batch_size, seed
+        self.indices, self.batch_size, self.seed, self.purpose = indices, batch_size, seed, purpose
         self.first_epoch, self.rank, self.replicas = first_epoch, rank, replicas
         self.epoch = first_epoch
 
@@ -48,7 +56,7 @@ class EpochOrder(Sampler[Key]):
         return len(list(self._bounds()))
 
     def __iter__(self) -> Iterator[Key]:
-        draws = uniform(self.seed, "order", self.epoch, samples=self.indices)[:, 0]
+        draws = uniform(self.seed, self.purpose, self.epoch, samples=self.indices)[:, 0]
         order = torch.from_numpy(self.indices[np.argsort(draws, kind="stable")])
         for start, stop in self._bounds():
             yield self.epoch, order[start:stop][self.rank :: self.replicas]

@@ -35,6 +35,11 @@ def stratified_split(labels: torch.Tensor, holdout: float, seed: int) -> tuple[n
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
+def process_share(trainer: L.Trainer | None) -> tuple[int, int]:
+    """Index of this process in a fit and their number, by which batches are dealt; (0, 1) outside of a fit."""
+    return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
+
+
 class RealData(L.LightningDataModule):
     """Batches ``(images, labels, indices)`` of a real dataset; images arrive normalised, and augmented for training.
 
@@ -74,16 +79,18 @@ class RealData(L.LightningDataModule):
         self._crops_when_decoding = augment.crop == "resized" and isinstance(train, DecodedImages)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        order = EpochOrder(self.train_indices, self.batch_size, self.seed, self.first_epoch, *self._process())
+        order = EpochOrder(
+            self.train_indices, self.batch_size, self.seed, self.first_epoch, *process_share(self.trainer)
+        )
         return self._augmentable(order, self.seed)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         if len(self.held_indices) == 0:
             return []
-        return eval_batches(self.train, self.workers, self.held_indices, *self._process())
+        return eval_batches(self.train, self.workers, self.held_indices, *process_share(self.trainer))
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        return eval_batches(self.test, self.workers, None, *self._process())
+        return eval_batches(self.test, self.workers, None, *process_share(self.trainer))
 
     def augmented_batches(self, count: int, batch_size: int, seed: int, device: torch.device) -> Iterator[torch.Tensor]:
         """Yield random training images outside of a fit, augmented and normalised, as batches (n, C, H, W) with n > 1.
@@ -117,6 +124,3 @@ class RealData(L.LightningDataModule):
 
     def _prepare(self, images: torch.Tensor, indices: torch.Tensor, seed: int, epoch: int) -> torch.Tensor:
         return self.spec.normalise(self.augment.apply(images, indices, seed, epoch, cropped=self._crops_when_decoding))
-
-    def _process(self) -> tuple[int, int]:
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

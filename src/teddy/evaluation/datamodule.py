@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
@@ -10,21 +10,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from teddy.data.batches import EVAL_BATCH, Batch, EpochOrder, InOrder, Key, load_batches
+from teddy.data.batches import Batch, EpochOrder, Key, eval_batches
+from teddy.data.datamodule import process_share
 from teddy.data.images import ImageSet
 from teddy.data.spec import DatasetSpec
 from teddy.labels.sources import LabelSource
 from teddy.labels.views import ViewSource
-from teddy.runtime import seeding
-
-
-class StudentOrder(EpochOrder):
-    """Batches of distilled images in an order that seed and epoch alone determine; a last batch of one image is dropped."""
-
-    def __iter__(self) -> Iterator[Key]:
-        order = torch.from_numpy(seeding.permutation(len(self.indices), self.seed, "student order", self.epoch))
-        for start, stop in self._bounds():
-            yield self.epoch, order[start:stop][self.rank :: self.replicas]
 
 
 class DistilledViews(L.LightningDataModule):
@@ -61,13 +52,13 @@ class DistilledViews(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Key]:
         """Keys ``(epoch, indices (n,))`` of the batches."""
         indices = np.arange(len(self.views.images))
-        order = StudentOrder(indices, self.batch_size, self.seed, self.first_epoch, *self._rank())
+        share = process_share(self.trainer)
+        order = EpochOrder(indices, self.batch_size, self.seed, self.first_epoch, *share, purpose="student order")
         return DataLoader(_Keys(), sampler=order, batch_size=None)  # type: ignore[arg-type]
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Images of the evaluation split."""
-        images = self.test()
-        return load_batches(images, InOrder(np.arange(len(images)), EVAL_BATCH, *self._rank()), self.workers)
+        return eval_batches(self.test(), self.workers, None, *process_share(self.trainer))
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move test batches; the indices of training batches stay, because random numbers are drawn on the CPU."""
@@ -85,9 +76,6 @@ class DistilledViews(L.LightningDataModule):
             self._labelled = epoch
         views = self.views(epoch, indices)
         return views.images, self.source.targets(indices, views)
-
-    def _rank(self) -> tuple[int, int]:
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
 
 class _Keys:
