@@ -7,7 +7,7 @@ from teddy.synthesis.init import noise, random_images, real
 
 
 def test_random_images_are_different_and_of_their_class(inputs):
-    chosen = random_images(inputs.train, 3, ipc=8, seed=0)
+    chosen = random_images(inputs.train, range(3), ipc=8, seed=0)
     for label in range(3):
         assert set(inputs.train.labels[chosen[label]].tolist()) == {label}
         assert len(set(chosen[label].tolist())) == 8
@@ -15,18 +15,18 @@ def test_random_images_are_different_and_of_their_class(inputs):
 
 def test_a_small_ipc_is_the_beginning_of_a_larger_one_and_seeds_differ(inputs):
     train = inputs.train
-    assert torch.equal(random_images(train, 3, 2, seed=0), random_images(train, 3, 9, seed=0)[:, :2])
-    assert not torch.equal(random_images(train, 3, 9, seed=0), random_images(train, 3, 9, seed=1))
+    assert torch.equal(random_images(train, range(3), 2, seed=0), random_images(train, range(3), 9, seed=0)[:, :2])
+    assert not torch.equal(random_images(train, range(3), 9, seed=0), random_images(train, range(3), 9, seed=1))
 
 
 def test_a_class_smaller_than_ipc_starts_over(inputs):
-    chosen = random_images(inputs.train, 3, ipc=25, seed=0)
+    chosen = random_images(inputs.train, range(3), ipc=25, seed=0)
     assert sorted(set(chosen[1].tolist())) == list(range(1, 60, 3))
 
 
 def test_real_gives_the_chosen_images_normalised(inputs):
     block = Block(0, classes=(2, 0), slots=(1, 3))
-    chosen = random_images(inputs.train, 3, 5, seed=4)
+    chosen = random_images(inputs.train, range(3), 5, seed=4)
     expected = (inputs.train.images[torch.stack([chosen[2, 1], chosen[0, 3]])].float() / 255 - 0.4) / 0.3
     assert torch.allclose(real(block, inputs, 5, 4), expected)
 

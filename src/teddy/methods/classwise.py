@@ -26,6 +26,7 @@ from teddy.runtime.device import DeviceConfig
 from teddy.runtime.distributed import is_leader
 from teddy.runtime.progress import StageProgress
 from teddy.runtime.resume import load_tensors, save_tensors
+from teddy.synthesis.init import shuffled_class
 from teddy.synthesis.method import Inputs, Needs
 from teddy.synthesis.optimized import OptimizedMethod, State, cosine
 
@@ -114,9 +115,8 @@ class ClassWise(OptimizedMethod):
         means = []
         with StageProgress("class means", spec.num_classes, "classes") as progress:
             for label in range(spec.num_classes):
-                members = torch.nonzero(train.labels == label).flatten()
-                order = torch.from_numpy(seeding.permutation(len(members), seed, "bank", label))
-                images = spec.normalise(train.take(members[order[: self.real_images]])).to(device_config.device)
+                chosen = shuffled_class(train, label, seed, "bank")[: self.real_images]
+                images = spec.normalise(train.take(chosen)).to(device_config.device)
                 for index in range(self.augmentations):
                     views = augmented(images, index)
                     with device_config.autocast():

@@ -16,5 +16,5 @@ class Random(Method):
     baseline: ClassVar[bool] = True
 
     def synthesize(self, inputs: Inputs, run: Run) -> SyntheticSet:
-        chosen = random_images(inputs.train, inputs.spec.num_classes, self.ipc, run.seed).flatten()
+        chosen = random_images(inputs.train, range(inputs.spec.num_classes), self.ipc, run.seed).flatten()
         return SyntheticSet(inputs.train.take(chosen), inputs.train.labels[chosen])

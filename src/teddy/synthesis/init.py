@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -12,23 +12,27 @@ from teddy.synthesis.blocks import Block
 from teddy.synthesis.method import Inputs
 
 
-def random_images(train: ImageSet, num_classes: int, ipc: int, seed: int) -> torch.Tensor:
-    """Indices of ``ipc`` different random training images of each class, (num_classes, ipc).
+def shuffled_class(train: ImageSet, label: int, seed: int, purpose: str) -> torch.Tensor:
+    """Indices of all training images of a class (n,), in a random order of their own for each purpose."""
+    members = torch.nonzero(train.labels == label).flatten()
+    return members[torch.from_numpy(seeding.permutation(len(members), seed, purpose, label))]
+
+
+def random_images(train: ImageSet, classes: Sequence[int], ipc: int, seed: int) -> torch.Tensor:
+    """Indices of ``ipc`` different random training images of each of some classes, (len(classes), ipc).
 
     A class with fewer images than ``ipc`` starts over. The first images of a larger ``ipc`` are those of a smaller one.
     """
-    rows = []
-    for label in range(num_classes):
-        members = torch.nonzero(train.labels == label).flatten()
-        order = torch.from_numpy(seeding.permutation(len(members), seed, "random images", label))
-        rows.append(members[order[torch.arange(ipc) % len(order)]])
-    return torch.stack(rows)
+    shuffled = [shuffled_class(train, label, seed, "random images") for label in classes]
+    return torch.stack([members[torch.arange(ipc) % len(members)] for members in shuffled])
 
 
 def real(block: Block, inputs: Inputs, ipc: int, seed: int) -> torch.Tensor:
     """Real training images of the block's classes, normalised (N, C, H, W)."""
-    chosen = random_images(inputs.train, inputs.spec.num_classes, ipc, seed)
-    return inputs.spec.normalise(inputs.train.take(chosen[list(block.classes), list(block.slots)]))
+    classes = sorted(set(block.classes))  # not all: ImageNet at IPC 100 has a thousand blocks
+    rows = [classes.index(label) for label in block.classes]
+    chosen = random_images(inputs.train, classes, ipc, seed)
+    return inputs.spec.normalise(inputs.train.take(chosen[rows, list(block.slots)]))
 
 
 def noise(block: Block, inputs: Inputs, ipc: int, seed: int) -> torch.Tensor:
