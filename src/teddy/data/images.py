@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,7 +53,7 @@ class TensorImages:
         return self.images[torch.as_tensor(indices, dtype=torch.int64)]
 
 
-class DecodedImages:
+class DecodedImages(ABC):
     """Images that are decoded on demand; a subclass implements ``open``.
 
     There are two geometries. Evaluation (``take``) scales the shorter side to ``resize`` pixels and cuts the centre ``size``
@@ -69,13 +70,13 @@ class DecodedImages:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @abstractmethod
     def open(self, index: int) -> Image.Image:
         """Decode an image to mode L or RGB, at its own size.
 
         Raises:
             UserError: it is missing, cut short or no image.
         """
-        raise NotImplementedError
 
     def open_all(self, indices: Sequence[int]) -> Iterator[Image.Image]:
         """Decode several images, one after the other; a subclass may have a faster way to read them."""
