@@ -54,10 +54,7 @@ def works(setting: Setting, case: Case) -> tuple[Work, Work]:
     """Some epochs of stored labels, and the bare passes over the same number of views."""
     spec, device_config = made_up_spec(case.size), setting.device_config
     pool = made_up_pool(setting.folder, case.network, spec, case.teachers)
-    ours, theirs = (
-        [pool.load(index, device_config.device, device_config.frozen_weights) for index in range(len(pool))]
-        for _ in range(2)
-    )
+    ours, theirs = (pool.load_teachers(device_config) for _ in range(2))
     labeller = PoolLabeller(ours, device_config.autocast)
     images = made_up_images(spec, case.images).images.to(device_config.device)
     maker = ViewMaker(images, spec, ViewRecipe(), seed=0)

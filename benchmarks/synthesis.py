@@ -145,7 +145,7 @@ def eq7(batch: int, teachers: int, iterations: int = 1, **options: Any) -> Teddy
 def floor(pool: ModelPool, batch: int, device_config: DeviceConfig) -> Work:
     """Forward and gradient with respect to the images of each teacher in turn, in the run's precision: no statistics, no loss,
     no view, no optimizer."""
-    teachers = [pool.load(index, device_config.device, device_config.frozen_weights) for index in range(len(pool))]
+    teachers = pool.load_teachers(device_config)
     spec = pool.spec
     images = torch.randn(batch, spec.channels, spec.size, spec.size, generator=torch.Generator().manual_seed(1))
     images = images.to(device_config.device).contiguous(memory_format=torch.channels_last).requires_grad_()

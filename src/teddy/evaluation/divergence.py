@@ -45,7 +45,7 @@ class Divergence:
         found: dict[str, torch.Tensor] = {}
         for index, member in enumerate(self.pool.members):
             name = f"epoch {member.epoch:g}"
-            teacher = self.pool.load(index, self.device_config.device, self.device_config.frozen_weights)
+            (teacher,) = self.pool.load_teachers(self.device_config, [index])  # one at a time in memory
             found[f"{name} #{index}" if name in found else name] = self._log_probabilities(teacher)
         return found
 

@@ -92,8 +92,7 @@ def prepare_labels(
     }
 
     def labeller() -> PoolLabeller:
-        teachers = [pool.load(index, device_config.device, device_config.frozen_weights) for index in chosen]
-        return PoolLabeller(teachers, device_config.autocast)
+        return PoolLabeller(pool.load_teachers(device_config, chosen), device_config.autocast)
 
     if recipe.kind == "online":
         name = fingerprint({"labels": identity, "images": images.fingerprint})

@@ -87,8 +87,7 @@ class ClassWise(OptimizedMethod):
     def prepare(self, inputs: Inputs, device_config: DeviceConfig) -> Shared:
         """Load the teachers, and the bank, which is measured unless it is in the store."""
         pool, seed = inputs.pool, 0  # one bank for all seeds of synthesis
-        networks = (pool.load(index, device_config.device, device_config.frozen_weights) for index in range(len(pool)))
-        teachers = [FeatureNetwork(network) for network in networks]
+        teachers = [FeatureNetwork(network) for network in pool.load_teachers(device_config)]
         content = {
             "version": BANK_VERSION,
             "pool": pool.fingerprint,

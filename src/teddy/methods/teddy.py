@@ -214,10 +214,10 @@ class Teddy(OptimizedMethod):
         """The teachers' losses, on the device."""
         from teddy.methods.compiled import compiled_losses  # imports the compiler, which takes seconds
 
-        pool = inputs.pool
-        networks = [pool.load(index, device_config.device, device_config.frozen_weights) for index in range(len(pool))]
         make = compiled_losses if self.compile else teacher_losses
-        return make(networks, Weights(self.ce_weight, self.bn_weight, self.first_bn_weight))
+        return make(
+            inputs.pool.load_teachers(device_config), Weights(self.ce_weight, self.bn_weight, self.first_bn_weight)
+        )
 
     def optimizer(self, state: State) -> torch.optim.Optimizer:
         return torch.optim.Adam(

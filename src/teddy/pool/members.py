@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from teddy.config.errors import UserError
 from teddy.data.spec import DatasetSpec
 from teddy.models.networks import build_network
 from teddy.models.pruning import replay
+from teddy.runtime.device import DeviceConfig
 from teddy.runtime.resume import load_tensors
 
 WEIGHTS = "weights.safetensors"
@@ -109,3 +111,12 @@ class ModelPool:
             if isinstance(layer, nn.Conv2d | nn.Linear):
                 layer.to(weights)
         return network.to(device).eval().requires_grad_(False)
+
+    def load_teachers(self, device_config: DeviceConfig, indices: Iterable[int] | None = None) -> list[nn.Module]:
+        """Load members, all or those at ``indices``, on the run's device in the type of weights that its precision uses.
+
+        Raises:
+            UserError: as :meth:`load`.
+        """
+        chosen = range(len(self)) if indices is None else indices
+        return [self.load(index, device_config.device, device_config.frozen_weights) for index in chosen]
