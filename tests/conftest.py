@@ -21,6 +21,25 @@ torch.set_num_threads(1)
 settings.register_profile("teddy", deadline=None, derandomize=True, max_examples=30)
 settings.load_profile("teddy")
 
+SHORT = (
+    "name=tiny",
+    "model.name=convnet2_w8",
+    "trainer=cpu",
+    "trainer.precision=32-true",
+    "trainer.threads=1",
+    "trainer.workers=0",
+    "logger=csv",
+    "pool.first=1",
+    "pool.last=3",
+    "pool.every=2",
+    "pool.training.epochs=3",
+    "synthesis.snapshot_every=3",
+    "evaluation.protocol=paper",
+    "evaluation.epochs=3",
+    "evaluation.seeds=1",
+)
+"""Every number that makes the quick start long, at its least: the arguments of a run that takes a second."""
+
 
 @pytest.fixture(scope="session", autouse=True)
 def offline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

@@ -19,32 +19,20 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import SHORT
+
 SRC = Path(__file__).resolve().parents[2] / "src"
 PRELOAD = ["torch._dynamo", "teddy.cli", "teddy.pipeline", "matplotlib.pyplot", "wandb"]
 TINY = (
     "+experiment=quickstart",
-    "name=tiny",
-    "model.name=convnet2_w8",
+    *SHORT,
     "method=[teddy,random]",
-    "trainer=cpu",
-    "trainer.precision=32-true",
-    "trainer.threads=1",
-    "trainer.workers=0",
-    "logger=csv",
-    "pool.first=1",
-    "pool.last=3",
-    "pool.every=2",
-    "pool.training.epochs=3",
     "synthesis.ipc=1",
     "synthesis.iterations=6",
     "synthesis.lr=0.05",
     "synthesis.teachers_per_block=2",
-    "synthesis.snapshot_every=3",
     "labels=stored",
     "labels.temperature=20",
-    "evaluation.protocol=paper",
-    "evaluation.epochs=3",
-    "evaluation.seeds=1",
 )
 """The quick start on the embedded data, cut down to a second: two members of a three-epoch trajectory, one image per class."""
 NO_REPORT = "stages=[pool,synthesis,labels,evaluation]"

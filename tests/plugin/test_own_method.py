@@ -20,27 +20,11 @@ from pathlib import Path
 import pytest
 from torchvision.datasets import ImageFolder
 
+from tests.conftest import SHORT
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "own_method.md").read_text()
-TINY = (
-    "name=tiny",
-    "model.name=convnet2_w8",
-    "trainer=cpu",
-    "trainer.precision=32-true",
-    "trainer.threads=1",
-    "trainer.workers=0",
-    "logger=csv",
-    "pool.first=1",
-    "pool.last=3",
-    "pool.every=2",
-    "pool.training.epochs=3",
-    "synthesis.ipc=2",
-    "synthesis.snapshot_every=3",
-    "evaluation.protocol=paper",
-    "evaluation.epochs=3",
-    "evaluation.seeds=1",
-)
-"""Every number that makes the quick start long, at its least."""
+TINY = (*SHORT, "synthesis.ipc=2")
 FEW = ("iterations=6", "real_images=4")
 OWN = tuple(f"methods.feature_matching.{word}" for word in FEW)
 TRAINED = tuple(f"methods.trained_features.{word}" for word in FEW)
