@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -148,13 +149,14 @@ class Invocation:
 
     def _synthesis(self) -> None:
         for name, method in self.methods.items():
-            inputs = Inputs(self.dataset, self.store, lambda name=name: self.pools[name])  # type: ignore[misc]
+            pool = partial(self.pools.__getitem__, name)
+            inputs = Inputs(self.dataset, self.store, pool, self.config.dataset.holdout, self.config.seed)
             self.images[name] = synthesize(
                 self.store,
                 method,
                 inputs,
                 self.device_config,
-                seed=self.config.seed,
+                seed=self.config.synthesis.seed,
                 log=self.log,
                 name=f"synthesis/{name}",
                 checkpoint_every=self.config.synthesis.checkpoint_every,

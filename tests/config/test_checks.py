@@ -110,7 +110,7 @@ CASES = [
     ({"labels.top_k": 3, "labels.kind": "online"}, "labels.top_k=3 is for stored labels, not online ones; set labels="),
     ({"labels.top_k": 3, "labels.kind": "hard"}, "labels.top_k=3 is for stored labels, not hard ones"),
     # students
-    ({"evaluation.protocol": []}, "evaluation.protocol is empty; name some of paper, modern, hard_label"),
+    ({"evaluation.protocol": []}, "evaluation.protocol is empty; name some of paper, modern, dm"),
     ({"evaluation.protocol": "papre"}, "evaluation.protocol='papre' is not known; choose one of paper, modern"),
     ({"evaluation.protocol": ["paper", "x"]}, "evaluation.protocol='x' is not known"),
     ({"evaluation.protocol": 3}, "evaluation.protocol=3 must be a name or a list of names"),
@@ -153,7 +153,7 @@ def test_a_broken_rule_names_its_key(quickstart, values, fragment):
         {"pool.size": 9, "labels.members": 9},
         {"pool.first": 40, "pool.last": 40, "synthesis.teachers_per_block": 1, "labels.members": 1},
         {"labels.flip": 0.0, "labels.min_scale": 1.0, "synthesis.betas": [0.0, 0.0]},
-        {"evaluation.protocol": "hard_label", "evaluation.seeds": [7]},
+        {"evaluation.protocol": "dm", "evaluation.seeds": [7]},
         {"evaluation.epochs": None, "trainer.threads": None},
     ],
     ids=str,

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from teddy.data import dsa as module
-from teddy.data.dsa import OPERATIONS, dsa
+from teddy.data.dsa import DSA_DRAWS, STRATEGIES, dsa
+from teddy.runtime import seeding
 
+(OPERATIONS,) = STRATEGIES["dsa"]
 HALVES = np.full((8, 3), 0.5)
 
 
@@ -151,3 +153,18 @@ def test_siamese_images_share_one_strength_and_batches_of_any_size_agree():
         own = dsa(one.expand(5, -1, -1, -1), "test", draw)
         kinds.add(bool(torch.equal(own, own[:1].expand_as(own))))
     assert kinds == {True, False} or kinds == {False}
+
+
+@pytest.mark.parametrize("strategy", list(STRATEGIES))
+def test_a_strategy_applies_one_operation_of_each_step(strategy: str) -> None:
+    images, seen = batch().double(), set()
+    for seed in range(20):
+        expected = images
+        for index, operations in enumerate(STRATEGIES[strategy]):
+            keys = (seed, "x", index) if index else (seed, "x")
+            chosen = operations[int(seeding.uniform(*keys, "operation")[0, 0] * len(operations))]
+            seen.add(chosen)
+            draws = seeding.uniform(*keys, "strength", samples=np.arange(len(images)), draws=DSA_DRAWS)
+            expected = torch.cat([chosen(one[None], row[None]) for one, row in zip(expected, draws, strict=True)])
+        torch.testing.assert_close(dsa(images, seed, "x", strategy=strategy), expected)
+    assert seen == {operation for operations in STRATEGIES[strategy] for operation in operations}

@@ -104,7 +104,7 @@ def test_test_images_come_in_their_order_once(images: TensorImages) -> None:
 
 
 def test_dsa_views_keep_their_own_labels(images: TensorImages) -> None:
-    views, indices = DsaViews(images.images, SPEC, seed=0), torch.tensor([3, 0, 20])
+    views, indices = DsaViews(images.images, SPEC, seed=0, strategy="dsa"), torch.tensor([3, 0, 20])
     batch = views(5, indices)
     assert torch.equal(batch.partner, indices)
     assert torch.equal(batch.keep, torch.ones(3))

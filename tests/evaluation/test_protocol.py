@@ -57,6 +57,17 @@ def test_step_divides_once_by_ten(epochs: int) -> None:
     assert factors == [1.0] * first + [0.1] * (epochs - first)
 
 
+def test_milestones_are_shares_of_the_epochs() -> None:
+    """As torch's MultiStepLR with the milestones of IDC's evaluation, each an epoch later where the share is a whole epoch."""
+    protocol = replace(PAPER, schedule="step", epochs=300, milestones=(2 / 3, 5 / 6), gamma=0.2)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [201, 251], 0.2)
+    for epoch in range(300):
+        assert protocol.lr_factor(epoch) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+
+
 def test_every_schedule_begins_at_the_given_rate() -> None:
     for name in ("cosine", "step"):
         assert replace(PAPER, schedule=name).lr_factor(0) == 1

@@ -71,7 +71,7 @@ def student(
     hard = protocol.labels == "hard"
     source = HardLabels(images.labels, 3) if hard else OnlineLabels(lambda x: model(x).detach(), 4.0, batch_size=5)
     dsa_views = protocol.augment == "dsa"
-    views = DsaViews(images.images, SPEC, 4) if dsa_views else ViewMaker(images.images, SPEC, RECIPE, 9)
+    views = DsaViews(images.images, SPEC, 4, "dsa") if dsa_views else ViewMaker(images.images, SPEC, RECIPE, 9)
     data = DistilledViews(views, source, protocol.batch_size, 4, SPEC, lambda: images, first_epoch)
     return StudentTraining(network, protocol, source.loss, 3, seed=4, first_epoch=first_epoch), data
 

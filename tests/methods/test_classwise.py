@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from teddy.data.dsa import DSA_DRAWS, OPERATIONS
+from teddy.data.dsa import DSA_DRAWS, STRATEGIES
 from teddy.methods.classwise import ClassWise, Shared, class_means, relative_distance
 from teddy.models.features import FeatureNetwork
 from teddy.runtime import seeding
 from teddy.synthesis.blocks import Block
 from teddy.synthesis.optimized import State
 from tests.methods.test_run import DEVICE, inputs, run_in  # noqa: F401 - a fixture
+
+(OPERATIONS,) = STRATEGIES["dsa"]
 
 
 @pytest.fixture
@@ -49,7 +51,7 @@ def test_the_bank_is_the_mean_of_each_class_taken_image_by_image(method, inputs)
             for index in range(5):
                 total = 0.0
                 for i in chosen:
-                    pixels = (train.images[i].double() / 255 - 0.4) / 0.3
+                    pixels = (train.take(torch.tensor([i]))[0].double() / 255 - 0.4) / 0.3
                     total = total + slow_features(double, slow_view(pixels, index))
                 assert torch.allclose(bank[teacher, index, label].double(), total / 8, atol=1e-5)
 

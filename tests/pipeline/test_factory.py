@@ -60,7 +60,7 @@ def test_labels_are_checked_against_classes_that_only_the_data_know(config):
 
 def test_students_are_protocols_times_networks_times_seeds(config):
     node = config(
-        "evaluation.protocol=[paper,hard_label]",
+        "evaluation.protocol=[paper,dm]",
         "evaluation.students=[convnet3,convnet2]",
         "evaluation.seeds=[3,5]",
         "evaluation.epochs=12",
@@ -74,7 +74,7 @@ def test_students_are_protocols_times_networks_times_seeds(config):
     students = factory.students(node, Images(), soft)
     assert [(one.protocol_name, one.network, one.seed, one.labels.kind) for one in students] == [
         (protocol, network, seed, labels)
-        for protocol, labels in (("paper", "stored"), ("hard_label", "hard"))
+        for protocol, labels in (("paper", "stored"), ("dm", "hard"))
         for network in ("convnet3", "convnet2")
         for seed in (3, 5)
     ]

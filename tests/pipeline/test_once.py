@@ -31,7 +31,7 @@ def test_the_same_command_again_computes_nothing_and_has_the_same_results(finish
     [
         (["evaluation.students=[convnet2_w4]"], {"students": 2}),
         (["evaluation.seeds=[0,7]"], {"students": 2}),
-        (["evaluation.protocol=[paper,hard_label]"], {"students": 2}),
+        (["evaluation.protocol=[paper,dm]"], {"students": 2}),
         # Stored labels cover as many epochs as the students train; the images do not care.
         (["evaluation.epochs=4"], {"labels": 2, "students": 2}),
         (["labels.temperature=5"], {"students": 2}),

@@ -177,7 +177,7 @@ def test_inner_state_survives_a_kill(installed: Workspace) -> None:
 
 def test_what_is_not_installed_is_allowed_by_name(tmp_path: Path) -> None:
     work = Workspace(example(tmp_path))
-    images_only = ("evaluation.protocol=hard_label", "stages=[synthesis]")  # which needs no teachers
+    images_only = ("evaluation.protocol=dm", "stages=[synthesis]")  # which needs no teachers
     arguments = [*command("PYTHONPATH=. teddy"), *TINY, *OWN, *images_only]
     refused = [one for one in arguments if one not in ("--allow", "my_distillation")]
     sentence = work.run(refused, "refused", code=2)

@@ -107,7 +107,7 @@ def full_run(tmp_path, make_run, make_images, make_terms, make_snapshots, studen
     tops = {"ours": [60.0, 61.0, 62.0], "other": [59.0, 62.0, 62.0], "real": [50.0, 51.0, 52.0]}
     rows = [
         row | {"seconds": 30.0, "peak_memory_mb": 900.0}
-        for labels, protocol in (("stored", "paper"), ("hard", "hard_label"))
+        for labels, protocol in (("stored", "paper"), ("hard", "dm"))
         for name, top1 in tops.items()
         for row in students(name, [value - 5 * (labels == "hard") for value in top1], labels=labels, protocol=protocol)
     ]

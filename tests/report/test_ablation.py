@@ -76,7 +76,7 @@ def test_students_that_the_key_does_not_change_are_a_level(sweep_of, drawn, stud
 
 def test_a_panel_in_which_nothing_depends_on_the_key_is_left_out(tmp_path, sweep_of, students):
     def same(job):
-        return students("ours", [30.0], "same", labels="hard", protocol="hard_label")
+        return students("ours", [30.0], "same", labels="hard", protocol="dm")
 
     sweep = sweep_of("labels.members", {1: [50.0], 2: [60.0]}, more=same)
     one = ablation(sweep, "labels.members", tmp_path / "a.png")
@@ -88,7 +88,7 @@ def test_a_panel_in_which_nothing_depends_on_the_key_is_left_out(tmp_path, sweep
 
 def test_two_protocols_are_two_panels(sweep_of, students, drawn):
     def harder(job):
-        return students("ours", [30.0 + job], f"h{job}", labels="hard", protocol="hard_label")
+        return students("ours", [30.0 + job], f"h{job}", labels="hard", protocol="dm")
 
     columns = drawn(sweep_of("labels.members", {1: [50.0], 2: [60.0]}, more=harder), "labels.members")[:, 1]
     assert np.diff(np.unique(columns)).max() > 100
@@ -109,9 +109,9 @@ def test_the_paper_is_grey_and_hollow_at_its_accuracies(sweep_of, drawn):
 
 def test_the_paper_is_in_the_legend_wherever_it_is_drawn(tmp_path, sweep_of, students, pixels_of):
     def harder(job):
-        return students("ours", [30.0 + job], f"h{job}", labels="hard", protocol="hard_label")
+        return students("ours", [30.0 + job], f"h{job}", labels="hard", protocol="dm")
 
-    with_paper = {"paper": {"ours/convnet3/hard_label/ipc10": [55.0]}}  # of the first panel
+    with_paper = {"paper": {"ours/convnet3/dm/ipc10": [55.0]}}  # of the first panel
     sweep = sweep_of("labels.members", {1: [50.0], 2: [60.0]}, more=harder, record=lambda job: with_paper)
     path = ablation(sweep, "labels.members", tmp_path / "a.png")
     places = pixels_of(path, PAPER, where=True)

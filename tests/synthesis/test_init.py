@@ -27,7 +27,7 @@ def test_a_class_smaller_than_ipc_starts_over(inputs):
 def test_real_gives_the_chosen_images_normalised(inputs):
     block = Block(0, classes=(2, 0), slots=(1, 3))
     chosen = random_images(inputs.train, range(3), 5, seed=4)
-    expected = (inputs.train.images[torch.stack([chosen[2, 1], chosen[0, 3]])].float() / 255 - 0.4) / 0.3
+    expected = (inputs.train.take(torch.stack([chosen[2, 1], chosen[0, 3]])).float() / 255 - 0.4) / 0.3
     assert torch.allclose(real(block, inputs, 5, 4), expected)
 
 

@@ -23,6 +23,10 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "weight": (lambda value: value >= 0, "must not be negative"),
     "area": (lambda value: 0 < value <= 1, "is a share of the image's area: above 0 and at most 1"),
     "share": (lambda value: 0 < value < 1, "must lie between 0 and 1, for example 0.05"),
+    "shares": (
+        lambda value: all(0 < share < 1 for share in value),
+        "must be shares of the epochs between 0 and 1, such as [0.5]",
+    ),
     "probability": (lambda value: 0 <= value <= 1, "is a probability and must lie between 0 and 1"),
     "betas": (
         lambda value: len(value) == 2 and all(0 <= beta < 1 for beta in value),
@@ -125,6 +129,7 @@ class SynthesisConfig:
     """What the methods of a run share, and Table 7's numbers, which a method may take or replace by its own."""
 
     ipc: int = _is("count")
+    seed: int = _is("weight")
     iterations: int = _is("count")
     lr: float = _is("positive")
     betas: list[float] = _is("betas")
@@ -164,7 +169,8 @@ class ProtocolConfig:
     """How a student is trained: what relatives of this paper call post-training or validation."""
 
     labels: str = _is("soft | hard")
-    augment: str = _is("views | dsa")
+    augment: str = _is("views | dsa | dsa_strong")
+    cutmix: float = _is("probability")
     optimizer: str = _is("adamw | sgd")
     lr: float = _is("positive")
     momentum: float = _is("weight")
@@ -173,6 +179,8 @@ class ProtocolConfig:
     epochs: int = _is("count")
     schedule: str = _is("cosine | step")
     eta: float = _is("positive")
+    milestones: list[float] = _is("shares")
+    gamma: float = _is("positive")
 
 
 @dataclass

@@ -1,8 +1,8 @@
 """Differentiable Siamese Augmentation (Zhao & Bilen, ICML 2021), of the DC family.
 
-One operation is drawn per batch, and its strength per image, or one for the whole batch (Siamese). Each operation takes
-normalised images (B, C, H, W) and uniforms (B, DSA_DRAWS), and is differentiable with respect to the pixels. The strengths are
-the published ones for every small dataset.
+A strategy is a sequence of steps; each draws one of its operations per batch, and its strength per image, or one for the whole
+batch (Siamese). An operation takes normalised images (B, C, H, W) and uniforms (B, DSA_DRAWS), and is differentiable with respect
+to the pixels. The strengths are the published ones for every small dataset.
 """
 
 from __future__ import annotations
@@ -91,20 +91,30 @@ def rotate(images: torch.Tensor, uniforms: np.ndarray) -> torch.Tensor:
     return _affine(images, np.stack([cosine, -sine, sine, cosine], axis=1))
 
 
-OPERATIONS: tuple[Callable[[torch.Tensor, np.ndarray], torch.Tensor], ...] = (color, crop, cutout, flip, scale, rotate)
-"""The strategy color_crop_cutout_flip_scale_rotate."""
+Operation = Callable[[torch.Tensor, np.ndarray], torch.Tensor]
+
+STRATEGIES: dict[str, tuple[tuple[Operation, ...], ...]] = {
+    "dsa": ((color, crop, cutout, flip, scale, rotate),),
+    "dsa_strong": ((flip,), (color,), (crop, scale, rotate)),
+    "dsa_strong_matching": ((color,), (crop,), (cutout,)),
+}
+"""Steps, each with the operations that one is drawn of: of DC and DM; of the IDC family in evaluation, and in matching."""
 
 
-def dsa(images: torch.Tensor, *seed_keys: seeding.Key, siamese: bool = False) -> torch.Tensor:
-    """Apply one operation to a batch (B, C, H, W) of normalised images, the same whenever the keys are.
+def dsa(images: torch.Tensor, *seed_keys: seeding.Key, strategy: str = "dsa", siamese: bool = False) -> torch.Tensor:
+    """Augment a batch (B, C, H, W) of normalised images, in the same way whenever the keys are the same.
 
     Args:
         seed_keys: what the draw is for, such as (seed, "dsa", epoch, batch index).
+        strategy: name in :data:`STRATEGIES`.
         siamese: one strength for all images, so that real and synthetic batches are transformed alike by the same keys.
     """
-    operation = OPERATIONS[int(seeding.uniform(*seed_keys, "operation")[0, 0] * len(OPERATIONS))]
     samples = np.zeros(len(images)) if siamese else np.arange(len(images))
-    return operation(images, seeding.uniform(*seed_keys, "strength", samples=samples, draws=DSA_DRAWS))
+    for index, operations in enumerate(STRATEGIES[strategy]):
+        keys = (*seed_keys, index) if index else seed_keys
+        operation = operations[int(seeding.uniform(*keys, "operation")[0, 0] * len(operations))]
+        images = operation(images, seeding.uniform(*keys, "strength", samples=samples, draws=DSA_DRAWS))
+    return images
 
 
 def _affine(images: torch.Tensor, matrices: np.ndarray) -> torch.Tensor:

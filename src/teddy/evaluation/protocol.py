@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,10 +16,12 @@ class Protocol:
 
     Attributes:
         labels: "soft" (the run's label source) or "hard" (class indices).
-        augment: "views" (crop, flip, mix as labelled) or "dsa" (differentiable Siamese augmentation).
+        augment: "views" (crop, flip, mix as labelled), or a strategy of :mod:`teddy.data.dsa`.
+        cutmix: share of the batches that CutMix is applied to after DSA; views have their own mixing.
         optimizer: "adamw" or "sgd".
         schedule: "cosine" or "step".
         eta: the cosine reaches 0 after ``eta`` times the epochs; 2 ends at half of the initial rate.
+        milestones: shares of the epochs, after each of which a step schedule multiplies the rate by ``gamma``.
     """
 
     labels: str
@@ -31,13 +34,15 @@ class Protocol:
     epochs: int
     schedule: str
     eta: float
+    milestones: Sequence[float] = (0.5,)
+    gamma: float = 0.1
+    cutmix: float = 0.0
 
     def lr_factor(self, epoch: int) -> float:
         """Learning rate of the epoch that begins after ``epoch`` full ones, as a share of ``lr``."""
         if self.schedule == "cosine":
             return 0.5 * (1 + math.cos(math.pi * epoch / (self.epochs * self.eta)))
-        # The DC family divides the rate by ten once, when one more than half of the epochs are done.
-        return 1.0 if epoch < self.epochs // 2 + 1 else 0.1
+        return self.gamma ** sum(epoch > share * self.epochs for share in self.milestones)
 
     def make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
         """Make the optimizer of a new student."""

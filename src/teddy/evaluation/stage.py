@@ -33,7 +33,7 @@ from teddy.runtime.trainer import make_trainer
 from teddy.synthesis.stage import ImageFolderArtifact
 
 KIND = "students"
-VERSION = 2
+VERSION = 3
 RESUME_SECONDS = 20.0
 
 
@@ -124,8 +124,8 @@ def _train(
     progress.skip(done)
     pixels = images.images.images.to(device_config.device)
     views: ViewSource = ViewMaker(pixels, spec, student.view, student.view_seed)
-    if protocol.augment == "dsa":
-        views = DsaViews(pixels, spec, student.seed)
+    if protocol.augment != "views":
+        views = DsaViews(pixels, spec, student.seed, protocol.augment, protocol.cutmix)
     data = DistilledViews(
         views, source, protocol.batch_size, student.seed, spec, split.images, done, device_config.workers
     )

@@ -17,8 +17,9 @@ from typing import Any, ClassVar
 import torch
 
 from teddy.artifacts.store import Artifact, ArtifactStore
+from teddy.data.datamodule import stratified_split
 from teddy.data.dataset import RealDataset
-from teddy.data.images import ImageSet
+from teddy.data.images import ImageSet, Subset
 from teddy.data.spec import DatasetSpec
 from teddy.pool.members import ModelPool
 from teddy.runtime.device import DeviceConfig
@@ -43,20 +44,31 @@ class Inputs:
 
     Args:
         make_pool: returns the pool, from the store if it is there.
+        holdout: share of the training images that are held out, by ``holdout_seed``, as in the training of teachers.
     """
 
-    def __init__(self, dataset: RealDataset, store: ArtifactStore, make_pool: Callable[[], ModelPool]) -> None:
+    def __init__(
+        self,
+        dataset: RealDataset,
+        store: ArtifactStore,
+        make_pool: Callable[[], ModelPool],
+        holdout: float = 0.0,
+        holdout_seed: int = 0,
+    ) -> None:
         self._dataset, self._store, self._make_pool = dataset, store, make_pool
+        self._holdout, self._holdout_seed = holdout, holdout_seed
+        self._data = {"data": dataset.fingerprint} | ({"holdout": [holdout, holdout_seed]} if holdout else {})
 
     @property
     def spec(self) -> DatasetSpec:
         """Classes, image size and normalisation."""
         return self._dataset.spec
 
-    @property
+    @cached_property
     def train(self) -> ImageSet:
-        """The real training images."""
-        return self._dataset.train
+        """The real training images, without the held-out ones, on which settings are chosen."""
+        train = self._dataset.train
+        return Subset(train, stratified_split(train.labels, self._holdout, self._holdout_seed)[0])
 
     @cached_property
     def pool(self) -> ModelPool:
@@ -65,12 +77,11 @@ class Inputs:
 
     def artifact(self, kind: str, content: Mapping[str, Any], build: Callable[[Path], dict[str, Any]]) -> Artifact:
         """Something that is measured once and kept, such as statistics of the real data; see :meth:`ArtifactStore.produce`."""
-        return self._store.produce(kind, {**content, "data": self._dataset.fingerprint}, build)
+        return self._store.produce(kind, {**content, **self._data}, build)
 
-    def fingerprints(self, needs: Needs) -> dict[str, str]:
+    def fingerprints(self, needs: Needs) -> dict[str, Any]:
         """Names of what is read."""
-        data = {"data": self._dataset.fingerprint} if needs.data else {}
-        return data | ({"pool": self.pool.fingerprint} if needs.pool else {})
+        return (self._data if needs.data else {}) | ({"pool": self.pool.fingerprint} if needs.pool else {})
 
 
 @dataclass(frozen=True)
