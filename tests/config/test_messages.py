@@ -79,7 +79,7 @@ def test_a_wrong_word(jobs, word, expected):
 MOVED = [
     (
         "baseline=[random]",
-        "'baseline' any more: name all methods of the run side by side, method=[NAME,NAME] with names among classwise, converged",
+        "'baseline' any more: name all methods of the run side by side, method=[NAME,NAME] with names among cad_prune, classwise",
     ),
     ("images=random", "'images' any more: real images are a method like others; write method=[NAME]"),
     ("baselines.random.iterations=3", "'baselines' any more: the keys of a method are methods.NAME.KEY."),

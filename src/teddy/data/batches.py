@@ -6,8 +6,9 @@ whole batch: images in memory are gathered by one indexing operation, and a work
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -110,7 +111,11 @@ class Batches(Dataset[Batch]):
 
 
 def load_batches(
-    images: ImageSet, order: Sampler[Key], workers: int, augmentation: Augmentation | None = None, seed: int = 0
+    images: ImageSet,
+    order: Sampler[Key] | Sequence[Key],
+    workers: int,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
 ) -> DataLoader[Batch]:
     """Load whole batches; images in memory need no workers, as slicing is faster than sending the slices."""
     workers = 0 if isinstance(images, TensorImages) else workers
@@ -130,3 +135,15 @@ def eval_batches(
     """Load images in their order, all or those at ``indices``: a share of each batch in each of ``replicas`` processes."""
     chosen = np.arange(len(images)) if indices is None else indices
     return load_batches(images, InOrder(chosen, EVAL_BATCH, rank, replicas), workers)
+
+
+def class_batches(
+    images: ImageSet, members: Sequence[torch.Tensor], workers: int
+) -> Iterator[tuple[int, Iterator[Batch]]]:
+    """Load images class by class: each class with its batches, which must be taken before the next class is.
+
+    Args:
+        members: indices of the wanted images of each class (n,).
+    """
+    keys = [(0, part) for own in members for part in own.split(EVAL_BATCH)]
+    return itertools.groupby(load_batches(images, keys, workers), key=lambda batch: int(batch[1][0]))

@@ -12,9 +12,19 @@ from teddy.synthesis.blocks import Block
 from teddy.synthesis.method import Inputs
 
 
+def class_members(train: ImageSet, label: int) -> torch.Tensor:
+    """Indices of all training images of a class (n,), ascending."""
+    return torch.nonzero(train.labels == label).flatten()
+
+
+def first_of(members: torch.Tensor, count: int) -> torch.Tensor:
+    """The first ``count`` members (count,); fewer than that start over."""
+    return members[torch.arange(count) % len(members)]
+
+
 def shuffled_class(train: ImageSet, label: int, seed: int, purpose: str) -> torch.Tensor:
     """Indices of all training images of a class (n,), in a random order of their own for each purpose."""
-    members = torch.nonzero(train.labels == label).flatten()
+    members = class_members(train, label)
     return members[torch.from_numpy(seeding.permutation(len(members), seed, purpose, label))]
 
 
@@ -24,7 +34,7 @@ def random_images(train: ImageSet, classes: Sequence[int], ipc: int, seed: int) 
     A class with fewer images than ``ipc`` starts over. The first images of a larger ``ipc`` are those of a smaller one.
     """
     shuffled = [shuffled_class(train, label, seed, "random images") for label in classes]
-    return torch.stack([members[torch.arange(ipc) % len(members)] for members in shuffled])
+    return torch.stack([first_of(members, ipc) for members in shuffled])
 
 
 def real(block: Block, inputs: Inputs, ipc: int, seed: int) -> torch.Tensor:

@@ -113,11 +113,14 @@ class SyntheticSet:
         images: uint8 (N, C, H, W), IPC images of each class.
         labels: class index of each image (N,).
         facts: noted in the manifest.
+        tiles: rows and columns of tiles in an image. Above 1, everything that reads the set sees each tile enlarged to the size
+            of the image (:func:`teddy.data.tiles.decode_tiles`), as tiles^2 images of its class.
     """
 
     images: torch.Tensor
     labels: torch.Tensor
     facts: dict[str, Any] = field(default_factory=dict)
+    tiles: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

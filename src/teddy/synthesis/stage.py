@@ -13,6 +13,7 @@ from teddy.artifacts.store import Artifact, ArtifactStore
 from teddy.data.distilled import export_images, load_distilled
 from teddy.data.images import TensorImages
 from teddy.data.spec import DatasetSpec
+from teddy.data.tiles import decode_tiles
 from teddy.runtime.device import DeviceConfig
 from teddy.runtime.distributed import is_leader
 from teddy.runtime.loggers import RunLog
@@ -62,8 +63,9 @@ class ImageFolderArtifact:
 
     @cached_property
     def images(self) -> TensorImages:
-        """The exported 8-bit images, in the order of classes and slots."""
-        return load_distilled(self.folder, self.spec)
+        """The exported 8-bit images, in the order of classes and slots; of images with tiles, the enlarged tiles."""
+        stored, tiles = load_distilled(self.folder, self.spec), self.artifact.facts.get("tiles", 1)
+        return TensorImages(decode_tiles(stored.images, tiles), stored.labels.repeat_interleave(tiles**2))
 
     @property
     def terms(self) -> Path | None:
@@ -107,7 +109,7 @@ def synthesize(
         peak = {"peak_memory_mb": memory.megabytes()} if device_config.devices == 1 else {}
         if is_leader():
             export_images(folder / IMAGES, made.images, made.labels, inputs.spec)
-        return {"ipc": method.ipc, **peak, **made.facts}
+        return {"ipc": method.ipc, "tiles": made.tiles, **peak, **made.facts}
 
     content = {
         "method": method.content(),

@@ -1,0 +1,56 @@
+"""Images that hold several smaller ones, as tiles in rows and columns."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn import functional as F
+
+from teddy.config.errors import UserError
+
+_AT_ONCE = 500
+
+
+def encode_tiles(images: torch.Tensor, tiles: int) -> torch.Tensor:
+    """Shrink images to ``1 / tiles`` of their side and put ``tiles`` x ``tiles`` of them into one, row by row.
+
+    A pixel of a tile is the mean of the ``tiles`` x ``tiles`` pixels that it replaces.
+
+    Args:
+        images: uint8 (N * tiles^2, C, H, W); what lies together comes into one image.
+
+    Returns:
+        uint8 (N, C, H, W).
+
+    Raises:
+        UserError: the side is no multiple of ``tiles``.
+    """
+    channels, size = images.shape[1], images.shape[-1]
+    if size % tiles:
+        raise UserError(
+            f"images of {size} x {size} pixels cannot hold {tiles} x {tiles} tiles of the same size; set the method's key "
+            f"tiles to a divisor of {size}, or dataset.size to a multiple of {tiles}."
+        )
+    side = size // tiles
+    small = F.avg_pool2d(images.float(), tiles).round().to(torch.uint8)
+    grid = small.view(-1, tiles, tiles, channels, side, side)
+    return grid.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, size, size)
+
+
+def decode_tiles(images: torch.Tensor, tiles: int) -> torch.Tensor:
+    """Cut images into ``tiles`` x ``tiles`` tiles and enlarge each bilinearly to the size of the whole.
+
+    Args:
+        images: uint8 (N, C, H, W), whose side is a multiple of ``tiles``.
+
+    Returns:
+        uint8 (N * tiles^2, C, H, W), the tiles of an image one after the other, row by row; for one tile, ``images``.
+    """
+    if tiles == 1:
+        return images
+    count, channels, size, _ = images.shape
+    grid = images.view(count, channels, tiles, size // tiles, tiles, size // tiles)
+    small = grid.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+    decoded = images.new_empty(len(small), channels, size, size)
+    for target, part in zip(decoded.split(_AT_ONCE), small.split(_AT_ONCE), strict=True):
+        target.copy_(F.interpolate(part.float(), scale_factor=tiles, mode="bilinear", align_corners=False).round())
+    return decoded
