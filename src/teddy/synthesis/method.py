@@ -68,6 +68,8 @@ class Inputs:
     def train(self) -> ImageSet:
         """The real training images, without the held-out ones, on which settings are chosen."""
         train = self._dataset.train
+        if not self._holdout:
+            return train
         return Subset(train, stratified_split(train.labels, self._holdout, self._holdout_seed)[0])
 
     @cached_property
