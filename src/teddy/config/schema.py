@@ -51,12 +51,13 @@ def _is(rule: str, default: Any = MISSING) -> Any:
 
 @dataclass
 class AugmentConfig:
-    """What teacher training does to a real image: random crop (padded, resized or none) and flip."""
+    """What teacher training does to a real image: random crop (padded, resized or none), flip, and DSA."""
 
     crop: str = _is("padded | resized | none")
     padding: int = _is("weight")
     min_scale: float = _is("area")
     flip: bool = MISSING
+    dsa: str = _is("none | dsa | dsa_strong", "none")
 
 
 @dataclass

@@ -1,6 +1,7 @@
-"""Augmentation of teacher training: a random crop and a flip, for a whole batch at once on its device.
+"""Augmentation of teacher training: a random crop and a flip, for a whole batch at once on its device; and DSA.
 
-The random numbers of an image depend on its own index and the epoch only, not on batch size, workers or devices.
+The random numbers of an image depend on its own index and the epoch only, not on batch size, workers or devices. DSA draws one
+operation for a batch.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from teddy.runtime.seeding import uniform
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random crop and horizontal flip.
+    """Random crop, horizontal flip, and DSA after them.
 
     Attributes:
         crop: "padded" (black border, then a window of the original size, as ``RandomCrop(size, padding)``),
@@ -25,12 +26,14 @@ class Augmentation:
         padding: width of the border in pixels, for "padded".
         min_scale: smallest crop as a share of the image's area, for "resized".
         flip: mirror left and right with probability one half.
+        dsa: a strategy of :data:`teddy.data.dsa.STRATEGIES`, as students of hard labels are trained with, or "none".
     """
 
     crop: str = "none"
     padding: int = 0
     min_scale: float = 1.0
     flip: bool = False
+    dsa: str = "none"
 
     def apply(self, images: torch.Tensor, indices: torch.Tensor, seed: int, epoch: int, cropped: bool) -> torch.Tensor:
         """Crop and flip images (n, C, H, W) of levels 0..255; the result is uint8 or float of the same range.

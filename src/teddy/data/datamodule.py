@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from teddy.data.augment import Augmentation
 from teddy.data.batches import Batch, EpochOrder, eval_batches, load_batches
+from teddy.data.dsa import dsa
 from teddy.data.images import DecodedImages, ImageSet
 from teddy.data.spec import DatasetSpec
 from teddy.runtime.seeding import uniform
@@ -123,4 +124,8 @@ class RealData(L.LightningDataModule):
         return load_batches(self.train, order, self.workers, self.augment if self._crops_when_decoding else None, seed)
 
     def _prepare(self, images: torch.Tensor, indices: torch.Tensor, seed: int, epoch: int) -> torch.Tensor:
-        return self.spec.normalise(self.augment.apply(images, indices, seed, epoch, cropped=self._crops_when_decoding))
+        cropped = self.augment.apply(images, indices, seed, epoch, cropped=self._crops_when_decoding)
+        views = self.spec.normalise(cropped)
+        if self.augment.dsa == "none":
+            return views
+        return dsa(views, seed, "augment", "dsa", epoch, int(indices[0]), strategy=self.augment.dsa)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from teddy.runtime.distributed import barrier, is_leader, rank, world_size
+from teddy.runtime.distributed import barrier, broadcast, is_leader, rank, world_size
 from teddy.runtime.progress import StageProgress
 from teddy.runtime.resume import load_tensors, save_tensors
 from teddy.runtime.trainer import make_trainer
@@ -36,7 +36,8 @@ def optimise(method: OptimizedMethod, inputs: Inputs, run: Run) -> SyntheticSet:
     groups = method.groups(inputs.spec)
     own = groups[rank() :: world_size()]
     pending = [group for group in own if not _is_done(run.folder, group)]
-    if pending:
+    # All processes prepare if one has to: what they need from the store they wait for together.
+    if broadcast(any(not _is_done(run.folder, group) for group in groups)):
         done = (len(own) - len(pending)) * method.iterations
         done += sum(_iterations_done(_resume_file(run.folder, group)) for group in pending)
         shared = method.prepare(inputs, run.device_config)

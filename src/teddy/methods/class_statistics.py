@@ -1,0 +1,140 @@
+"""Statistics of classes under a network; the real side is measured once for fixed augmentations, or on live batches.
+
+The means of a class's last features are the second term of Eq. 4 (Prop. 2); mean and variance of the inputs of BatchNorm layers
+over a class are the class-wise form of Eq. 7 (Table 3). Real and synthetic images see the same augmentation (Siamese). A bank
+holds the real side for a few fixed augmentations; it belongs to one network, and is shared by all IPC, seeds and initialisations.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from teddy.data.dsa import dsa
+from teddy.methods.batchnorm import BatchNormWithStatistics, StatisticsCollector, replace_batchnorm
+from teddy.models.features import FeatureNetwork
+from teddy.runtime import seeding
+from teddy.runtime.device import DeviceConfig
+from teddy.runtime.distributed import is_leader
+from teddy.runtime.progress import StageProgress
+from teddy.runtime.resume import load_tensors, save_tensors
+from teddy.synthesis.init import class_members, shuffled_class
+from teddy.synthesis.method import Inputs
+
+BANK_VERSION = 2
+BANK = "class_statistics.safetensors"
+FEATURES = "features"
+Statistics = dict[str, torch.Tensor]
+"""Tensors by name: ``features`` (..., D), and ``mean0``, ``var0``, ``mean1``, … of the BatchNorm layers, (..., channels)."""
+_log = logging.getLogger("teddy")
+
+
+class StatisticsNetwork:
+    """A frozen network that also gives the statistics of groups of images.
+
+    Args:
+        batchnorm: whether the inputs of its BatchNorm layers are measured too.
+
+    Raises:
+        UserError: the network has no linear layer, or no BatchNorm layer to measure.
+    """
+
+    def __init__(self, network: nn.Module, batchnorm: bool = False) -> None:
+        self._network, self._collector = FeatureNetwork(network), StatisticsCollector()
+        if batchnorm:
+            replace_batchnorm(network, lambda layer: BatchNormWithStatistics(layer, self._collector))
+
+    def __call__(self, images: torch.Tensor, groups: int = 1) -> tuple[Statistics, torch.Tensor]:
+        """Statistics of each group, float32 (groups, ·), and logits (N, classes), of normalised images (N, C, H, W).
+
+        Args:
+            groups: how many groups of one size the images are, one after the other.
+        """
+        self._collector.blocks, self._collector.seen = groups, []
+        features, logits = self._network(images)
+        statistics = {FEATURES: features.float().view(groups, len(images) // groups, -1).mean(1)}
+        for index, layer in enumerate(self._collector.seen):
+            statistics |= {f"mean{index}": layer.mean, f"var{index}": layer.var}
+        self._collector.seen = []
+        return statistics, logits
+
+
+@dataclass(frozen=True)
+class RealClasses:
+    """The real images of each class, as their statistics are measured.
+
+    Attributes:
+        strategy: of DSA; see :data:`teddy.data.dsa.STRATEGIES`.
+        count: images of each class that are measured, at most.
+    """
+
+    inputs: Inputs
+    device_config: DeviceConfig
+    strategy: str
+    count: int
+
+    def bank(self, network: StatisticsNetwork, identity: dict[str, Any], augmentations: int) -> Statistics:
+        """The statistics under the first ``augmentations`` draws of DSA, (augmentations, classes, ·), on the run's device.
+
+        They are measured on the same images for all draws, unless they are in the store.
+
+        Args:
+            identity: what tells the network, and what is measured of it, from others.
+        """
+        content = {
+            "version": BANK_VERSION,
+            **identity,
+            "strategy": self.strategy,
+            "augmentations": augmentations,
+            "real_images": self.count,
+            "precision": self.device_config.precision,
+        }
+
+        def build(folder: Path) -> dict[str, Any]:
+            train, classes = self.inputs.train, range(self.inputs.spec.num_classes)
+            rows = []
+            with StageProgress("class statistics", len(classes), "classes") as progress:
+                for label in classes:
+                    images = self._images(shuffled_class(train, label, 0, "bank")[: self.count])
+                    rows.append(_stack([self._statistics(network, images, draw) for draw in range(augmentations)]))
+                    progress.advance()
+            bank = {name: each.squeeze(2).transpose(0, 1).contiguous().cpu() for name, each in _stack(rows).items()}
+            if is_leader():
+                save_tensors(folder / BANK, bank)
+            megabytes = sum(tensor.nbytes for tensor in bank.values()) / 1e6
+            _log.info("class statistics: %.1f MB for %d augmentations", megabytes, augmentations)
+            return {"megabytes": round(megabytes, 2)}
+
+        bank = load_tensors(self.inputs.artifact("bank", content, build).folder / BANK)[0]
+        return {name: tensor.to(self.device_config.device) for name, tensor in bank.items()}
+
+    def live(self, network: StatisticsNetwork, seed: int, iteration: int) -> Statistics:
+        """The statistics of other random images in each iteration, (classes, ·), under draw ``iteration`` of DSA."""
+        rows = []
+        for label in range(self.inputs.spec.num_classes):
+            members = class_members(self.inputs.train, label)
+            order = seeding.permutation(len(members), seed, "live batch", label, iteration)[: self.count]
+            rows.append(self._statistics(network, self._images(members[torch.from_numpy(order)]), iteration))
+        return {name: each.squeeze(1) for name, each in _stack(rows).items()}
+
+    def augmented(self, images: torch.Tensor, draw: int) -> torch.Tensor:
+        """Normalised images (N, C, H, W) under a draw of DSA, which has one strength for all."""
+        with torch.autocast(images.device.type, enabled=False):
+            return dsa(images, "class means", draw, strategy=self.strategy, siamese=True)
+
+    def _images(self, indices: torch.Tensor) -> torch.Tensor:
+        return self.inputs.spec.normalise(self.inputs.train.take(indices)).to(self.device_config.device)
+
+    @torch.no_grad()
+    def _statistics(self, network: StatisticsNetwork, images: torch.Tensor, draw: int) -> Statistics:
+        with self.device_config.autocast():
+            return network(self.augmented(images, draw))[0]
+
+
+def _stack(rows: list[Statistics]) -> Statistics:
+    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}

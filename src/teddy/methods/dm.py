@@ -1,0 +1,71 @@
+"""DM (Zhao & Bilen, WACV 2023): the class means of the last features of random networks.
+
+``L(S) = sum_c ||mu_c(A(S)) - mu_c(A(T))||^2`` for a new network and a new augmentation in each iteration.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from pydantic import NonNegativeInt
+
+from teddy.config.errors import UserError
+from teddy.methods.class_matching import ClassMatching
+from teddy.methods.class_statistics import FEATURES, Statistics, StatisticsNetwork
+from teddy.models.networks import build_network, check_network
+from teddy.runtime import seeding
+from teddy.runtime.device import DeviceConfig
+from teddy.synthesis.method import Inputs
+from teddy.synthesis.optimized import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class DM(ClassMatching):
+    """Class means of random networks.
+
+    Attributes:
+        network: name of the random networks. BatchNorm in eval mode would normalise nothing, so DM's have InstanceNorm.
+        count: number of networks, which take turns at random; 0: a new one in each iteration, which needs live batches.
+    """
+
+    network: str
+    count: NonNegativeInt
+
+    citation: ClassVar[str] = (
+        "Zhao & Bilen, Dataset Condensation with Distribution Matching, WACV 2023 (arXiv 2110.04181)"
+    )
+
+    def check(self, members: int | None) -> None:
+        check_network(self.network)
+        if self.augmentations and not self.count:
+            raise UserError(
+                "methods.dm.count=0 makes a new network in each iteration, for which no bank can be measured; set "
+                "methods.dm.augmentations=0 or a number of networks, such as methods.dm.count=100."
+            )
+
+    def networks(self, inputs: Inputs, device_config: DeviceConfig) -> list[tuple[dict[str, Any], StatisticsNetwork]]:
+        return [
+            ({"network": self.network, "index": index}, self.random_network(inputs, device_config, index))
+            for index in range(self.count)
+        ]
+
+    def random_network(self, inputs: Inputs, device_config: DeviceConfig, *keys: seeding.Key) -> StatisticsNetwork:
+        """An untrained network, the same for the same keys."""
+        spec = inputs.spec
+        seed = seeding.stable_seed("random network", *keys)
+        network = build_network(self.network, spec.num_classes, spec.channels, spec.size, seed)
+        return StatisticsNetwork(network.to(device_config.device).eval().requires_grad_(False))
+
+    def choose(self, state: State, iteration: int) -> tuple[StatisticsNetwork, Statistics, int]:
+        if self.count:
+            return super().choose(state, iteration)
+        real = state.shared.real
+        network = self.random_network(real.inputs, real.device_config, state.seed, iteration)
+        return network, real.live(network, state.seed, iteration), iteration
+
+    def terms(
+        self, own: Statistics, real: Statistics, classes: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        return {"class_means": (own[FEATURES] - real[FEATURES][classes]).square().sum()}
