@@ -135,12 +135,8 @@ class Invocation:
             self.pools[name] = made[id(strategy)]
         for pool in made.values():
             for member in pool.members:
-                accuracies = member.top1_holdout, member.top1_test
-                _log.info(
-                    f"pool {pool.label}: epoch %g, held-out accuracy %.1f %%, test accuracy %.1f %%",
-                    member.epoch,
-                    *accuracies,
-                )
+                facts = pool.label, member.epoch, member.top1_holdout
+                _log.info("pool %s: epoch %g, held-out accuracy %.1f %%", *facts)
 
     def _needs_pool(self, name: str) -> bool:
         soft = factory.needs_soft_labels(self.config) and self.config.labels.kind != "hard"
