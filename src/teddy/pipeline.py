@@ -45,8 +45,8 @@ STAGE_OF_KIND = {
 _log = logging.getLogger("teddy")
 
 
-def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str, where: str) -> None:
-    """Run one invocation and write its records to ``folder``.
+def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str, where: str) -> list[Result]:
+    """Run one invocation, write its records to ``folder`` and return its results.
 
     Args:
         command: as it was typed.
@@ -89,6 +89,7 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
         invocation = Invocation(plan, folder, store, dataset, device_config, log)
         invocation.run(command, overrides)
         code = 0
+        return invocation.rows
     except SystemExit as stop:
         # Lightning ends an interrupted fit so: with 1 after Ctrl-C, and even with 0 after SIGTERM.
         raise KeyboardInterrupt from stop
@@ -225,6 +226,8 @@ class Invocation:
             if images.terms is not None:
                 atomic_write(self.folder / f"terms_{name}.csv", images.terms.read_bytes())
         facts = metadata.facts(self.device_config, self.store.root, self.pools, self.images, self.labels)
+        if self.config.search is not None and self.config.evaluation.split == "test":
+            facts["settings"] = "the best of a search on held-out training images"
         record = json.dumps(  # methods in the order typed
             {
                 "name": self.config.name,
