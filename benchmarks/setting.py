@@ -73,7 +73,7 @@ def made_up_pool(folder: Path, network: str, spec: DatasetSpec, size: int) -> Mo
             teacher = build_network(network, spec.num_classes, spec.channels, spec.size, seed=index)
             make_up_statistics(teacher, seed=index)
             save_tensors(file, teacher.state_dict(), {})
-        members.append(Member(network, file, index + 1, f"made up/{file.stem}", 0.0, 0.0))
+        members.append(Member(network, file, index + 1, f"made up/{file.stem}", 0.0))
     return ModelPool(tuple(members), spec, "made up")
 
 

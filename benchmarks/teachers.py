@@ -31,7 +31,7 @@ AUGMENT = Augmentation(crop="padded", padding=2, flip=True)  # conf/dataset/fash
 
 def rows(setting: Setting) -> Iterator[Row]:
     for network, batch in CASES[:1] if setting.quick else CASES:
-        data = RealData(DATASET.spec, DATASET.train, DATASET.test, AUGMENT, 0.1, batch, seed=0)
+        data = RealData(DATASET.spec, DATASET.train, AUGMENT, 0.1, batch, seed=0)
         recipe = Recipe(100, 0.05, 0.9, 5e-4, batch, "cosine", 30, 0.1, 0)
         turns = Turns([bare(network, data, recipe, setting.device_config)], setting.device, setting.rounds)
         ours, others = timed(network, data, recipe, turns, setting.device_config, setting.scratch(f"teacher-{network}"))

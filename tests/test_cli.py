@@ -95,6 +95,23 @@ def refusal(teddy_command, empty: Path, *arguments: str) -> str:
         (["-m", "model.name=convnet3,resnt18"], ["'resnt18'", "resnet18"]),
         (["+experiment=imagenet_ipc10_prior"], ["dataset.root is not set"]),
         (["+experiment=imagenet_ipc10_prior", "dataset.root=/no/where"], ["dataset.root=/no/where does not exist"]),
+        (["+search=nope"], ["'search/nope'"]),
+        (["+search=teddy", "-m", "seed=1,2"], ["leave out -m"]),
+        (["+search=teddy", "seed=1,2"], ["seed=1,2 stands for several values"]),
+        (["+search=classwise"], ["search.method=classwise is not among the methods", "method=[classwise,teddy,"]),
+        (
+            ["+search=teddy", "+search.values={synthesis.lrr:[1,2]}"],
+            ["'synthesis.lrr'", "did you mean 'synthesis.lr'?"],
+        ),
+        (
+            ["+search=teddy", "search.values={synthesis.bn_weight:[1,-1]}"],
+            ["synthesis.bn_weight=-1.0 must not be negative"],
+        ),
+        (
+            ["+search=teddy", "+search.values={methods.teddy.view.size:[2]}"],
+            ["There is no key 'methods.teddy.view.size'"],
+        ),
+        (["+search=teddy", "+search.shared={evaluation.epoch:3}"], ["'evaluation.epoch'"]),
         (["pool=post", "pool.strategy.step=3"], ["pool.strategy.step=3 must be less than or equal to 0.5"]),
         (["logger=online"], ["logger.wandb.offline=false needs a W&B API key"]),
         (["+trainer.callbacks.own={_target_:os.system}"], ["trainer.callbacks.own._target_", "'os.system'"]),
@@ -144,6 +161,28 @@ def test_a_good_command_starts_the_pipeline_for_each_job(teddy_command):
     code, _, err = teddy_command("+sweep=ipc", "-m", "seed=1,2")
     assert (code, err) == (0, "")
     assert teddy_command.started == ["python -m teddy +sweep=ipc -m seed=1,2"] * 6
+
+
+def test_a_search_runs_its_trials_and_goes_on_without_those_that_fail(teddy_command, monkeypatch):
+    splits = []
+
+    def run(plan, *rest):
+        splits.append(plan.config.evaluation.split)
+        raise StageFailed("it diverged.") if len(splits) == 1 else UserError("it is full.")
+
+    monkeypatch.setattr(teddy.pipeline, "run", run)
+    code, out, err = teddy_command("+search=teddy", "search.trials=3")
+    assert (code, err) == (1, "teddy: it diverged.\n")
+    assert splits == ["heldout"] * 3, "no trial has a result, so nothing is run on the test images"
+    assert out.count("failed: it is full.") == 2
+
+
+def test_a_search_in_a_file_would_not_be_one(teddy_command, empty, tmp_path):
+    (tmp_path / "private" / "experiment").mkdir(parents=True)
+    text = "# @package _global_\ndefaults: [/search@search: teddy]\n"
+    (tmp_path / "private" / "experiment" / "mine.yaml").write_text(text)
+    sentence = refusal(teddy_command, empty, f"--config-dir={tmp_path / 'private'}", "+experiment=mine")
+    assert "named on the command line, with +search=NAME" in sentence
 
 
 def test_a_plugin_that_is_not_installed_is_named(empty):

@@ -21,6 +21,7 @@ from teddy.config.schema import GROUPS, STAGES, TeddyConfig, register_schemas
 from teddy.factory import protocol_list
 from teddy.models.networks import check_network
 from teddy.pool.strategy import PoolStrategy
+from teddy.search import jobs_of_search
 from teddy.synthesis.method import Method
 
 register_schemas()
@@ -70,7 +71,7 @@ OPTIONS = [(group, name) for group in (*GROUPS, *NAMING) for name in names(group
 
 def test_every_folder_is_a_group_with_a_schema_or_holds_objects():
     folders = {path.name for path in CONF.iterdir() if path.is_dir()}
-    assert folders == {*GROUPS, *NAMING, "experiment", "sweep", "launch", "hydra"}
+    assert folders == {*GROUPS, *NAMING, "experiment", "sweep", "search", "launch", "hydra"}
 
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS, ids=[f"{group}={name}" for group, name in OPTIONS])
@@ -120,6 +121,18 @@ def test_every_sweep_makes_several_good_jobs_of_an_experiment(name):
     assert all(one != other for i, one in enumerate(different) for other in different[:i])
     for config in configs:
         assert_names_exist(config)
+
+
+@pytest.mark.parametrize("name", names("search"))
+def test_every_job_of_a_search_is_a_good_run_of_an_experiment(name):
+    typed = ("+experiment=mini", f"+search={name}", f"method=[{name},random]")
+    configs = [composed(*job) for job in jobs_of_search(composed(*typed), typed)]
+    assert [config.evaluation.split for config in configs] == ["heldout", "test"] * (len(configs) // 2)
+    for config in configs[:4]:
+        assert_names_exist(config)
+    trials = [asdict(config) for config in configs[::2]]
+    assert len(trials) > 1
+    assert all(one != other for i, one in enumerate(trials) for other in trials[:i])
 
 
 @pytest.mark.parametrize("name", ["quickstart", *WITH_NUMBERS])

@@ -63,6 +63,9 @@ def test_all_modules_and_embedded_data_are_packed(wheel: zipfile.ZipFile, repo_r
     missing = sorted(expected - packed(wheel, "teddy"))
     assert not missing, "not in the wheel; does a pattern in .gitignore match them?"
     assert "py.typed" in expected
+    assert packed(wheel, "hydra_plugins") == {"teddy_search.py"}, (
+        "no __init__.py: other packages have plug-ins there, too"
+    )
     assert any(name.startswith("data/embedded/") and not name.endswith("NOTICE") for name in expected)
 
 

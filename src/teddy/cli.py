@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shlex
 import sys
@@ -11,7 +12,15 @@ from typing import Any
 
 from teddy import __version__
 from teddy.artifacts.processes import is_leader, world_size
-from teddy.config.command import Command, check_jobs, read_command, to_config, with_sweep_file
+from teddy.config.command import (
+    SEARCH_WORDS,
+    Command,
+    check_jobs,
+    check_search,
+    read_command,
+    to_config,
+    with_sweep_file,
+)
 from teddy.config.errors import StageFailed, UserError
 from teddy.config.messages import is_about_config, sentence
 from teddy.config.paths import config_dir
@@ -34,7 +43,10 @@ def main() -> int:
         typed = os.environ.get(COMMAND) or shlex.join(["python", "-m", "teddy", *sys.argv[1:]])
         command = with_sweep_file(command)
         register_schemas()
-        if command.foreign or (command.multirun and not command.asks):
+        check_search(command)
+        if command.searches:
+            command = _checked_search(command)
+        elif command.foreign or (command.multirun and not command.asks):
             _check_sweep(command)
         sys.argv[1:] = [*command.overrides, *command.options]
         _hydra_main(typed)
@@ -56,20 +68,33 @@ def _check_sweep(command: Command) -> None:
         make_plan(config)
 
 
+def _checked_search(command: Command) -> Command:
+    """A command with ``+search=NAME`` as Hydra runs it, after a check of every job that it may run."""
+    (config,) = check_jobs(command)
+    from teddy.search import jobs_of_search
+
+    for words in jobs_of_search(config, command.overrides):
+        _check_sweep(dataclasses.replace(command, overrides=tuple(words)))
+    return dataclasses.replace(command, overrides=(*command.overrides, *SEARCH_WORDS))
+
+
 def _hydra_main(typed: str) -> None:
     import hydra
 
     home, failures = os.getpid(), []
 
     @hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")
-    def job(node: Any) -> None:
+    def job(node: Any) -> Any:
         from hydra.core.hydra_config import HydraConfig
 
         hydra_config = HydraConfig.get()
         folder = Path(hydra_config.runtime.output_dir)
         multirun = str(hydra_config.mode).endswith("MULTIRUN")
+        searching = hydra_config.runtime.choices["hydra/sweeper"] == "search"
         try:
             config = to_config(node)
+            if config.search is not None and not searching:
+                raise UserError("A search is named on the command line, with +search=NAME, and in no file.")
             from teddy.plan import make_plan  # imports torch: when keys and values are known to be right
 
             plan = make_plan(config)
@@ -84,11 +109,16 @@ def _hydra_main(typed: str) -> None:
             where = f"hydra.sweep.dir={hydra_config.sweep.dir}" if multirun else f"hydra.run.dir={folder}"
             title = f"{config.name}-s{config.seed}{number}"
             os.environ[COMMAND] = typed
-            run(plan, folder, typed, list(hydra_config.overrides.task), title, where)
+            return run(plan, folder, typed, list(hydra_config.overrides.task), title, where)
         except Exception as error:
             _remove_if_empty(folder)
-            # From a launcher's worker only an exception finds its way back. Processes that share a sweep would lose each other.
-            if os.getpid() != home or (multirun and world_size() > 1):
+            # Processes that share a sweep would lose each other. A search takes the error as a result and goes on without the
+            # trial. To other sweeps, only an exception finds its way back from a launcher's worker.
+            if multirun and world_size() > 1:
+                raise
+            if searching:
+                return error
+            if os.getpid() != home:
                 raise
             failures.append(error)  # the other jobs of a sweep still get their turn
         except BaseException:

@@ -52,7 +52,6 @@ def pool_members(pools: Mapping[str, ModelPool]) -> list[dict[str, Any]]:
         {
             "epoch": member.epoch,
             "top1_holdout": member.top1_holdout,
-            "top1_test": member.top1_test,
             "chosen": member.identity in chosen,
         }
         for member in sorted(known.values(), key=lambda member: member.epoch)

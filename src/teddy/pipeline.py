@@ -46,8 +46,8 @@ STAGE_OF_KIND = {
 _log = logging.getLogger("teddy")
 
 
-def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str, where: str) -> None:
-    """Run one invocation and write its records to ``folder``.
+def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str, where: str) -> list[Result]:
+    """Run one invocation, write its records to ``folder`` and return its results.
 
     Args:
         command: as it was typed.
@@ -90,6 +90,7 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
         invocation = Invocation(plan, folder, store, dataset, device_config, log)
         invocation.run(command, overrides)
         code = 0
+        return invocation.rows
     except SystemExit as stop:
         # Lightning ends an interrupted fit so: with 1 after Ctrl-C, and even with 0 after SIGTERM.
         raise KeyboardInterrupt from stop
@@ -136,12 +137,8 @@ class Invocation:
             self.pools[name] = made[id(strategy)]
         for pool in made.values():
             for member in pool.members:
-                accuracies = member.top1_holdout, member.top1_test
-                _log.info(
-                    f"pool {pool.label}: epoch %g, held-out accuracy %.1f %%, test accuracy %.1f %%",
-                    member.epoch,
-                    *accuracies,
-                )
+                facts = pool.label, member.epoch, member.top1_holdout
+                _log.info("pool %s: epoch %g, held-out accuracy %.1f %%", *facts)
 
     def _needs_pool(self, name: str) -> bool:
         soft = factory.needs_soft_labels(self.config) and self.config.labels.kind != "hard"
@@ -231,6 +228,8 @@ class Invocation:
             if images.terms is not None:
                 atomic_write(self.folder / f"terms_{name}.csv", images.terms.read_bytes())
         facts = metadata.facts(self.device_config, self.store.root, self.pools, self.images, self.labels)
+        if self.config.search is not None and self.config.evaluation.split == "test":
+            facts["settings"] = "the best of a search on held-out training images"
         record = json.dumps(  # methods in the order typed
             {
                 "name": self.config.name,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from teddy.config.checks import check, protocols, seeds
 from teddy.config.errors import UserError
-from teddy.config.schema import RULE, RULES, TeddyConfig, walk
+from teddy.config.schema import RULE, RULES, SearchConfig, TeddyConfig, walk
+
+SEARCH = SearchConfig("teddy", 9, {"synthesis.lr": [0.1, 1.0]})
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,16 @@ CASES = [
     ({"labels.mix": "manifold"}, "labels.mix='manifold'"),
     ({"trainer.accelerator": "tpu"}, "trainer.accelerator='tpu'"),
     ({"trainer.precision": "float16"}, "trainer.precision='float16'"),
+    # a search
+    ({"search": replace(SEARCH, trials=0)}, "search.trials=0 must be at least 1"),
+    (
+        {"search": replace(SEARCH, method="sre2l")},
+        "search.method=sre2l is not among the methods of this run; add it with",
+    ),
+    ({"search": SEARCH, "stages": ["pool"]}, "add evaluation to stages"),
+    ({"search": replace(SEARCH, values={})}, "search.values names no key"),
+    ({"search": replace(SEARCH, values={"synthesis.lr": []})}, "search.values.synthesis.lr=[] names no candidate"),
+    ({"search": replace(SEARCH, values={"method": ["[teddy]"]})}, "search.values.method is fixed by the search"),
     # ranges
     ({"synthesis.ipc": 0}, "synthesis.ipc=0 must be at least 1"),
     ({"evaluation.epochs": 0}, "evaluation.epochs=0 must be at least 1"),

@@ -9,7 +9,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from teddy.config.command import QUICKSTART, Command, read_command, to_yaml, with_sweep_file
+from teddy.config.command import (
+    QUICKSTART,
+    SEARCH_WORDS,
+    Command,
+    check_search,
+    key_of,
+    read_command,
+    to_yaml,
+    with_sweep_file,
+)
 from teddy.config.errors import UserError
 
 
@@ -111,6 +120,34 @@ def test_what_is_typed_stands_in_for_the_sweep_file():
     )
     for overrides in (("+sweep=teacher_stage", "seed=1"), ("+sweep=nope",), ("seed=1,2",)):
         assert with_sweep_file(Command(overrides, {})).overrides == overrides
+
+
+@pytest.mark.parametrize("word", ["synthesis.ipc=5", "+synthesis.ipc=5=6", "++synthesis.ipc=", "~synthesis.ipc"])
+def test_the_key_of_an_override(word):
+    assert key_of(word) == "synthesis.ipc"
+
+
+@pytest.mark.parametrize(
+    ("argv", "fragment"),
+    [
+        (["search.trials=6"], "search.trials is a key of a search; name one with +search=NAME."),
+        (["+search=teddy", "-m"], "leave out -m, +sweep and hydra.mode"),
+        (["+search=teddy", "+sweep=ipc"], "leave out -m, +sweep and hydra.mode"),
+        (["+search=teddy", "evaluation.split=test"], "evaluation.split belongs to the search"),
+    ],
+)
+def test_words_that_do_not_go_together_with_a_search(argv, fragment):
+    with pytest.raises(UserError) as caught:
+        check_search(read_command(argv))
+    assert fragment in str(caught.value)
+
+
+def test_a_search_is_checked_unless_it_is_only_shown_or_was_checked_already():
+    assert read_command(["+search=teddy", "search.trials=2"]).searches
+    for argv in (["seed=1"], ["+search=teddy", "--cfg", "job"], ["+search=teddy", *SEARCH_WORDS]):
+        command = read_command(argv)
+        assert not command.searches
+        check_search(command)
 
 
 def test_without_a_sweep_there_is_one_job(jobs):

@@ -24,7 +24,7 @@ def memory(n: int = 60) -> TensorImages:
 
 def real_data(batch_size: int = 8, first_epoch: int = 0, **changes) -> RealData:
     settings = {"augment": Augmentation("padded", 1, 1.0, True), "holdout": 0.2, "seed": 1} | changes
-    return RealData(SPEC, memory(60), memory(30), batch_size=batch_size, first_epoch=first_epoch, **settings)
+    return RealData(SPEC, memory(60), batch_size=batch_size, first_epoch=first_epoch, **settings)
 
 
 class Recorder(L.LightningModule):
@@ -33,7 +33,7 @@ class Recorder(L.LightningModule):
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.zeros(()))
-        self.seen = {"train": [], "val": [], "test": []}
+        self.seen = {"train": [], "val": []}
 
     def training_step(self, batch, batch_idx):
         self.seen["train"].append((self.current_epoch, *batch))
@@ -41,9 +41,6 @@ class Recorder(L.LightningModule):
 
     def validation_step(self, batch, batch_idx):
         self.seen["val"].append((self.current_epoch, *batch))
-
-    def test_step(self, batch, batch_idx):
-        self.seen["test"].append((self.current_epoch, *batch))
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.0)
@@ -168,12 +165,9 @@ def test_batch_size_does_not_change_an_images_augmentation():
 def test_only_training_images_are_augmented_and_all_are_normalised():
     data = real_data()
     module = run(data, epochs=1)
-    trainer(1).test(module, datamodule=data, verbose=False)
-    _, images, labels, indices = module.seen["test"][0]
-    assert torch.equal(images, (data.test.images[indices].float() / 255 - 0.5) / 0.25)
-    assert torch.equal(labels, data.test.labels[indices])
-    _, images, _, indices = module.seen["val"][0]
+    _, images, labels, indices = module.seen["val"][0]
     assert torch.equal(images, (data.train.images[indices].float() / 255 - 0.5) / 0.25)
+    assert torch.equal(labels, data.train.labels[indices])
     epoch, images, _, indices = module.seen["train"][0]
     augmented = data.augment.apply(data.train.images[indices], indices, 1, epoch, cropped=False)
     assert torch.equal(images, SPEC.normalise(augmented))
@@ -212,8 +206,7 @@ def test_files_give_the_same_batches_with_and_without_workers(tmp_path, write_im
     files = FileImages(paths, torch.arange(12) % 3, channels=1, size=4)
     augment = Augmentation("resized", min_scale=0.2, flip=True)
     runs = [
-        by_epoch(run(RealData(SPEC, files, files, augment, 0.0, 5, seed=1, workers=workers), epochs=2))
-        for workers in (0, 2)
+        by_epoch(run(RealData(SPEC, files, augment, 0.0, 5, seed=1, workers=workers), epochs=2)) for workers in (0, 2)
     ]
     for epoch in (0, 1):
         for alone, helped in zip(runs[0][epoch], runs[1][epoch], strict=True):

@@ -25,7 +25,7 @@ def pool(folder: Path, epochs: list[float]) -> ModelPool:
     for seed, epoch in enumerate(epochs):
         file = folder / f"{seed}.safetensors"
         save_tensors(file, build_network(NETWORK, 4, 1, 8, seed=seed).state_dict(), {})
-        members.append(Member(NETWORK, file, epoch, f"t/{seed}", 0.0, 0.0))
+        members.append(Member(NETWORK, file, epoch, f"t/{seed}", 0.0))
     return ModelPool(tuple(members), SPEC, "prior")
 
 

@@ -33,7 +33,7 @@ def pool(tmp_path: Path) -> ModelPool:
     for epoch in (1, 2, 3):
         file = tmp_path / f"{epoch}.safetensors"
         save_tensors(file, build_network("convnet2_w4", 4, 1, 8, seed=epoch).state_dict())
-        members.append(Member("convnet2_w4", file, epoch, f"toy/{epoch}", 0.0, 0.0))
+        members.append(Member("convnet2_w4", file, epoch, f"toy/{epoch}", 0.0))
     return ModelPool(tuple(members), SPEC, "toy")
 
 

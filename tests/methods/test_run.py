@@ -36,7 +36,7 @@ def inputs(tmp_path) -> Inputs:
                 layer.running_var.fill_(0.5 + 0.1 * seed)
         path = tmp_path / f"teacher-{seed}.safetensors"
         save_tensors(path, network.state_dict())
-        members.append(Member("convnet2_w4", path, seed + 1, f"toy/{seed}", 50.0, 50.0))
+        members.append(Member("convnet2_w4", path, seed + 1, f"toy/{seed}", 50.0))
     pool = ModelPool(tuple(members), dataset.spec, "toy")
     return Inputs(dataset, ArtifactStore(tmp_path / "store"), lambda: pool)
 

@@ -66,8 +66,8 @@ def test_two_processes_go_through_all_stages(workspace):
         max(store.results().items(), key=lambda item: item[0].startswith("trajectory"))[1][0]["facts"]["members"][-1]
         for store in (single, double)
     )
-    assert last["top1_test"] > 60
-    assert other["top1_test"] == pytest.approx(last["top1_test"], abs=SPREAD)
+    assert last["top1_holdout"] > 60
+    assert other["top1_holdout"] == pytest.approx(last["top1_holdout"], abs=SPREAD)
     # One process finds what two have made.
     before = double.manifests()
     again = double.run(*LEARNING, WHOLE)

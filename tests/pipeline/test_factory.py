@@ -29,9 +29,7 @@ def config():
 
 
 def pool_of(size, spec=None):
-    return ModelPool(
-        tuple(Member("convnet3", None, epoch, f"x/{epoch}", 50.0, 50.0) for epoch in range(size)), spec, "x"
-    )
+    return ModelPool(tuple(Member("convnet3", None, epoch, f"x/{epoch}", 50.0) for epoch in range(size)), spec, "x")
 
 
 def test_no_more_loader_processes_than_cores(config):

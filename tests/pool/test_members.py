@@ -21,7 +21,7 @@ NETWORK = "convnet2_w4"
 
 
 def member(epoch: int, folder: Path = Path("nowhere")) -> Member:
-    return Member(NETWORK, folder / f"{epoch}.safetensors", epoch, f"abc/{epoch}", 50.0 + epoch, 40.0 + epoch)
+    return Member(NETWORK, folder / f"{epoch}.safetensors", epoch, f"abc/{epoch}", 50.0 + epoch)
 
 
 def pool_of(*epochs: int, folder: Path = Path("nowhere")) -> ModelPool:
@@ -101,7 +101,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, other: str) -> N
 
 def test_the_fingerprint_names_the_members_and_nothing_else() -> None:
     pool = pool_of(1, 3, 5)
-    moved = tuple(replace(one, file=Path("elsewhere") / one.file.name, top1_test=0.0) for one in pool.members)
+    moved = tuple(replace(one, file=Path("elsewhere") / one.file.name, top1_holdout=0.0) for one in pool.members)
     same = ModelPool(moved, replace(SPEC, name="other"), "another label")
     assert same.fingerprint == pool.fingerprint
     foreign = tuple(replace(one, identity=f"another run/{one.epoch}") for one in pool.members)
@@ -117,7 +117,7 @@ def test_description_says_strategy_epochs_and_size() -> None:
 def test_weights_kept_in_the_type_that_autocast_casts_them_to_change_nothing(tmp_path):
     network = build_network("resnet18_cifar_w4", 3, 3, 8)
     save_tensors(tmp_path / "weights.safetensors", network.state_dict())
-    member = Member("resnet18_cifar_w4", tmp_path / "weights.safetensors", 1, "toy", 0.0, 0.0)
+    member = Member("resnet18_cifar_w4", tmp_path / "weights.safetensors", 1, "toy", 0.0)
     pool = ModelPool((member,), DatasetSpec("toy", 3, 3, 8, (0.5,) * 3, (0.5,) * 3, ("a",) * 3, ("a",) * 3), "toy")
     images = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
     found = []

@@ -95,7 +95,7 @@ def test_budgets_are_dense_at_the_start(made: tuple[BaseTraining, ModelPool]) ->
 
 def test_noted_facts_are_those_of_the_weights(made: tuple[BaseTraining, ModelPool]) -> None:
     base, pool = made
-    train, test, spec = base.dataset.train, base.dataset.test, base.dataset.spec
+    train, spec = base.dataset.train, base.dataset.spec
     _, held = stratified_split(train.labels, base.holdout, base.seed)
 
     def right(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> float:
@@ -106,8 +106,6 @@ def test_noted_facts_are_those_of_the_weights(made: tuple[BaseTraining, ModelPoo
         network = pool.load(index)
         found = right(network, train.take(torch.from_numpy(held)), train.labels[held])
         assert member.top1_holdout == fact["top1_holdout"] == pytest.approx(found, abs=1e-3)
-        found = right(network, test.take(torch.arange(len(test))), test.labels)
-        assert member.top1_test == fact["top1_test"] == pytest.approx(found, abs=1e-3)
         assert (fact["macs"], fact["parameters"]) == size_of(network, torch.zeros(1, 1, 28, 28))
     total = base_model(base, "trained").seconds + sum(member.seconds for member in pool.members)
     assert pool.seconds == pytest.approx(total)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import pytest
@@ -21,7 +23,7 @@ from teddy.data.augment import Augmentation
 from teddy.data.batches import EpochOrder
 from teddy.data.datamodule import stratified_split
 from teddy.data.dataset import RealDataset
-from teddy.data.images import TensorImages
+from teddy.data.images import ImageSet, TensorImages
 from teddy.data.sources.base import Loaded
 from teddy.models.networks import build_network
 from teddy.pool import trajectory as stage
@@ -60,21 +62,19 @@ def blobs(n: int, seed: int, spread: float = 70.0) -> TensorImages:
 
 @dataclass
 class InMemory:
-    """A source whose identity is given, so that a test can change pixels without changing it."""
+    """A source whose identity is given, so that a test can change pixels without changing it; it has no test images."""
 
     train: TensorImages
-    test: TensorImages
 
     def fingerprint(self) -> str:
         return "blobs"
 
     def load(self) -> Loaded:
-        return Loaded(self.train, self.test, ("a", "b", "c"), ("0", "1", "2"), channels=1, size=8)
+        return Loaded(self.train, cast(ImageSet, None), ("a", "b", "c"), ("0", "1", "2"), channels=1, size=8)
 
 
 def dataset(train: TensorImages | None = None) -> RealDataset:
-    source = InMemory(train or blobs(90, seed=1), blobs(36, seed=2))
-    return RealDataset("blobs", source, mean=[0.5], std=[0.25])
+    return RealDataset("blobs", InMemory(train or blobs(90, seed=1)), mean=[0.5], std=[0.25])
 
 
 def base(folder: Path, recipe: Recipe = CONSTANT, **changes: Any) -> BaseTraining:
@@ -110,6 +110,18 @@ def test_the_saved_epochs_and_nothing_else_is_kept(whole: tuple[BaseTraining, li
     assert len({member.identity for member in members}) == 2
 
 
+def test_facts_of_an_earlier_version_are_left_aside(tmp_path: Path, whole: tuple[BaseTraining, list[Member]]) -> None:
+    """It also measured each snapshot on the test images."""
+    shutil.copytree(whole[0].store.root, tmp_path / "store")
+    (manifest,) = (tmp_path / "store").rglob("manifest.json")
+    content = json.loads(manifest.read_text())
+    for record in content["facts"]["members"]:
+        record["top1_test"] = 50.0
+    manifest.write_text(json.dumps(content))
+    found = trajectory(base(tmp_path))
+    assert [(one.epoch, one.top1_holdout) for one in found] == [(one.epoch, one.top1_holdout) for one in whole[1]]
+
+
 def right_answers(network: nn.Module, images: TensorImages, indices: list[int]) -> float:
     """Percent, one image at a time."""
     right = 0
@@ -122,14 +134,13 @@ def right_answers(network: nn.Module, images: TensorImages, indices: list[int]) 
 def test_noted_accuracies_are_those_of_the_weights(whole: tuple[BaseTraining, list[Member]]) -> None:
     made, members = whole
     pool = ModelPool(tuple(members), made.dataset.spec, "prior")
-    train, test = made.dataset.train, made.dataset.test
+    train = made.dataset.train
     _, held = stratified_split(train.labels, 0.2, seed=3)
     assert len(held) == 18
     for index, member in enumerate(members):
         network = pool.load(index)
         assert member.top1_holdout == pytest.approx(right_answers(network, train, held.tolist()), abs=1e-3)
-        assert member.top1_test == pytest.approx(right_answers(network, test, list(range(36))), abs=1e-3)
-    assert 45 < members[-1].top1_test < 100  # it learned, and there was something to get wrong
+    assert 45 < members[-1].top1_holdout < 100  # it learned, and there was something to get wrong
 
 
 def slow_training(made: BaseTraining) -> nn.Module:
@@ -231,7 +242,7 @@ def test_a_run_that_was_cut_off_goes_on_bit_for_bit(
     assert weights(found) == weights(expected)
     assert [member.epoch for member in found] == [1, 3, 4]
     for one, other in zip(found, expected, strict=True):
-        assert (one.top1_holdout, one.top1_test) == (other.top1_holdout, other.top1_test)
+        assert one.top1_holdout == other.top1_holdout
     assert trajectory(made) == found
     assert epochs_run == again
 
@@ -240,26 +251,19 @@ def test_a_run_that_was_cut_off_between_training_and_its_end_trains_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: tuple[BaseTraining, list[Member]]
 ) -> None:
     monkeypatch.setattr(stage, "RESUME_SECONDS", 0.0)
-    test_top1 = BaseTraining.test_top1
-    tested: list[float] = []
 
-    def cut(self: BaseTraining, network: nn.Module, data: Any) -> float:
-        if len(tested) == 1:
-            raise PowerCut
-        tested.append(test_top1(self, network, data))
-        return tested[-1]
+    def cut(*arguments: Any) -> None:
+        raise PowerCut
 
     made = base(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(BaseTraining, "test_top1", cut)
+        patch.setattr(ArtifactStore, "_finish", cut)
         with pytest.raises(PowerCut):
             trajectory(made)
     monkeypatch.setattr(TeacherTraining, "training_step", None)
     found = trajectory(made)
     assert weights(found) == weights(whole[1])
-    assert [(one.epoch, one.top1_holdout, one.top1_test) for one in found] == [
-        (one.epoch, one.top1_holdout, one.top1_test) for one in whole[1]
-    ]
+    assert [(one.epoch, one.top1_holdout) for one in found] == [(one.epoch, one.top1_holdout) for one in whole[1]]
 
 
 @pytest.mark.parametrize("cut", [cut_in_epoch, cut_after_snapshot])
@@ -342,7 +346,7 @@ class Memory(Logger):
 
 
 def test_the_curves_are_loss_and_accuracy_over_all_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loss of every 50th step, the held-out accuracy of every epoch, the test accuracy of every snapshot."""
+    """The loss of every 50th step, the held-out accuracy of every epoch."""
     step = TeacherTraining.training_step
     losses: list[float] = []
 
@@ -369,8 +373,6 @@ def test_the_curves_are_loss_and_accuracy_over_all_epochs(tmp_path: Path, monkey
     assert [row[metrics.POOL_EPOCH] for row in rows] == list(range(1, 24))
     for member in members:
         assert held[int(member.epoch) - 1][1] == pytest.approx(member.top1_holdout, abs=1e-3)
-    tests = [(row[metrics.POOL_EPOCH], row["pool/test/top1"]) for _, row in memory.rows if "pool/test/top1" in row]
-    assert tests == [(member.epoch, member.top1_test) for member in members]
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_no_term_no_figure(tmp_path, make_terms):
 
 
 def test_the_pool_s_members_are_marked(tmp_path, pixels_of):
-    pool = [dict(epoch=e, top1_holdout=3.0 * e, top1_test=2.5 * e, chosen=False) for e in range(1, 11)]
+    pool = [dict(epoch=e, top1_holdout=3.0 * e, chosen=False) for e in range(1, 11)]
     plain = pixels_of(pool_curve(pool, tmp_path / "plain.png"), BLUE)
     for teacher in pool[::2]:
         teacher["chosen"] = True

@@ -8,7 +8,7 @@ from typing import Any
 
 from teddy.config.build import target_of
 from teddy.config.errors import UserError
-from teddy.config.schema import RULE, STAGES, PoolConfig, TeddyConfig, walk
+from teddy.config.schema import RULE, STAGES, PoolConfig, SearchConfig, TeddyConfig, walk
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -48,6 +48,8 @@ def check(config: TeddyConfig) -> None:
     )
     _check_labels(config)
     _check_evaluation(config)
+    if config.search is not None:
+        _check_search(config, config.search)
 
 
 def protocols(config: TeddyConfig) -> list[str]:
@@ -121,3 +123,19 @@ def _check_evaluation(config: TeddyConfig) -> None:
         f"evaluation.seeds={seed!r} must be a number of seeds or a list of them, such as 3 or [0,1,2].",
     )
     _require(len(set(counts)) == len(counts), f"evaluation.seeds={seed} names a seed twice.")
+
+
+def _check_search(config: TeddyConfig, search: SearchConfig) -> None:
+    methods = list(config.methods)
+    _require(
+        search.method in methods,
+        f"search.method={search.method} is not among the methods of this run; add it with "
+        f"method=[{','.join([search.method, *methods])}], or choose another search.",
+    )
+    _require("evaluation" in config.stages, "A search compares students; add evaluation to stages.")
+    _require(search.values, "search.values names no key; give candidates, such as {synthesis.lr: [0.01,0.1]}.")
+    for key, values in search.values.items():
+        _require(values, f"search.values.{key}=[] names no candidate; give some.")
+        _require(
+            key != "evaluation.split" and key != "method", f"search.values.{key} is fixed by the search; leave it out."
+        )

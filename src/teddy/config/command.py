@@ -26,6 +26,8 @@ LONG = {
 }
 WITH_VALUE = ("--allow", "--config-dir", "--config-path", "--config-name", "--package", "--cfg")
 FLAGS = ("--help", "--hydra-help", "--version", "--resolve", "--run", "--multirun", "--info", "--shell-completion")
+SEARCH_WORDS = ("hydra.mode=MULTIRUN", "hydra/sweeper=search", "~hydra.callbacks.sweep_report")
+"""What makes Hydra run a search, which reports on its own."""
 ASKS = ("--help", "--hydra-help", "--cfg", "--info", "--shell-completion")
 
 
@@ -57,6 +59,12 @@ class Command:
         mode = [word.partition("=")[2] for word in self.overrides if word.startswith("hydra.mode=")]
         swept = "--multirun" in self.named or any(word.startswith("+sweep=") for word in self.overrides)
         return mode[-1] == "MULTIRUN" if mode else swept
+
+    @property
+    def searches(self) -> bool:
+        """Whether it is a search that is yet to be checked; the processes that a search starts are given all its words."""
+        named = any(word.startswith("+search=") for word in self.overrides)
+        return named and not self.asks and not set(SEARCH_WORDS) <= set(self.overrides)
 
     @property
     def folder(self) -> Path | None:
@@ -111,6 +119,30 @@ def read_command(argv: Sequence[str]) -> Command:
     return Command(tuple(overrides), named)
 
 
+def key_of(word: str) -> str:
+    """Read the key of an override: ``synthesis.ipc`` for ``+synthesis.ipc=5``."""
+    return word.lstrip("+~").partition("=")[0]
+
+
+def check_search(command: Command) -> None:
+    """Raise UserError if the words of a command do not go together with a search, or with its absence."""
+    keys = list(map(key_of, command.overrides))
+    alone = next((key for key in keys if key.startswith("search.")), None)
+    if alone and "search" not in keys:
+        raise UserError(f"{alone} is a key of a search; name one with +search=NAME.")
+    if not command.searches:
+        return
+    if command.multirun:
+        raise UserError(
+            "+search makes its own jobs; leave out -m, +sweep and hydra.mode, and type one command for each search."
+        )
+    if "evaluation.split" in keys:
+        raise UserError(
+            "evaluation.split belongs to the search, whose trials use held-out images and its final run the test images; "
+            "leave it out."
+        )
+
+
 def with_sweep_file(command: Command) -> Command:
     """A command with ``+sweep=NAME`` in which what is typed wins over the file where both name a key.
 
@@ -124,7 +156,7 @@ def with_sweep_file(command: Command) -> Command:
     from omegaconf import OmegaConf
 
     params: Any = OmegaConf.select(OmegaConf.load(file), "hydra.sweeper.params") or {}
-    typed = {word.lstrip("+~").partition("=")[0] for word in command.overrides}
+    typed = set(map(key_of, command.overrides))
     if not typed & set(params):
         return command
     kept = [f"{key}={value}" for key, value in params.items() if key not in typed]

@@ -25,7 +25,10 @@ _SENTENCES = (
         "{0}={1} stands for several values: add -m to run each of them, or write '{0}=[{1}]' for a list.",
     ),
     (r"Sweep parameters '([^']+)' requires --multirun", "{0} stands for several values: add -m to run each of them."),
-    (r"Could not override '(experiment|sweep)'", "{0} has no default to replace: write +{0}=NAME; " + _HELP + "."),
+    (
+        r"Could not override '(experiment|sweep|search)'",
+        "{0} has no default to replace: write +{0}=NAME; " + _HELP + ".",
+    ),
     (r"An item is already at '([^']+)'", "{0} exists already: write it without the +."),
     (r"not Optional|Incompatible value 'None'", "{key}{place} must have a value, not null."),
     (r"is not a ListConfig, list or tuple", "{key}{place} must be a list such as [a,b]."),

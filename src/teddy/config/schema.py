@@ -215,6 +215,19 @@ class TrainerConfig:
 
 
 @dataclass
+class SearchConfig:
+    """A search for settings on held-out images (``+search=NAME``); see :mod:`teddy.search`.
+
+    ``values`` holds candidates by key, ``shared`` what all trials set and the final run does not, such as fewer epochs.
+    """
+
+    method: str = MISSING
+    trials: int = _is("count")
+    values: dict[str, list[Any]] = field(default_factory=dict)
+    shared: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
 class TeddyConfig:
     """One run: everything that ``python -m teddy`` reads."""
 
@@ -232,6 +245,7 @@ class TeddyConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: dict[str, Any] = field(default_factory=dict)
     paper: dict[str, list[float]] = field(default_factory=dict)
+    search: SearchConfig | None = None
 
 
 GROUPS = {

@@ -1,4 +1,4 @@
-"""The real data as a LightningDataModule: training, held-out and test batches, ready on the device."""
+"""The real training data as a LightningDataModule: training and held-out batches, ready on the device."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def process_share(trainer: L.Trainer | None) -> tuple[int, int]:
 class RealData(L.LightningDataModule):
     """Batches ``(images, labels, indices)`` of a real dataset; images arrive normalised, and augmented for training.
 
-    ``indices`` count in the full training (or test) set and stay on the CPU. Batches are dealt to the processes here, so the
+    ``indices`` count in the full training set and stay on the CPU. Batches are dealt to the processes here, so the
     Trainer needs ``use_distributed_sampler=False``.
 
     Args:
@@ -63,7 +63,6 @@ class RealData(L.LightningDataModule):
         self,
         spec: DatasetSpec,
         train: ImageSet,
-        test: ImageSet,
         augment: Augmentation,
         holdout: float,
         batch_size: int,
@@ -73,7 +72,7 @@ class RealData(L.LightningDataModule):
         holdout_seed: int | None = None,
     ) -> None:
         super().__init__()
-        self.spec, self.train, self.test, self.augment = spec, train, test, augment
+        self.spec, self.train, self.augment = spec, train, augment
         self.batch_size, self.seed, self.workers, self.first_epoch = batch_size, seed, workers, first_epoch
         split_seed = seed if holdout_seed is None else holdout_seed
         self.train_indices, self.held_indices = stratified_split(train.labels, holdout, split_seed)
@@ -89,9 +88,6 @@ class RealData(L.LightningDataModule):
         if len(self.held_indices) == 0:
             return []
         return eval_batches(self.train, self.workers, self.held_indices, *process_share(self.trainer))
-
-    def test_dataloader(self) -> DataLoader[Batch]:
-        return eval_batches(self.test, self.workers, None, *process_share(self.trainer))
 
     def augmented_batches(self, count: int, batch_size: int, seed: int, device: torch.device) -> Iterator[torch.Tensor]:
         """Yield random training images outside of a fit, augmented and normalised, as batches (n, C, H, W) with n > 1.

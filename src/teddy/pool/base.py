@@ -59,7 +59,7 @@ def base_model(base: BaseTraining, source: str) -> Member:
         "network": base.network,
         "dataset": base.dataset.fingerprint,
         "weights": torchvision_title(base.network) if source == PRETRAINED else file_digest(Path(source).expanduser()),
-        # What the accuracies depend on.
+        # What the accuracy depends on.
         "holdout": base.holdout,
         "seed": base.seed,
         "precision": base.device_config.precision,
@@ -69,8 +69,7 @@ def base_model(base: BaseTraining, source: str) -> Member:
         network, data = _network(base, source), base.open_data(base.recipe.batch_size)
         if is_leader():
             save_tensors(folder / WEIGHTS, network.state_dict())
-        top1 = {"top1_holdout": base.holdout_top1(network, data), "top1_test": base.test_top1(network, data)}
-        return {"source": source, "epoch": 0, "seconds": 0.0, **top1}
+        return {"source": source, "epoch": 0, "seconds": 0.0, "top1_holdout": base.holdout_top1(network, data)}
 
     return Member.of(base.store.produce("base", content, build, collective=True), base.network)
 

@@ -28,8 +28,7 @@ class Member:
     Attributes:
         epoch: epochs of training behind it; of fine-tuning, for a pruned model, where parts of an epoch count too.
         identity: name of the weights in fingerprints, independent of their path.
-        top1_holdout: accuracy in percent on the images held out from training; choosing may use it.
-        top1_test: accuracy in percent on the test split; for the report only.
+        top1_holdout: accuracy in percent on the images held out from training; test images are not for teachers.
         history: JSON file with the pruning history, or None for the network as it is built.
         seconds: of training from the base model's first step on; for a pruned model, of its own pruning and fine-tuning only.
     """
@@ -39,7 +38,6 @@ class Member:
     epoch: float
     identity: str
     top1_holdout: float
-    top1_test: float
     history: Path | None = None
     seconds: float = 0.0
 
@@ -51,7 +49,7 @@ class Member:
             file=artifact.folder / WEIGHTS,
             identity=artifact.fingerprint,
             history=None if history is None else artifact.folder / history,
-            **{key: artifact.facts[key] for key in ("epoch", "top1_holdout", "top1_test", "seconds")},
+            **{key: artifact.facts[key] for key in ("epoch", "top1_holdout", "seconds")},
         )
 
 

@@ -17,7 +17,7 @@ from teddy.artifacts.store import write_json
 from teddy.config.errors import StageFailed
 from teddy.data.datamodule import RealData
 from teddy.data.spec import DatasetSpec
-from teddy.models.classifier import TEST_TOP1, VAL_TOP1
+from teddy.models.classifier import VAL_TOP1
 from teddy.models.networks import build_network
 from teddy.models.pruning import prune, size_of
 from teddy.pool.members import WEIGHTS, Member, ModelPool
@@ -105,8 +105,8 @@ class PrunedModel:
         """Write weights and pruning history into ``folder``.
 
         Returns:
-            Size; seconds without those of validation; accuracies in percent at the end, after pruning and after the new
-            BatchNorm statistics.
+            Size; seconds without those of validation; held-out accuracies in percent at the end, after pruning and after the
+            new BatchNorm statistics.
 
         Raises:
             StageFailed: fine-tuning diverged.
@@ -129,11 +129,11 @@ class PrunedModel:
             with clock:
                 self._fine_tune(network, data, steps, folder)
         network.load_state_dict(broadcast(network.state_dict()))  # BatchNorm statistics differ between processes
-        facts |= {"top1_holdout": base.holdout_top1(network, data), "top1_test": base.test_top1(network, data)}
+        facts["top1_holdout"] = base.holdout_top1(network, data)
         if is_leader():
             write_json(folder / HISTORY, history)
             save_tensors(folder / WEIGHTS, network.state_dict())
-        scalars = {VAL_TOP1: facts["top1_holdout"], TEST_TOP1: facts["top1_test"], metrics.POOL_EPOCH: self.epochs}
+        scalars = {VAL_TOP1: facts["top1_holdout"], metrics.POOL_EPOCH: self.epochs}
         base.log.stage("pool/post").log_metrics(scalars, step=self.index)
         return {"seconds": round(clock.seconds, 2), **facts}
 

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 from torch import nn
 
 from teddy.artifacts.store import ArtifactStore
@@ -16,17 +15,15 @@ from teddy.config.errors import UserError
 from teddy.data.augment import Augmentation
 from teddy.data.datamodule import RealData
 from teddy.data.dataset import RealDataset
-from teddy.models.classifier import TEST_TOP1, VAL_TOP1, Classifier
+from teddy.models.classifier import VAL_TOP1, Classifier
 from teddy.models.networks import build_network
 from teddy.pool.members import Member
 from teddy.pool.schedule import Recipe
 from teddy.pool.teacher import SnapshotPool, TeacherTraining
-from teddy.runtime import metrics
 from teddy.runtime.device import DeviceConfig
-from teddy.runtime.distributed import barrier
 from teddy.runtime.loggers import RunLog
 from teddy.runtime.progress import ProgressCallback
-from teddy.runtime.resume import ResumePoint, load_tensors
+from teddy.runtime.resume import ResumePoint
 from teddy.runtime.trainer import make_trainer
 
 VERSION = 1
@@ -97,7 +94,6 @@ class BaseTraining:
         data = RealData(
             self.dataset.spec,
             self.dataset.train,
-            self.dataset.test,
             augment=self.augment,
             holdout=self.holdout,
             batch_size=batch_size,
@@ -114,18 +110,10 @@ class BaseTraining:
 
     def holdout_top1(self, network: nn.Module, data: RealData) -> float:
         """Accuracy in percent on the held-out images; moves the network to the CPU."""
-        trainer, module = self._evaluation(network)
-        return round(trainer.validate(module, datamodule=data, verbose=False)[0][VAL_TOP1], 3)
-
-    def test_top1(self, network: nn.Module, data: RealData) -> float:
-        """Accuracy in percent on the test images, for the report only; moves the network to the CPU."""
-        trainer, module = self._evaluation(network)
-        return round(trainer.test(module, datamodule=data, verbose=False)[0][TEST_TOP1], 3)
-
-    def _evaluation(self, network: nn.Module) -> tuple[L.Trainer, Classifier]:
         config = replace(self.device_config, callbacks=list)  # the user's own are for fits
         trainer = make_trainer(config, max_epochs=0, folder=self.store.root, validate=True)
-        return trainer, Classifier(network, self.dataset.spec.num_classes)
+        module = Classifier(network, self.dataset.spec.num_classes)
+        return round(trainer.validate(module, datamodule=data, verbose=False)[0][VAL_TOP1], 3)
 
 
 def trajectory(base: BaseTraining) -> list[Member]:
@@ -142,7 +130,10 @@ def trajectory(base: BaseTraining) -> list[Member]:
     members = []
     for record in artifact.facts["members"]:
         file, identity = artifact.folder / record["file"], f"{artifact.fingerprint}/{record['epoch']}"
-        members.append(Member(**{**record, "network": base.network, "file": file, "identity": identity}))
+        facts = {
+            key: record[key] for key in ("epoch", "top1_holdout", "seconds")
+        }  # there may be more, from earlier versions
+        members.append(Member(network=base.network, file=file, identity=identity, **facts))
     return members
 
 
@@ -154,12 +145,11 @@ def _train(base: BaseTraining, folder: Path) -> dict[str, Any]:
     resume.notes = lambda: {"records": snapshots.records, "seconds": snapshots.seconds}
     data = base.open_data(recipe.batch_size, first_epoch=done)
     steps = len(data.train_dataloader())
-    log = base.log.stage("pool", first_step=done * steps)
     trainer = make_trainer(
         base.device_config,
         max_epochs=recipe.epochs - done,
         folder=folder,
-        logger=log,
+        logger=base.log.stage("pool", first_step=done * steps),
         callbacks=[ProgressCallback("pool", total=recipe.epochs * steps, done=done * steps), snapshots, resume],
         validate=True,
     )
@@ -167,10 +157,4 @@ def _train(base: BaseTraining, folder: Path) -> dict[str, Any]:
         classes = base.dataset.spec.num_classes
         module = TeacherTraining(network, classes, recipe, recipe.factor, seed=base.seed, first_epoch=done)
         trainer.fit(module, datamodule=data)
-    barrier()  # the last snapshot is written
-    for record in snapshots.records:
-        network.load_state_dict(load_tensors(folder / record["file"])[0])
-        record["top1_test"] = base.test_top1(network, data)
-        scalars = {TEST_TOP1: record["top1_test"], metrics.POOL_EPOCH: record["epoch"]}
-        log.log_metrics(scalars, step=(record["epoch"] - done) * steps)
     return {"members": snapshots.records}

@@ -124,24 +124,22 @@ def pool_curve(pool: Sequence[dict[str, Any]], path: Path) -> Path | None:
     """Accuracy of the teachers: snapshots of one training over its epochs, or pruned models side by side.
 
     Args:
-        pool: for each teacher ``epoch``, ``chosen``, and where known ``top1_holdout`` and ``top1_test`` in percent. Teachers
-            with the same or a fractional number of epochs are pruned models. Full markers are members of the pool.
+        pool: for each teacher ``epoch``, ``chosen``, and where known ``top1_holdout`` in percent. Teachers with the same or a
+            fractional number of epochs are pruned models. Full markers are members of the pool.
 
     Returns:
         ``path``, or None without any accuracy.
     """
     frame = pd.DataFrame(pool).dropna(axis=1, how="all")
-    known = {"top1_holdout": "held-out training images", "top1_test": "test images"}
-    known = {column: name for column, name in known.items() if column in frame}
-    if not known:
+    if "top1_holdout" not in frame:
         return None
-    frame = frame.sort_values(["epoch", *known], ignore_index=True)
+    frame = frame.sort_values(["epoch", "top1_holdout"], ignore_index=True)
     pruned = bool(frame.epoch.duplicated().any() or (frame.epoch % 1 != 0).any())
     x = frame.index if pruned else frame.epoch
     with chart(path, max(6.4, 2 + 0.3 * len(frame) * pruned), 3.8, ["The pool's teachers"]) as (axis,):
-        for (column, name), colour in zip(known.items(), COLOURS, strict=False):
-            axis.plot(x, frame[column], "o", ls="none" if pruned else "-", color=colour, mfc="white", label=name)
-            axis.plot(x, frame[column].where(frame.chosen.astype(bool)), "o", color=colour)
+        look: dict[str, Any] = dict(color=COLOURS[0], label="held-out training images")
+        axis.plot(x, frame.top1_holdout, "o", ls="none" if pruned else "-", mfc="white", **look)
+        axis.plot(x, frame.top1_holdout.where(frame.chosen.astype(bool)), "o", color=COLOURS[0])
         axis.plot([], [], "o", color=GREY, label="in the pool")
         axis.locator_params(axis="x", integer=True)
         if pruned:

@@ -17,7 +17,7 @@ ENOUGH_SEEDS = 3
 SETTING = ["dataset", "protocol", "student", "labels", "ipc"]
 """Columns in which two rows must agree to be compared."""
 ANY = "any"
-NOT_COMPARED = ("hydra", "sweep", "launch", "store", "logger")
+NOT_COMPARED = ("hydra", "sweep", "search", "launch", "store", "logger")
 """Groups that change where work is done, not its results."""
 NULL_MEANS = {"labels.top_k": "all"}
 """Keys for which null is a value like any other."""

@@ -11,9 +11,8 @@ EVALUATION = "evaluation"
 
 POOL_LOSS = "pool/loss"
 POOL_EPOCH = "pool/epoch"
-"""Epochs of training behind a snapshot; in the same row as its accuracies."""
+"""Epochs of training behind a snapshot; in the same row as its accuracy."""
 POOL_TOP1_HOLDOUT = "pool/val/top1"
-POOL_TOP1_TEST = "pool/test/top1"
 
 SYNTHESIS_BLOCK = "synthesis/block"
 """Index of the block that a row of the curve belongs to."""
