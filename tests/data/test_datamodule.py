@@ -11,6 +11,7 @@ import torch
 from teddy.data.augment import Augmentation
 from teddy.data.batches import EpochOrder, InOrder
 from teddy.data.datamodule import RealData, stratified_split
+from teddy.data.dsa import dsa
 from teddy.data.images import FileImages, TensorImages
 from teddy.data.spec import DatasetSpec
 
@@ -171,6 +172,17 @@ def test_only_training_images_are_augmented_and_all_are_normalised():
     epoch, images, _, indices = module.seen["train"][0]
     augmented = data.augment.apply(data.train.images[indices], indices, 1, epoch, cropped=False)
     assert torch.equal(images, SPEC.normalise(augmented))
+
+
+def test_training_images_may_be_seen_under_dsa_after_the_crop():
+    """As DSA applied by hand to what the other augmentations give; validation images stay as they are."""
+    plain, under_dsa = real_data(), real_data(augment=Augmentation("padded", 1, 1.0, True, dsa="dsa"))
+    seen = [run(data, epochs=1) for data in (plain, under_dsa)]
+    for (_, images, _, indices), (_, views, _, others) in zip(*(one.seen["train"] for one in seen), strict=True):
+        assert torch.equal(indices, others)
+        expected = dsa(images, 1, "augment", "dsa", 0, int(indices[0]))
+        assert torch.equal(views, expected)
+    assert all(torch.equal(a[1], b[1]) for a, b in zip(*(one.seen["val"] for one in seen), strict=True))
 
 
 def test_the_holdout_may_have_a_seed_of_its_own():

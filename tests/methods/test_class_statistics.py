@@ -13,7 +13,7 @@ from teddy.models.networks import build_network
 from teddy.runtime import seeding
 from tests.methods.test_run import DEVICE, inputs  # noqa: F401 - a fixture
 
-NAMES = ["features", "mean0", "var0", "mean1", "var1"]
+NAMES = ["features0", "features1", "mean0", "var0", "mean1", "var1"]
 
 
 def slow_view(image: torch.Tensor, draw: int, strategy: str) -> torch.Tensor:
@@ -29,16 +29,18 @@ def slow_view(image: torch.Tensor, draw: int, strategy: str) -> torch.Tensor:
 def slow_statistics(network: torch.nn.Module, views: list[torch.Tensor]) -> dict[str, torch.Tensor]:
     """Statistics of the images of one class: all inputs of each layer are kept, and counted channel by channel."""
     layers: dict[int, list[torch.Tensor]] = {0: [], 1: []}
-    features = []
+    features, middle = [], []
     for view in views:
         x, seen = view[None], 0
         for layer in network.features:
             if isinstance(layer, torch.nn.BatchNorm2d):
                 layers[seen].append(x[0])
                 seen += 1
+            if layer is network.features[4]:
+                middle.append(x.flatten())
             x = layer(x)
         features.append(x.flatten())
-    found = {"features": sum(features) / len(features)}
+    found = {"features0": sum(features) / len(features), "features1": sum(middle) / len(middle)}
     for index, inputs_ in layers.items():
         channels = torch.stack(inputs_).transpose(0, 1).flatten(1)
         mean = channels.sum(1) / channels.shape[1]
@@ -49,7 +51,7 @@ def slow_statistics(network: torch.nn.Module, views: list[torch.Tensor]) -> dict
 @pytest.mark.parametrize("strategy", ["dsa", "dsa_strong_matching"])
 def test_the_bank_is_that_of_a_loop_over_images(inputs, strategy):  # noqa: F811
     real = RealClasses(inputs, DEVICE, strategy, count=8)
-    bank = real.bank(StatisticsNetwork(inputs.pool.load(1), batchnorm=True), {"teacher": 1}, augmentations=5)
+    bank = real.bank(StatisticsNetwork(inputs.pool.load(1), depth=2, batchnorm=True), {"teacher": 1}, augmentations=5)
     assert list(bank) == sorted(NAMES)
     double = inputs.pool.load(1).double()
     for label in range(3):
@@ -66,18 +68,18 @@ def test_live_batches_are_other_images_in_each_iteration(inputs):  # noqa: F811
     real, double = RealClasses(inputs, DEVICE, "dsa", count=6), inputs.pool.load(0).double()
     for iteration in (0, 7):
         live = real.live(StatisticsNetwork(inputs.pool.load(0)), 3, iteration)
-        assert list(live) == ["features"]
+        assert list(live) == ["features0"]
         for label in range(3):
             members = [i for i in range(60) if int(inputs.train.labels[i]) == label]
             chosen = [members[i] for i in seeding.permutation(20, 3, "live batch", label, iteration)[:6]]
             views = [slow_view((inputs.train.images[i].double() / 255 - 0.4) / 0.3, iteration, "dsa") for i in chosen]
             assert torch.allclose(
-                live["features"][label].double(), slow_statistics(double, views)["features"], atol=1e-5
+                live["features0"][label].double(), slow_statistics(double, views)["features0"], atol=1e-5
             )
 
 
 def test_groups_are_measured_one_by_one(inputs):  # noqa: F811
-    network = StatisticsNetwork(inputs.pool.load(2), batchnorm=True)
+    network = StatisticsNetwork(inputs.pool.load(2), depth=2, batchnorm=True)
     images = torch.randn(6, 1, 8, 8)
     together, logits = network(images, groups=3)
     for index in range(3):
@@ -91,9 +93,9 @@ def test_a_bank_is_measured_once(inputs, monkeypatch):  # noqa: F811
     real, network = RealClasses(inputs, DEVICE, "dsa", 8), StatisticsNetwork(inputs.pool.load(0))
     first = real.bank(network, {"teacher": 0}, 2)
     other = RealClasses(inputs, DEVICE, "dsa", 4).bank(network, {"teacher": 0}, 2)
-    assert not torch.equal(other["features"], first["features"]), "fewer images, another bank"
+    assert not torch.equal(other["features0"], first["features0"]), "fewer images, another bank"
     monkeypatch.setattr(RealClasses, "_statistics", lambda *args: pytest.fail("it is in the store"))
-    assert torch.equal(real.bank(network, {"teacher": 0}, 2)["features"], first["features"])
+    assert torch.equal(real.bank(network, {"teacher": 0}, 2)["features0"], first["features0"])
 
 
 def test_batchnorm_statistics_need_batchnorm():

@@ -23,6 +23,7 @@ def method() -> ClassWise:
         iterations=6,
         lr=10.0,
         momentum=0.5,
+        depth=2,
         ce_weight=0.7,
         bn_weight=0.3,
         strategy="dsa",
@@ -41,11 +42,11 @@ def test_the_distance_is_relative_to_the_scatter_of_the_real_means():
 
 
 def test_layers_are_summed_and_classes_averaged():
-    real = {"mean0": torch.zeros(3, 2), "var0": torch.ones(3, 2), "features": torch.zeros(3, 9)}
+    real = {"mean0": torch.zeros(3, 2), "var0": torch.ones(3, 2), "features0": torch.zeros(3, 9)}
     own = {
         "mean0": torch.tensor([[3.0, 4.0], [0.0, 0.0]]),
         "var0": torch.tensor([[1.0, 1.0], [1.0, 3.0]]),
-        "features": torch.ones(2, 9),
+        "features0": torch.ones(2, 9),
     }
     assert layer_distance(own, real, torch.tensor([0, 2])).item() == pytest.approx((5 + 2) / 2)
 
@@ -53,8 +54,8 @@ def test_layers_are_summed_and_classes_averaged():
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_the_gradient_agrees_with_finite_differences(method, inputs, blocks):  # noqa: F811
     draws = torch.Generator().manual_seed(blocks)
-    networks = [StatisticsNetwork(inputs.pool.load(index).double(), batchnorm=True) for index in range(4)]
-    sizes = {"features": 16, "mean0": 4, "var0": 4, "mean1": 4, "var1": 4}
+    networks = [StatisticsNetwork(inputs.pool.load(index).double(), depth=2, batchnorm=True) for index in range(4)]
+    sizes = {"features0": 16, "features1": 64, "mean0": 4, "var0": 4, "mean1": 4, "var1": 4}
     banks = [
         {name: torch.randn(5, 3, size, generator=draws).double() for name, size in sizes.items()} for _ in networks
     ]
@@ -83,7 +84,7 @@ def test_the_gradient_agrees_with_finite_differences(method, inputs, blocks):  #
 @pytest.mark.parametrize("augmentations", [1, 0])
 def test_images_come_nearer_to_the_real_class_means(method, inputs, tmp_path, augmentations):  # noqa: F811
     """Against a bank of one draw, and against live batches."""
-    changes = {"iterations": 60, "lr": 0.3, "ce_weight": 0.0, "bn_weight": 0.0}
+    changes = {"iterations": 60, "lr": 0.3, "ce_weight": 0.0, "bn_weight": 0.0, "depth": 1}
     long = dataclasses.replace(method, augmentations=augmentations, **changes)
     made = long.synthesize(inputs, run_in(tmp_path / "run"))
     rows = [line.split(",") for line in (tmp_path / "run" / "terms.csv").read_text().splitlines()]
@@ -95,7 +96,7 @@ def test_images_come_nearer_to_the_real_class_means(method, inputs, tmp_path, au
 
 def test_instance_norm_teachers_serve_without_the_batchnorm_term():
     statistics, logits = StatisticsNetwork(build_network("convnet2_w4_in", 3, 1, 8))(torch.randn(4, 1, 8, 8), groups=2)
-    assert {name: tuple(tensor.shape) for name, tensor in statistics.items()} == {"features": (2, 16)}
+    assert {name: tuple(tensor.shape) for name, tensor in statistics.items()} == {"features0": (2, 16)}
     assert logits.shape == (4, 3)
 
 

@@ -1,8 +1,9 @@
 """Statistics of classes under a network; the real side is measured once for fixed augmentations, or on live batches.
 
-The means of a class's last features are the second term of Eq. 4 (Prop. 2); mean and variance of the inputs of BatchNorm layers
-over a class are the class-wise form of Eq. 7 (Table 3). Real and synthetic images see the same augmentation (Siamese). A bank
-holds the real side for a few fixed augmentations; it belongs to one network, and is shared by all IPC, seeds and initialisations.
+The means of a class's last features are the second term of Eq. 4 (Prop. 2), those of earlier layers go further; mean and variance
+of the inputs of BatchNorm layers over a class are the class-wise form of Eq. 7 (Table 3). Real and synthetic images see the same
+augmentation (Siamese). A bank holds the real side for a few fixed augmentations; it belongs to one network, and is shared by all
+IPC, seeds and initialisations.
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ from teddy.synthesis.method import Inputs
 
 BANK_VERSION = 2
 BANK = "class_statistics.safetensors"
-FEATURES = "features"
 Statistics = dict[str, torch.Tensor]
-"""Tensors by name: ``features`` (..., D), and ``mean0``, ``var0``, ``mean1``, … of the BatchNorm layers, (..., channels)."""
+"""Tensors by name: ``features0``, ``features1``, … from the last layer backwards, (..., D), and ``mean0``, ``var0``, … of the
+BatchNorm layers, (..., channels).
+"""
 _log = logging.getLogger("teddy")
 
 
@@ -38,14 +40,15 @@ class StatisticsNetwork:
     """A frozen network that also gives the statistics of groups of images.
 
     Args:
+        depth: how many of the last layers give features; see :class:`teddy.models.features.FeatureNetwork`.
         batchnorm: whether the inputs of its BatchNorm layers are measured too.
 
     Raises:
-        UserError: the network has no linear layer, or no BatchNorm layer to measure.
+        UserError: the network has too few layers, or no BatchNorm layer to measure.
     """
 
-    def __init__(self, network: nn.Module, batchnorm: bool = False) -> None:
-        self._network, self._collector = FeatureNetwork(network), StatisticsCollector()
+    def __init__(self, network: nn.Module, depth: int = 1, batchnorm: bool = False) -> None:
+        self._network, self._collector = FeatureNetwork(network, depth), StatisticsCollector()
         if batchnorm:
             replace_batchnorm(network, lambda layer: BatchNormWithStatistics(layer, self._collector))
 
@@ -57,7 +60,10 @@ class StatisticsNetwork:
         """
         self._collector.blocks, self._collector.seen = groups, []
         features, logits = self._network(images)
-        statistics = {FEATURES: features.float().view(groups, len(images) // groups, -1).mean(1)}
+        statistics = {
+            f"features{index}": each.float().view(groups, len(images) // groups, -1).mean(1)
+            for index, each in enumerate(features)
+        }
         for index, layer in enumerate(self._collector.seen):
             statistics |= {f"mean{index}": layer.mean, f"var{index}": layer.var}
         self._collector.seen = []

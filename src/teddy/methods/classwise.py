@@ -2,13 +2,13 @@
 
 For one teacher k and one augmentation A in each iteration::
 
-    L(S) = sum_c ||mu_c(S) - mu_c(T)||^2 / sum_c ||mu_c(T) - mu(T)||^2
+    L(S) = sum_d sum_c ||mu_dc(S) - mu_dc(T)||^2 / sum_c ||mu_dc(T) - mu_d(T)||^2
          + alpha * mean_c sum_l ( ||mean_lc(S) - mean_lc(T)|| + ||var_lc(S) - var_lc(T)|| )
          + u * CE(h_k(A(S)), y)
 
-mu_c is the mean of the teacher's last features over the images of class c, and mu the mean of the mu_c; mean_lc and var_lc are
-those of the input of BatchNorm layer l over the class. The quotient makes the first term independent of the size of the features,
-which differs between teachers.
+mu_dc is the mean over class c of the input of layer d, one of the last layers with weights, and mu_d the mean of the mu_dc; the
+last one's are the class means of Prop. 2. mean_lc and var_lc are those of the input of BatchNorm layer l. The quotient makes the
+first term independent of the size of the features, which differs between layers and teachers.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from pydantic import NonNegativeFloat
+from pydantic import NonNegativeFloat, PositiveInt
 from torch.nn import functional as F
 
 from teddy.methods.class_matching import ClassMatching
-from teddy.methods.class_statistics import FEATURES, Statistics, StatisticsNetwork
+from teddy.methods.class_statistics import Statistics, StatisticsNetwork
 from teddy.runtime.device import DeviceConfig
 from teddy.synthesis.method import Inputs, Needs
 from teddy.synthesis.optimized import cosine
@@ -40,7 +40,7 @@ def relative_distance(own: torch.Tensor, real: torch.Tensor, classes: torch.Tens
 
 def layer_distance(own: Statistics, real: Statistics, classes: torch.Tensor) -> torch.Tensor:
     """Distances of the BatchNorm layers' means and variances to the real ones: summed over layers, mean over classes."""
-    layers = [(own[name] - real[name][classes]).norm(dim=1) for name in own if name != FEATURES]
+    layers = [(own[name] - real[name][classes]).norm(dim=1) for name in own if name.startswith(("mean", "var"))]
     return torch.stack(layers).sum(0).mean()
 
 
@@ -49,10 +49,12 @@ class ClassWise(ClassMatching):
     """Class-wise statistics and cross-entropy of one weak teacher in each iteration; the learning rate falls by a cosine.
 
     Attributes:
+        depth: how many of the last layers have their inputs matched.
         ce_weight: u.
         bn_weight: alpha; 0 leaves the BatchNorm layers out, for networks without them.
     """
 
+    depth: PositiveInt
     ce_weight: NonNegativeFloat
     bn_weight: NonNegativeFloat
 
@@ -63,9 +65,12 @@ class ClassWise(ClassMatching):
         return Needs(pool=True, data=True)
 
     def networks(self, inputs: Inputs, device_config: DeviceConfig) -> list[tuple[dict[str, Any], StatisticsNetwork]]:
-        pool, layers = inputs.pool, self.bn_weight > 0
+        pool, depth, batchnorm = inputs.pool, self.depth, self.bn_weight > 0
         return [
-            ({"teacher": member.identity, "layers": layers}, StatisticsNetwork(teacher, layers))
+            (
+                {"teacher": member.identity, "depth": depth, "batchnorm": batchnorm},
+                StatisticsNetwork(teacher, depth, batchnorm),
+            )
             for member, teacher in zip(pool.members, pool.load_teachers(device_config), strict=True)
         ]
 
@@ -75,7 +80,8 @@ class ClassWise(ClassMatching):
     def terms(
         self, own: Statistics, real: Statistics, classes: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        distance = relative_distance(own[FEATURES], real[FEATURES], classes)
+        features = [f"features{index}" for index in range(self.depth)]
+        distance = torch.stack([relative_distance(own[name], real[name], classes) for name in features]).sum()
         ce = F.cross_entropy(logits, labels)
         terms = {"class_means": distance, "cross_entropy": ce}
         loss = distance + self.ce_weight * ce

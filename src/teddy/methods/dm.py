@@ -13,7 +13,7 @@ from pydantic import NonNegativeInt
 
 from teddy.config.errors import UserError
 from teddy.methods.class_matching import ClassMatching
-from teddy.methods.class_statistics import FEATURES, Statistics, StatisticsNetwork
+from teddy.methods.class_statistics import Statistics, StatisticsNetwork
 from teddy.models.networks import build_network, check_network
 from teddy.runtime import seeding
 from teddy.runtime.device import DeviceConfig
@@ -68,4 +68,4 @@ class DM(ClassMatching):
     def terms(
         self, own: Statistics, real: Statistics, classes: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        return {"class_means": (own[FEATURES] - real[FEATURES][classes]).square().sum()}
+        return {"class_means": (own["features0"] - real["features0"][classes]).square().sum()}

@@ -47,7 +47,7 @@ class Geometric(Method):
         with StageProgress("selection", len(classes), "classes") as progress:
             for label, batches in class_batches(train, classes, config.workers):
                 with config.autocast():
-                    parts = [network(spec.normalise(images.to(config.device)))[0].cpu() for images, *_ in batches]
+                    parts = [network(spec.normalise(images.to(config.device)))[0][0].cpu() for images, *_ in batches]
                 count = min(self.ipc, len(classes[label]))
                 uniforms = seeding.uniform(run.seed, "selection", label, draws=count)[0]
                 rows = self.choose(torch.cat(parts).double(), count, uniforms)

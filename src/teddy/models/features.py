@@ -1,6 +1,8 @@
-"""The features of a network: the input of its last linear layer."""
+"""The features of a network: the inputs of its last layers with weights."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import torch
 from torch import nn
@@ -9,28 +11,34 @@ from teddy.config.errors import UserError
 
 
 class FeatureNetwork:
-    """A network that also gives the features that its classifier sees.
+    """A network that also gives the inputs of its last ``depth`` linear or convolutional layers.
 
     Args:
-        network: ends in a linear layer.
+        network: ends in a linear layer, whose input is what is called the last features.
+        depth: 1 for the last features alone.
 
     Raises:
-        UserError: it has no linear layer.
+        UserError: it has no linear layer, or fewer layers than ``depth``.
     """
 
-    def __init__(self, network: nn.Module) -> None:
-        layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
-        if not layers:
+    def __init__(self, network: nn.Module, depth: int = 1) -> None:
+        layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+        if not any(isinstance(layer, nn.Linear) for layer in layers):
             raise UserError(f"{type(network).__name__} has no linear layer that classifies; choose another model.")
-        layers[-1].register_forward_pre_hook(self._keep)
+        if depth > len(layers):
+            raise UserError(
+                f"{type(network).__name__} has {len(layers)} layers with weights, not {depth}; match fewer of them."
+            )
+        for index, layer in enumerate(layers[-depth:]):
+            layer.register_forward_pre_hook(partial(self._keep, depth - 1 - index))
         self.network = network
-        self._features = torch.empty(0)
+        self._features = [torch.empty(0)] * depth
 
-    def __call__(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features (N, D) and logits (N, classes) of normalised images (N, C, H, W)."""
+    def __call__(self, images: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Features, each (N, D) of a layer, from the last layer backwards, and logits (N, classes) of images (N, C, H, W)."""
         logits = self.network(images.contiguous(memory_format=torch.channels_last))
-        features, self._features = self._features, torch.empty(0)
+        features, self._features = self._features, [torch.empty(0)] * len(self._features)
         return features, logits
 
-    def _keep(self, layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-        self._features = inputs[0]
+    def _keep(self, index: int, layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        self._features[index] = inputs[0].flatten(1)
