@@ -13,7 +13,7 @@ from teddy.config.errors import UserError
 from teddy.data.spec import DatasetSpec
 from teddy.labels.compression import AllLogits, Compression, TopK
 from teddy.labels.ensemble import PoolLabeller
-from teddy.labels.sources import HardLabels, LabelSource, OnlineLabels, StoredLabels, soft_label_kl
+from teddy.labels.sources import FixedLabels, HardLabels, LabelSource, OnlineLabels, StoredLabels, soft_label_kl
 from teddy.labels.store import write_stored_labels
 from teddy.labels.views import ViewMaker, ViewRecipe, Views
 
@@ -143,3 +143,23 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, stored: StoredLabels) -> N
     refused(tmp_path / "wide.npy", "float32")
     np.save(tmp_path / "object.npy", np.array([{}] * 3), allow_pickle=True)
     refused(tmp_path / "object.npy", "not a whole file")
+
+
+def test_a_fixed_label_is_that_of_the_image_and_is_mixed_as_its_views() -> None:
+    source, maker, indices = FixedLabels(pool(), temperature=4.0, batch_size=3), views(), torch.tensor([7, 0, 3])
+    normalised = (IMAGES.double() / 255 - 0.5) / 0.25
+    logits = sum(teacher.double()(normalised) for teacher in pool().teachers) / 2
+    labels = torch.softmax(logits / 4, dim=1)
+    for epoch in (0, 5):
+        source.begin_epoch(epoch, maker)
+        batch = maker(epoch, indices)
+        rows = []
+        for row, index in enumerate(indices.tolist()):
+            keep = float(batch.keep[row])
+            rows.append(keep * labels[index] + (1 - keep) * labels[int(batch.partner[row])])
+        targets = source.targets(indices, batch)
+        torch.testing.assert_close(targets.double(), torch.stack(rows), atol=1e-3, rtol=1e-3)
+    predicted = torch.randn(3, 4, dtype=torch.float64)
+    target, student = targets.double(), torch.log_softmax(predicted / 4, 1)
+    expected = (target * (target.log() - student)).sum() / 3
+    assert source.loss(predicted, targets).item() == pytest.approx(expected.item(), rel=1e-4)

@@ -153,7 +153,7 @@ class SynthesisConfig:
 class LabelsConfig:
     """The views of the distilled images, and how the pool labels them."""
 
-    kind: str = _is("online | stored | hard")
+    kind: str = _is("online | stored | fixed | hard")
     members: Any = _is("members")
     temperature: float = _is("positive")
     batch_size: int = _is("count")

@@ -49,6 +49,12 @@ class LabelSource(ABC):
         """Compute what the student minimises, a float32 scalar."""
 
 
+def mixed(labels: torch.Tensor, indices: torch.Tensor, views: Views) -> torch.Tensor:
+    """Labels (N, classes) of the images ``indices`` (B,), mixed with their partners' in the shares of the views."""
+    own, keep = labels[indices.to(labels.device, non_blocking=True)], views.keep[:, None]
+    return keep * own + (1 - keep) * labels[views.partner]
+
+
 class SoftLabels(LabelSource):
     """Teachers' logits as targets, compared by KL divergence at ``temperature``.
 
@@ -129,6 +135,34 @@ class StoredLabels(SoftLabels):
         return self.compression.unpack(np.array(self.entries[epoch]), views.images.device)
 
 
+class FixedLabels(LabelSource):
+    """One soft label for each image, mixed as its views were: what a label on disk is worth without labels of views.
+
+    Args:
+        labeller: as for :class:`OnlineLabels`; it sees each image once, as it is.
+    """
+
+    def __init__(
+        self, labeller: Callable[[torch.Tensor], torch.Tensor], temperature: float, batch_size: int = 256
+    ) -> None:
+        self.labeller, self.temperature, self.batch_size = labeller, temperature, batch_size
+        self._labels = torch.empty(0)
+
+    def begin_epoch(self, epoch: int, views: ViewSource) -> None:
+        if len(self._labels) == 0:
+            chunks = views.images.split(self.batch_size)
+            # Kept as they would be stored, in float16.
+            logits = torch.cat([self.labeller(views.spec.normalise(chunk)).half().float() for chunk in chunks])
+            self._labels = (logits / self.temperature).softmax(1)
+
+    def targets(self, indices: torch.Tensor, views: Views) -> torch.Tensor:
+        return mixed(self._labels, indices, views)
+
+    def loss(self, student_logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        student = F.log_softmax(student_logits.float() / self.temperature, dim=1)
+        return F.kl_div(student, targets, reduction="batchmean")
+
+
 class HardLabels(LabelSource):
     """The class indices of the images, mixed as their views were: ``keep * own + (1 - keep) * partner``.
 
@@ -137,17 +171,12 @@ class HardLabels(LabelSource):
     """
 
     def __init__(self, labels: torch.Tensor, num_classes: int) -> None:
-        self.labels, self.num_classes = labels, num_classes
+        self._one_hot = F.one_hot(labels, num_classes).float()
 
     def targets(self, indices: torch.Tensor, views: Views) -> torch.Tensor:
-        device = views.keep.device
-        self.labels = self.labels.to(device)
-        own, partner = (
-            F.one_hot(self.labels[index.to(device, non_blocking=True)], self.num_classes).to(views.keep)
-            for index in (indices, views.partner)
-        )
-        keep = views.keep[:, None]
-        return keep * own + (1 - keep) * partner
+        if self._one_hot.device != views.keep.device:
+            self._one_hot = self._one_hot.to(views.keep.device)
+        return mixed(self._one_hot, indices, views)
 
     def loss(self, student_logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(student_logits.float(), targets)

@@ -11,7 +11,7 @@ from teddy.artifacts.fingerprint import fingerprint
 from teddy.artifacts.store import ArtifactStore
 from teddy.labels.compression import AllLogits, compression
 from teddy.labels.ensemble import PoolLabeller, spread_members
-from teddy.labels.sources import HardLabels, LabelSource, OnlineLabels, StoredLabels
+from teddy.labels.sources import FixedLabels, HardLabels, LabelSource, OnlineLabels, StoredLabels
 from teddy.labels.store import LOGITS, write_stored_labels
 from teddy.labels.views import ViewMaker, ViewRecipe
 from teddy.pool.members import ModelPool
@@ -28,7 +28,7 @@ class LabelRecipe:
     """How the distilled images are labelled (Algorithm 1, last line; Sec. D.3).
 
     Attributes:
-        kind: "stored", "online" or "hard".
+        kind: "stored" or "online" (labels of every view), "fixed" (one label for an image) or "hard".
         members: number of the pool's teachers that label, evenly spread over the pool; None means all.
         epochs: epochs of views that stored labels cover.
         top_k: logits of a view that stored labels keep, see :class:`teddy.labels.compression.TopK`; None means all.
@@ -97,6 +97,19 @@ def prepare_labels(
     if recipe.kind == "online":
         name = fingerprint({"labels": identity, "images": images.fingerprint})
         return Labels("online", identity, lambda: OnlineLabels(labeller(), recipe.temperature, recipe.batch_size), name)
+
+    if recipe.kind == "fixed":
+        name = fingerprint({"labels": identity, "images": images.fingerprint})
+        megabytes = AllLogits(spec.num_classes).megabytes(1, len(images.images))
+        return Labels(
+            "fixed",
+            identity,
+            lambda: FixedLabels(labeller(), recipe.temperature, recipe.batch_size),
+            name,
+            megabytes=megabytes,
+            megabytes_in_full=megabytes,
+            compression="one label for an image",
+        )
 
     stored = compression(spec.num_classes, recipe.top_k, recipe.temperature)
     identity |= {"epochs": recipe.epochs} | ({"top_k": recipe.top_k} if recipe.top_k else {})
