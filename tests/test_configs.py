@@ -36,6 +36,25 @@ def names(folder: str) -> list[str]:
     return sorted(path.stem for path in (CONF / folder).glob("*.yaml") if path.name[0] != "_")
 
 
+DM = {
+    "labels": "hard",
+    "augment": "dsa",
+    "cutmix": 0,
+    "optimizer": "sgd",
+    "lr": 0.01,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "batch_size": 256,
+    "epochs": 1000,
+    "schedule": "step",
+    "milestones": [0.5],
+    "gamma": 0.1,
+}
+"""DatasetCondensation's evaluation, for sets with augmentation."""
+IDC = DM | {"augment": "dsa_strong", "cutmix": 0.5, "batch_size": 64, "milestones": [0.6667, 0.8333], "gamma": 0.2}
+"""That of IDC and those who build on it."""
+
+
 @functools.cache
 def jobs(*words: str) -> list[TeddyConfig]:
     return check_jobs(with_sweep_file(read_command(words)))
@@ -395,3 +414,24 @@ def test_the_examples_of_the_help_work():
 
 def test_the_stages_run_in_their_order_by_default():
     assert composed().stages == list(STAGES) == ["pool", "synthesis", "labels", "evaluation", "report"]
+
+
+def test_the_protocols_of_the_dc_and_idc_families() -> None:
+    (config,) = jobs("evaluation.protocol=[dm,idc]", "evaluation.epochs=null", "evaluation.batch_size=null")
+    for protocol, published in zip(protocol_list(config).values(), (DM, IDC), strict=True):
+        assert {key: getattr(protocol, key) for key in published} == published
+
+
+def test_table5_is_the_papers() -> None:
+    """CIFAR-10 from real images, with 1, 10 and 50 images per class, and students of the DC family's protocol."""
+    (config,) = jobs("+experiment=cifar10_table5")
+    published = {
+        "teddy/convnet3": (30.1, 53.0, 66.1),
+        "sre2l/convnet3": (27.1, 44.7, 55.7),
+        "dm/convnet3_in": (26.0, 48.9, 63.0),
+    }
+    for name, means in published.items():
+        assert tuple(config.paper[f"{name}/dm/ipc{ipc}"][0] for ipc in (1, 10, 50)) == means
+    assert {"random", "herding", "rded", "mosaic", "dm", "sre2l", "teddy", "classwise"} <= set(config.methods)
+    assert config.labels.kind == "hard"
+    assert config.evaluation.split == "test"

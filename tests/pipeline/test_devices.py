@@ -9,6 +9,8 @@ import pytest
 
 BLOCKS = ("stages=[pool,synthesis]", "synthesis.ipc=2", "synthesis.batch_size=4")
 """Ten classes in groups of four, two images of each: six blocks of 4, 4, 2, 4, 4 and 2 images."""
+ONE_BLOCK = ("methods.classwise.iterations=6", "methods.classwise.augmentations=2", "methods.classwise.real_images=16")
+"""A method whose second process has no block, but has to wait for the banks with the first."""
 TWO = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.precision=32-true")
 WHOLE = "stages=[pool,synthesis,labels,evaluation,report]"
 LEARNING = ("method=[random]", "synthesis.ipc=10", "evaluation.epochs=40", "pool.training.epochs=6", "pool.last=6")
@@ -32,9 +34,10 @@ def empty(workspace, name):
 @pytest.mark.timeout(600)
 def test_one_and_two_processes_write_the_same_images(workspace, finished):
     other = finished.copy(workspace.folder / "other", without=("images", "labels", "students"))
-    one = workspace.run(*BLOCKS)
-    two = other.run(*BLOCKS, *TWO)
-    assert workspace.kinds() == {"images": 2, "trajectory": 1}
+    words = (*BLOCKS, *ONE_BLOCK, "method=[teddy,classwise,random]")
+    one = workspace.run(*words)
+    two = other.run(*words, *TWO)
+    assert workspace.kinds() == {"images": 3, "bank": 2, "trajectory": 1}
     assert other.results() == workspace.results()
     assert len(one.curves("synthesis/")["synthesis/teddy/loss"]) == 12
     # Blocks 0, 2 and 4 are the first process's share of the six, and it is the one that shows its progress.
