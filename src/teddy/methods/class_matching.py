@@ -12,6 +12,7 @@ from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveIn
 from teddy.methods.class_statistics import RealClasses, Statistics, StatisticsNetwork
 from teddy.runtime import seeding
 from teddy.runtime.device import DeviceConfig
+from teddy.runtime.progress import StageProgress
 from teddy.synthesis.method import Inputs
 from teddy.synthesis.optimized import OptimizedMethod, State
 
@@ -66,7 +67,13 @@ class ClassMatching(OptimizedMethod):
         """Load the networks, and their banks, which are measured unless they are in the store."""
         real = RealClasses(inputs, device_config, self.strategy, self.real_images)
         made = self.networks(inputs, device_config)
-        banks = [real.bank(network, identity, self.augmentations) for identity, network in made if self.augmentations]
+        banks = []
+        if self.augmentations:
+            with StageProgress("class statistics", len(made) * inputs.spec.num_classes, "classes") as progress:
+                for identity, network in made:
+                    banks.append(real.bank(network, identity, self.augmentations, progress))
+                megabytes = sum(tensor.nbytes for bank in banks for tensor in bank.values()) / 1e6
+                progress.advance(0, MB=megabytes)
         return Shared(real, [network for _, network in made], banks)
 
     def optimizer(self, state: State) -> torch.optim.Optimizer:

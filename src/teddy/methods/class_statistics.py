@@ -8,7 +8,6 @@ IPC, seeds and initialisations.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,6 @@ Statistics = dict[str, torch.Tensor]
 """Tensors by name: ``features0``, ``features1``, … from the last layer backwards, (..., D), and ``mean0``, ``var0``, … of the
 BatchNorm layers, (..., channels).
 """
-_log = logging.getLogger("teddy")
 
 
 class StatisticsNetwork:
@@ -84,13 +82,16 @@ class RealClasses:
     strategy: str
     count: int
 
-    def bank(self, network: StatisticsNetwork, identity: dict[str, Any], augmentations: int) -> Statistics:
+    def bank(
+        self, network: StatisticsNetwork, identity: dict[str, Any], augmentations: int, progress: StageProgress
+    ) -> Statistics:
         """The statistics under the first ``augmentations`` draws of DSA, (augmentations, classes, ·), on the run's device.
 
         They are measured on the same images for all draws, unless they are in the store.
 
         Args:
             identity: what tells the network, and what is measured of it, from others.
+            progress: counts classes.
         """
         content = {
             "version": BANK_VERSION,
@@ -104,19 +105,19 @@ class RealClasses:
         def build(folder: Path) -> dict[str, Any]:
             train, classes = self.inputs.train, range(self.inputs.spec.num_classes)
             rows = []
-            with StageProgress("class statistics", len(classes), "classes") as progress:
-                for label in classes:
-                    images = self._images(shuffled_class(train, label, 0, "bank")[: self.count])
-                    rows.append(_stack([self._statistics(network, images, draw) for draw in range(augmentations)]))
-                    progress.advance()
+            for label in classes:
+                images = self._images(shuffled_class(train, label, 0, "bank")[: self.count])
+                rows.append(_stack([self._statistics(network, images, draw) for draw in range(augmentations)]))
+                progress.advance()
             bank = {name: each.squeeze(2).transpose(0, 1).contiguous().cpu() for name, each in _stack(rows).items()}
             if is_leader():
                 save_tensors(folder / BANK, bank)
-            megabytes = sum(tensor.nbytes for tensor in bank.values()) / 1e6
-            _log.info("class statistics: %.1f MB for %d augmentations", megabytes, augmentations)
-            return {"megabytes": round(megabytes, 2)}
+            return {}
 
-        bank = load_tensors(self.inputs.artifact("bank", content, build).folder / BANK)[0]
+        before = progress.done
+        artifact = self.inputs.artifact("bank", content, build)
+        progress.skip(self.inputs.spec.num_classes - (progress.done - before))
+        bank = load_tensors(artifact.folder / BANK)[0]
         return {name: tensor.to(self.device_config.device) for name, tensor in bank.items()}
 
     def live(self, network: StatisticsNetwork, seed: int, iteration: int) -> Statistics:
