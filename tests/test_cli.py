@@ -98,7 +98,10 @@ def refusal(teddy_command, empty: Path, *arguments: str) -> str:
         (["+search=nope"], ["'search/nope'"]),
         (["+search=teddy", "-m", "seed=1,2"], ["leave out -m"]),
         (["+search=teddy", "seed=1,2"], ["seed=1,2 stands for several values"]),
-        (["+search=classwise"], ["search.method=classwise is not among the methods", "method=[classwise,teddy,"]),
+        (
+            ["+search=classwise", "method=[teddy,random]"],
+            ["search.method=classwise is not among the methods", "method=[classwise,teddy,"],
+        ),
         (
             ["+search=teddy", "+search.values={synthesis.lrr:[1,2]}"],
             ["'synthesis.lrr'", "did you mean 'synthesis.lr'?"],

@@ -212,7 +212,7 @@ def test_a_tilde_that_the_shell_left_alone_is_the_home_folder(jobs, monkeypatch)
 
 def test_interpolations_are_resolved_and_environment_is_read(jobs, monkeypatch):
     monkeypatch.setenv("TEDDY_STORE", "/big/disk")
-    (config,) = jobs("+experiment=quickstart", "model.name=convnet4")
+    (config,) = jobs("+experiment=quickstart", "model.name=convnet4", "method=converged")
     assert config.store == "/big/disk"
     assert config.evaluation.students == ["convnet4"]
     assert config.methods["converged"]["lr"] == config.synthesis.lr

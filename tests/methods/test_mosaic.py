@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from teddy.artifacts.store import ArtifactStore
 from teddy.labels.stage import hard_labels
+from teddy.labels.views import Views
 from teddy.methods.mosaic import Mosaic
 from teddy.methods.random import Random
 from teddy.runtime.loggers import RunLog
@@ -28,8 +29,10 @@ def test_students_see_the_random_images_that_a_mosaic_holds(inputs, tmp_path):  
     blurred = F.interpolate(small, size=(8, 8), mode="bilinear", align_corners=False)
     assert (made.images.images.double() - blurred).abs().max() <= 1 + 1e-6, "two roundings"
     assert made.images.labels.tolist() == [0] * 8 + [1] * 8 + [2] * 8
-    targets = hard_labels(made).source().labels
-    assert torch.equal(targets, made.images.labels)
+    everything = torch.arange(24)
+    unmixed = Views(torch.empty(0), partner=everything, keep=torch.ones(24))
+    targets = hard_labels(made).source().targets(everything, unmixed)
+    assert torch.equal(targets.argmax(1), made.images.labels)
 
 
 def test_one_tile_is_the_image_itself(inputs, tmp_path):  # noqa: F811

@@ -57,7 +57,6 @@ class Inputs:
     ) -> None:
         self._dataset, self._store, self._make_pool = dataset, store, make_pool
         self._holdout, self._holdout_seed = holdout, holdout_seed
-        self._data = {"data": dataset.fingerprint} | ({"holdout": [holdout, holdout_seed]} if holdout else {})
 
     @property
     def spec(self) -> DatasetSpec:
@@ -71,6 +70,11 @@ class Inputs:
         if not self._holdout:
             return train
         return Subset(train, stratified_split(train.labels, self._holdout, self._holdout_seed)[0])
+
+    @property
+    def _data(self) -> dict[str, Any]:
+        held_out = {"holdout": [self._holdout, self._holdout_seed]} if self._holdout else {}
+        return {"data": self._dataset.fingerprint, **held_out}
 
     @cached_property
     def pool(self) -> ModelPool:
