@@ -135,6 +135,15 @@ class StatisticsCollector:
     blocks: int = 1
     seen: list[LayerStatistics] = field(default_factory=list)
 
+    def start(self, blocks: int) -> None:
+        """Begin a forward pass of images of ``blocks`` blocks."""
+        self.blocks, self.seen = blocks, []
+
+    def take(self) -> list[LayerStatistics]:
+        """The statistics of the pass, which are kept no longer."""
+        seen, self.seen = self.seen, []
+        return seen
+
 
 class BatchNormWithStatistics(nn.Module):
     """A frozen BatchNorm layer that also measures its input for Eq. 7; its output is the layer's.
@@ -179,10 +188,8 @@ class MeasuredTeacher:
         Args:
             blocks: how many blocks of the same size the images are, one after the other; each has its own statistics.
         """
-        self._collector.blocks, self._collector.seen = blocks, []
-        logits = self.network(images)
-        seen, self._collector.seen = self._collector.seen, []
-        return logits, seen
+        self._collector.start(blocks)
+        return self.network(images), self._collector.take()
 
 
 def replace_batchnorm(network: nn.Module, make: Callable[[nn.BatchNorm2d], nn.Module]) -> None:

@@ -18,12 +18,11 @@ from torch import nn
 from teddy.data.dsa import dsa
 from teddy.methods.batchnorm import BatchNormWithStatistics, StatisticsCollector, replace_batchnorm
 from teddy.models.features import FeatureNetwork
-from teddy.runtime import seeding
 from teddy.runtime.device import DeviceConfig
 from teddy.runtime.distributed import is_leader
 from teddy.runtime.progress import StageProgress
 from teddy.runtime.resume import load_tensors, save_tensors
-from teddy.synthesis.init import class_members, shuffled_class
+from teddy.synthesis.init import shuffled_class
 from teddy.synthesis.method import Inputs
 
 BANK_VERSION = 2
@@ -56,15 +55,14 @@ class StatisticsNetwork:
         Args:
             groups: how many groups of one size the images are, one after the other.
         """
-        self._collector.blocks, self._collector.seen = groups, []
+        self._collector.start(groups)
         features, logits = self._network(images)
         statistics = {
             f"features{index}": each.float().view(groups, len(images) // groups, -1).mean(1)
             for index, each in enumerate(features)
         }
-        for index, layer in enumerate(self._collector.seen):
+        for index, layer in enumerate(self._collector.take()):
             statistics |= {f"mean{index}": layer.mean, f"var{index}": layer.var}
-        self._collector.seen = []
         return statistics, logits
 
 
@@ -124,9 +122,8 @@ class RealClasses:
         """The statistics of other random images in each iteration, (classes, ·), under draw ``iteration`` of DSA."""
         rows = []
         for label in range(self.inputs.spec.num_classes):
-            members = class_members(self.inputs.train, label)
-            order = seeding.permutation(len(members), seed, "live batch", label, iteration)[: self.count]
-            rows.append(self._statistics(network, self._images(members[torch.from_numpy(order)]), iteration))
+            chosen = shuffled_class(self.inputs.train, label, seed, "live batch", iteration)[: self.count]
+            rows.append(self._statistics(network, self._images(chosen), iteration))
         return {name: each.squeeze(1) for name, each in _stack(rows).items()}
 
     def augmented(self, images: torch.Tensor, draw: int) -> torch.Tensor:

@@ -22,10 +22,10 @@ def first_of(members: torch.Tensor, count: int) -> torch.Tensor:
     return members[torch.arange(count) % len(members)]
 
 
-def shuffled_class(train: ImageSet, label: int, seed: int, purpose: str) -> torch.Tensor:
-    """Indices of all training images of a class (n,), in a random order of their own for each purpose."""
+def shuffled_class(train: ImageSet, label: int, seed: int, purpose: str, *keys: seeding.Key) -> torch.Tensor:
+    """Indices of all training images of a class (n,), in a random order of their own for each purpose and further keys."""
     members = class_members(train, label)
-    return members[torch.from_numpy(seeding.permutation(len(members), seed, purpose, label))]
+    return members[torch.from_numpy(seeding.permutation(len(members), seed, purpose, label, *keys))]
 
 
 def random_images(train: ImageSet, classes: Sequence[int], ipc: int, seed: int) -> torch.Tensor:
