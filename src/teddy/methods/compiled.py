@@ -61,9 +61,9 @@ def compiled_losses(networks: Sequence[nn.Module], weights: Weights) -> list[Tea
     }
 
     def terms(state: dict[str, torch.Tensor], images: torch.Tensor, labels: torch.Tensor, blocks: int) -> Terms:
-        collector.blocks, collector.seen = blocks, []
+        collector.start(blocks)
         logits = functional_call(skeleton, state, (images,))
-        return layer_terms(logits, labels, statistics_distance(collector.seen, weights.first_bn), weights)
+        return layer_terms(logits, labels, statistics_distance(collector.take(), weights.first_bn), weights)
 
     graph = torch.compile(terms, dynamic=False)
     return [
