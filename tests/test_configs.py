@@ -417,9 +417,13 @@ def test_the_stages_run_in_their_order_by_default():
 
 
 def test_the_protocols_of_the_dc_and_idc_families() -> None:
+    (config,) = jobs("evaluation.protocol=mtt", "evaluation.epochs=null", "evaluation.batch_size=null")
+    assert {key: getattr(protocol_list(config)["mtt"], key) for key in DM} == DM
+    assert protocol_list(config, learned_lr=0.02)["mtt"].lr == 0.02
     (config,) = jobs("evaluation.protocol=[dm,idc]", "evaluation.epochs=null", "evaluation.batch_size=null")
     for protocol, published in zip(protocol_list(config).values(), (DM, IDC), strict=True):
         assert {key: getattr(protocol, key) for key in published} == published
+    assert protocol_list(config, learned_lr=0.02)["dm"].lr == DM["lr"]
 
 
 def test_table5_is_the_papers() -> None:

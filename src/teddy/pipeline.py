@@ -130,6 +130,8 @@ class Invocation:
         for strategy in wanted.values():
             strategy.check(base)  # a base checkpoint of the wrong shape is found before hours of training, not after
         factory.check_labels(self.config, self.dataset)
+        for method in self.methods.values():
+            method.check_data(self.dataset.spec)
         made: dict[int, ModelPool] = {}
         for name, strategy in wanted.items():
             if id(strategy) not in made:

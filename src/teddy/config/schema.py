@@ -174,6 +174,7 @@ class ProtocolConfig:
     cutmix: float = _is("probability")
     optimizer: str = _is("adamw | sgd")
     lr: float = _is("positive")
+    learned_lr: bool = False
     momentum: float = _is("weight")
     weight_decay: float = _is("weight")
     batch_size: int = _is("batch")

@@ -165,6 +165,13 @@ class Method(ABC):
             UserError: they make no sense.
         """
 
+    def check_data(self, spec: DatasetSpec) -> None:  # noqa: B027 - optional
+        """Check the fields against the dataset before anything is trained.
+
+        Raises:
+            UserError: they do not fit it, or need more memory than there is.
+        """
+
     @abstractmethod
     def synthesize(self, inputs: Inputs, run: Run) -> SyntheticSet:
         """Make the synthetic set. Every process of a run calls this; what the first one returns is saved.

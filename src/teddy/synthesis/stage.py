@@ -23,6 +23,7 @@ from teddy.synthesis.method import Inputs, Method, Run
 from teddy.synthesis.terms import TERMS
 
 IMAGES = "images"
+DECODED = "decoded_images"
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ class ImageFolderArtifact:
         return TensorImages(decode_tiles(stored.images, tiles), stored.labels.repeat_interleave(tiles**2))
 
     @property
+    def learned_lr(self) -> float | None:
+        """The students' learning rate, for a method that learned one."""
+        return self.artifact.facts.get("learned_lr")
+
+    @property
     def terms(self) -> Path | None:
         """The recorded terms of the objective (CSV); None for a set that was not optimised."""
         path = self.artifact.folder / TERMS
@@ -109,6 +115,9 @@ def synthesize(
         peak = {"peak_memory_mb": memory.megabytes()} if device_config.devices == 1 else {}
         if is_leader():
             export_images(folder / IMAGES, made.images, made.labels, inputs.spec)
+            if made.tiles > 1:  # for whoever reads the folder without the rule
+                decoded = decode_tiles(made.images, made.tiles)
+                export_images(folder / DECODED, decoded, made.labels.repeat_interleave(made.tiles**2), inputs.spec)
         return {"ipc": method.ipc, "tiles": made.tiles, **peak, **made.facts}
 
     content = {
