@@ -27,7 +27,7 @@ from teddy.pool.schedule import Recipe
 from teddy.pool.trajectory import BaseTraining
 from teddy.runtime.device import DeviceConfig, resolve_device
 from teddy.runtime.loggers import RunLog
-from teddy.synthesis.stage import ImageFolderArtifact
+from teddy.synthesis.stage import SyntheticImages
 
 
 def device_config_of(config: TeddyConfig) -> DeviceConfig:
@@ -156,7 +156,7 @@ def protocol_list(config: TeddyConfig, learned_lr: float | None = None) -> dict[
     return chosen
 
 
-def students(config: TeddyConfig, images: ImageFolderArtifact, soft: Labels | None) -> list[Student]:
+def students(config: TeddyConfig, images: SyntheticImages, soft: Labels | None) -> list[Student]:
     """Every student of one method: protocols × architectures × seeds."""
     return [
         Student(

@@ -87,7 +87,8 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
         atomic_write(folder / "config.yaml", to_yaml(config))
     code = 1
     try:
-        invocation = Invocation(plan, folder, store, dataset, device_config, log)
+        make = Invocation if plan.task is None else plan.task.invocation
+        invocation = make(plan, folder, store, dataset, device_config, log)
         invocation.run(command, overrides)
         code = 0
         return invocation.rows
