@@ -334,6 +334,16 @@ def test_table_3(low, published):
     assert {*methods, "balanced", "random"} == set(config.methods)
 
 
+def test_figure_3e():
+    """Tiny-ImageNet, IPC 50, five steps of GDumb (Sec. 4.6), with the images of Table 1."""
+    config = composed("+experiment=tiny_imagenet_continual")
+    assert (config.dataset.name, config.synthesis.ipc) == ("tiny_imagenet", 50)
+    assert (config.evaluation.task["steps"], config.evaluation.task["mode"]) == (5, "paper")
+    table_1 = composed("+experiment=tiny_imagenet_ipc50_prior")
+    assert [config.pool, config.methods["teddy"]] == [table_1.pool, table_1.methods["teddy"]]
+    assert {"sre2l", "dm", "herding", "random", "classwise"} <= set(config.methods)
+
+
 @pytest.mark.parametrize(("ipc", "sre2l", "teddy"), [(5, 5.4, 21.0), (10, 17.8, 37.2), (50, 48.4, None)])
 def test_table_4(ipc, sre2l, teddy):
     for name in (

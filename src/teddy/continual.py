@@ -144,8 +144,8 @@ class StrictContinual(Continual):
         self.task.parts(self.dataset.spec.num_classes, 0)
         if factory.needs_soft_labels(self.config):
             raise UserError(
-                "evaluation.task.mode=strict knows no teacher of all classes so far, so it is for hard labels; set "
-                "evaluation.protocol=dm, or evaluation.task.mode=paper."
+                "evaluation.task.mode=strict knows no teacher of all classes so far, so it is for hard labels; choose an "
+                "evaluation.protocol that has them, or evaluation.task.mode=paper."
             )
         for order in range(self.task.orders):
             for part in self.task.parts(self.dataset.spec.num_classes, order):
