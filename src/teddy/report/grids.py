@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,13 +14,16 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch.nn.functional import interpolate
 from torchvision.transforms.functional import pil_to_tensor
-from torchvision.utils import make_grid
+from torchvision.utils import draw_bounding_boxes, make_grid
 
 from teddy.report.runs import Run
 from teddy.runtime.resume import load_tensors
 
 MAX_CLASSES, COLUMNS = 20, 10
 GAP, LINE = 4, 28
+ANNOTATIONS = "annotations.json"
+"""COCO file beside the class folders, where the images have boxes."""
+BOX_COLOURS = ("red", "yellow", "cyan", "magenta", "lime", "orange", "white", "blue")
 CELL = 112
 """Aim for the width of a shown image in pixels; larger images are shrunk to it, smaller ones repeat whole pixels."""
 
@@ -106,8 +110,23 @@ def class_folders(folder: Path) -> list[Path]:
 
 
 def read_images(folder: Path) -> list[torch.Tensor]:
-    """Read the first ten images of a class, uint8 (3, H, W)."""
-    return [pil_to_tensor(Image.open(file).convert("RGB")) for file in sorted(folder.glob("*.png"))[:COLUMNS]]
+    """Read the first ten images of a class, uint8 (3, H, W), and draw their boxes if they have some."""
+    files = sorted(folder.glob("*.png"))[:COLUMNS]
+    images = [pil_to_tensor(Image.open(file).convert("RGB")) for file in files]
+    annotations = folder.parent / ANNOTATIONS
+    if not annotations.is_file():
+        return images
+    content = json.loads(annotations.read_text())
+    numbers = {one["file_name"]: one["id"] for one in content["images"]}
+    for place, file in enumerate(files):
+        number = numbers[f"{folder.name}/{file.name}"]
+        for one in content["annotations"]:
+            if one["image_id"] == number:
+                x, y, width, height = one["bbox"]
+                colour = BOX_COLOURS[(one["category_id"] - 1) % len(BOX_COLOURS)]
+                box, line = torch.tensor([[x, y, x + width, y + height]]), max(1, images[place].shape[-1] // 80)
+                images[place] = draw_bounding_boxes(images[place], box, colors=colour, width=line)
+    return images
 
 
 def class_name(run: Run, folders: Sequence[Path], index: int) -> str:
