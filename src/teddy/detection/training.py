@@ -137,18 +137,11 @@ class Detecting(Classification):
         done: int,
     ) -> tuple[L.LightningDataModule, StudentTraining]:
         objects, classes = _annotations(images)
-        data = SceneData(
-            images.spec,
-            Scenes(images.images.images, objects),
-            augment=Augmentation("none", 0, 1.0, flip=False),
-            holdout=0.0,
-            batch_size=student.protocol.batch_size,
-            seed=student.seed,
-            workers=device_config.workers,
-            first_epoch=done,
-        )
+        protocol, scenes = student.protocol, Scenes(images.images.images, objects)
+        where = device_config.workers, done
+        data = SceneData(images.spec, scenes, Augmentation(), 0.0, protocol.batch_size, student.seed, *where)
         data.flip, data.test = student.view.flip, split.images
-        module = DetectorStudent(network, student.protocol, student.labels.source().loss, classes, student.seed, done)
+        module = DetectorStudent(network, protocol, student.labels.source().loss, classes, student.seed, done)
         return data, module
 
     def facts(self, result: Mapping[str, float]) -> dict[str, Any]:
