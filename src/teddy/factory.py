@@ -70,6 +70,9 @@ def dataset_of(config: TeddyConfig, source: Source) -> RealDataset:
         std=node.std,
         class_names=node.class_names,
         per_class=node.per_class,
+        keep=node.keep,
+        long_tail=node.long_tail,
+        subset_seed=node.subset_seed,
     )
 
 

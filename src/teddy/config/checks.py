@@ -42,6 +42,10 @@ def check(config: TeddyConfig) -> None:
             target_of(f"{group}.{name}", node)
     _check_pool(config.pool)
     _require(
+        config.dataset.keep is None or config.dataset.long_tail is None,
+        "dataset.keep and dataset.long_tail are two ways to unbalance the classes; set one of them to null.",
+    )
+    _require(
         not config.synthesis.compile or config.pool.base is None or config.pool.size == 1,
         "synthesis.compile=true is for teachers of one shape, and those of this pool are pruned one by one; set "
         "synthesis.compile=false.",
