@@ -32,7 +32,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[BaseTraining, Model
 
 
 def test_every_epoch_is_there_from_the_untrained_network_on(whole: tuple[BaseTraining, ModelPool]) -> None:
-    made, pool = whole
+    _, pool = whole
     assert [one.epochs for one in pool.trajectories] == [[0, 1, 2, 3]] * 2
     first = pool.trajectories[0]
     untrained = build_network("convnet2_w8", 3, 1, 8, seed=first.seed).state_dict()
