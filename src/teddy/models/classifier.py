@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import lightning as L
 import torch
 from torch import nn
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 VAL_TOP1 = "val/top1"
 TEST_TOP1 = "test/top1"
+TEST_MACRO_F1 = "test/macro_f1"
 
 
 class Top1(MulticlassAccuracy):
@@ -24,8 +25,18 @@ class Top1(MulticlassAccuracy):
         return 100 * super().compute()
 
 
+class MacroF1(MulticlassF1Score):
+    """Mean of the classes' F1 scores in percent, over the images of all processes."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes, average="macro", validate_args=False)
+
+    def compute(self) -> torch.Tensor:
+        return 100 * super().compute()
+
+
 class Classifier(L.LightningModule):
-    """A network with its accuracy on held-out images (``val/top1``) and on test images (``test/top1``).
+    """A network with its accuracy on held-out images (``val/top1``), and with that and its F1 score on test images.
 
     A batch is ``(normalised images (n, C, H, W), labels (n,), ...)``. A subclass adds ``training_step`` and
     ``configure_optimizers``; without them the module serves ``Trainer.validate`` and ``Trainer.test``.
@@ -34,7 +45,7 @@ class Classifier(L.LightningModule):
     def __init__(self, network: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.network = network
-        self.accuracy = Top1(num_classes)
+        self.accuracy, self.f1 = Top1(num_classes), MacroF1(num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (n, classes)."""
@@ -45,5 +56,7 @@ class Classifier(L.LightningModule):
         self.log(VAL_TOP1, self.accuracy)
 
     def test_step(self, batch: Sequence[torch.Tensor], batch_idx: int) -> None:
-        self.accuracy.update(self(batch[0]), batch[1])
-        self.log(TEST_TOP1, self.accuracy)
+        logits = self(batch[0])
+        for name, metric in ((TEST_TOP1, self.accuracy), (TEST_MACRO_F1, self.f1)):
+            metric.update(logits, batch[1])
+            self.log(name, metric)

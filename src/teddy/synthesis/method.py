@@ -27,6 +27,13 @@ from teddy.pool.trajectory import BaseTraining
 from teddy.runtime.device import DeviceConfig
 from teddy.runtime.loggers import RunLog
 
+LATER = "later"
+
+
+def later(default: Any) -> Any:
+    """A field that a method got after images had been made by it: its default means these, and is not in fingerprints."""
+    return field(default=default, metadata={LATER: True})
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -195,5 +202,9 @@ class Method(ABC):
 
     def content(self) -> dict[str, Any]:
         """What the images depend on besides the inputs: class, version and every field that takes part in comparisons."""
-        fields = {one.name: getattr(self, one.name) for one in dataclasses.fields(self) if one.compare}
+        fields = {
+            one.name: getattr(self, one.name)
+            for one in dataclasses.fields(self)
+            if one.compare and not (LATER in one.metadata and getattr(self, one.name) == one.default)
+        }
         return {"class": f"{type(self).__module__}.{type(self).__qualname__}", "version": self.version, **fields}

@@ -22,7 +22,7 @@ from teddy.data.tiles import check_tiles, enlarge_tiles
 from teddy.runtime.device import DeviceConfig
 from teddy.synthesis.blocks import Block, make_blocks, make_groups
 from teddy.synthesis.engine import optimise
-from teddy.synthesis.method import Inputs, Method, Run, SyntheticSet
+from teddy.synthesis.method import Inputs, Method, Run, SyntheticSet, later
 from teddy.synthesis.views import BlockView
 
 
@@ -70,11 +70,7 @@ class OptimizedMethod(Method):
     initial: str = "real"
     batch_size: int | None = None
     blocks_at_once: int = 1
-    tiles: PositiveInt = 1
-
-    def content(self) -> dict[str, Any]:
-        content = super().content()
-        return content if self.tiles > 1 else {key: value for key, value in content.items() if key != "tiles"}
+    tiles: PositiveInt = later(1)
 
     def check_data(self, spec: DatasetSpec) -> None:
         check_tiles(spec.size, self.tiles)
