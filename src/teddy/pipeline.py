@@ -87,6 +87,7 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
     )
     if is_leader():
         atomic_write(folder / "config.yaml", to_yaml(config))
+        store.record = folder / "artifacts.txt"
     code = 1
     try:
         make = Invocation if plan.task is None else plan.task.invocation
@@ -136,8 +137,9 @@ class Invocation:
         for strategy in wanted.values():
             strategy.check(base)  # a base checkpoint of the wrong shape is found before hours of training, not after
         factory.check_labels(self.config, self.dataset)
-        for method in self.methods.values():
+        for name, method in self.methods.items():
             method.check_data(self.dataset.spec)
+            method.check_run(strategies[name], base)
         made: dict[int, ModelPool] = {}
         for name, strategy in wanted.items():
             if id(strategy) not in made:

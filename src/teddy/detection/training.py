@@ -25,7 +25,7 @@ from teddy.pool.teacher import TeacherTraining
 from teddy.pool.trajectory import BaseTraining
 from teddy.runtime.device import DeviceConfig
 from teddy.runtime.seeding import uniform
-from teddy.synthesis.stage import ImageFolderArtifact, SyntheticImages
+from teddy.synthesis.stage import IMAGES, ImageFolderArtifact, SyntheticImages
 
 VAL_MAP50, TEST_MAP50, TEST_MAP = "val/map50", "test/map50", "test/map"
 EVAL_BATCH = 20
@@ -151,4 +151,4 @@ class Detecting(Classification):
 
 def _annotations(images: SyntheticImages) -> Any:
     assert isinstance(images, ImageFolderArtifact)
-    return read_coco(images.folder / ANNOTATIONS)
+    return read_coco(images.artifact.file(f"{IMAGES}/{ANNOTATIONS}"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
 from torch.nn.functional import interpolate
 from torchvision.transforms.functional import pil_to_tensor
 from torchvision.utils import draw_bounding_boxes, make_grid
 
+from teddy.artifacts.store import read_json
+from teddy.data.images import open_image
 from teddy.report.runs import Run
 from teddy.runtime.resume import load_tensors
 
@@ -111,21 +111,23 @@ def class_folders(folder: Path) -> list[Path]:
 
 def read_images(folder: Path) -> list[torch.Tensor]:
     """Read the first ten images of a class, uint8 (3, H, W), and draw their boxes if they have some."""
-    files = sorted(folder.glob("*.png"))[:COLUMNS]
-    images = [pil_to_tensor(Image.open(file).convert("RGB")) for file in files]
+    files, images = sorted(folder.glob("*.png"))[:COLUMNS], []
+    for file in files:
+        with open_image(file, str(file)) as image:
+            images.append(pil_to_tensor(image.convert("RGB")))
     annotations = folder.parent / ANNOTATIONS
     if not annotations.is_file():
         return images
-    content = json.loads(annotations.read_text())
-    numbers = {one["file_name"]: one["id"] for one in content["images"]}
-    for place, file in enumerate(files):
-        number = numbers[f"{folder.name}/{file.name}"]
-        for one in content["annotations"]:
-            if one["image_id"] == number:
-                x, y, width, height = one["bbox"]
-                colour = BOX_COLOURS[(one["category_id"] - 1) % len(BOX_COLOURS)]
-                box, line = torch.tensor([[x, y, x + width, y + height]]), max(1, images[place].shape[-1] // 80)
-                images[place] = draw_bounding_boxes(images[place], box, colors=colour, width=line)
+    content = read_json(annotations)
+    places = {one["id"]: one["file_name"] for one in content["images"]}
+    names = [f"{folder.name}/{file.name}" for file in files]
+    for one in content["annotations"]:
+        if places[one["image_id"]] in names:
+            index = names.index(places[one["image_id"]])
+            x, y, width, height = one["bbox"]
+            colour = BOX_COLOURS[(one["category_id"] - 1) % len(BOX_COLOURS)]
+            box, line = torch.tensor([[x, y, x + width, y + height]]), max(1, images[index].shape[-1] // 80)
+            images[index] = draw_bounding_boxes(images[index], box, colors=colour, width=line)
     return images
 
 
