@@ -11,10 +11,11 @@ from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch.nn import functional as F
 
 from teddy.config.errors import UserError
+from teddy.config.types import Count
 from teddy.data.images import ImageSet
 from teddy.data.spec import DatasetSpec
 from teddy.methods.unrolled import Batch, Unrolled, UnrolledState, unroll, walk
@@ -53,8 +54,8 @@ class BPTT(Unrolled):
     """
 
     network: str
-    window: PositiveInt | None
-    real_images: PositiveInt
+    window: Count | None
+    real_images: Count
     betas: tuple[Beta, Beta]
 
     citation: ClassVar[str] = "Wang et al., Dataset Distillation, 2018 (arXiv 1811.10959)"

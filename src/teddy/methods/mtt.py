@@ -13,10 +13,11 @@ from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from teddy.config.epochs import saved_epochs
 from teddy.config.errors import UserError
+from teddy.config.types import Count
 from teddy.methods.unrolled import Batch, Unrolled, UnrolledState, unroll
 from teddy.models.stateless import StatelessNetwork
 from teddy.pool.members import Trajectory
@@ -57,8 +58,8 @@ class MTT(Unrolled):
         ema_decay: of the images' moving average, which is then the result; 0: the images themselves.
     """
 
-    expert_epochs: PositiveInt
-    max_start_epoch: PositiveInt
+    expert_epochs: Count
+    max_start_epoch: Count
     momentum: Share
     ema_decay: Share
 

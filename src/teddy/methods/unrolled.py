@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import nn
 
 from teddy.config.errors import UserError
+from teddy.config.types import Count, Positive, Weight
 from teddy.data.dsa import dsa
 from teddy.data.spec import DatasetSpec
 from teddy.models.networks import build_network
@@ -74,11 +74,11 @@ class Unrolled(OptimizedMethod):
         strategy: of DSA in the inner steps; see :data:`teddy.data.dsa.STRATEGIES`.
     """
 
-    lr: PositiveFloat
-    inner_steps: PositiveInt
-    inner_lr: PositiveFloat
-    lr_lr: NonNegativeFloat
-    batch_syn: PositiveInt | None
+    lr: Positive
+    inner_steps: Count
+    inner_lr: Positive
+    lr_lr: Weight
+    batch_syn: Count | None
     strategy: Literal["none", "dsa", "dsa_strong", "dsa_strong_matching"]
 
     def check(self, members: int | None) -> None:
