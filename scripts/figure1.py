@@ -1,7 +1,7 @@
 """Time and memory of an update of each method, as in Fig. 1: `python scripts/figure1.py`, with `--threads N`.
 
-Every method has the numbers of its experiment `cifar10_ipc10_<method>`. Images, teachers and trajectories are made up, in the size
-of CIFAR-10. Each measurement is a process of its own. Writes results.csv, figure and table in README.md of experiments/figure1.
+Every method has the numbers of its experiment `cifar10_ipc10_<method>`. Images, teachers and trajectories are made up, of the
+size of CIFAR-10. Each measurement is a process of its own. Writes results.csv, figure and table of experiments/figure1.
 """
 
 from __future__ import annotations
