@@ -88,6 +88,7 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
         )
         if is_leader():
             atomic_write(folder / "config.yaml", to_yaml(config))
+            store.record = folder / "artifacts.txt"
     code = 1
     try:
         make = Invocation if plan.task is None else plan.task.invocation
@@ -98,6 +99,11 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
     except SystemExit as stop:
         # Lightning ends an interrupted fit so: with 1 after Ctrl-C, and even with 0 after SIGTERM.
         raise KeyboardInterrupt from stop
+    except OSError as error:
+        if error.filename not in (None, str(store.record)):
+            raise
+        with writing(folder):  # the store's own errors are no OSError
+            raise
     finally:
         log.finish(code)
 

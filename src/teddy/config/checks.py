@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from teddy.config.build import target_of
 from teddy.config.errors import UserError
 from teddy.config.schema import RULE, STAGES, PoolConfig, SearchConfig, TeddyConfig, walk
 
+_SECRET = re.compile(r"'\w*(api_?key|token|password|secret)': (?!None)", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 SEEDS = 1000
 """Student seeds of a run, at most."""
@@ -26,7 +28,12 @@ def check(config: TeddyConfig) -> None:
             _NAME.fullmatch(name),
             f"{key}={name!r} names folders; use letters, digits, '_', '-' and '.' only, at most 100.",
         )
+    secret = os.environ.get("WANDB_API_KEY")
     for key, value, one in walk(config):
+        _require(
+            not (secret and secret in str(value)) and not (key == "logger" and _SECRET.search(str(value))),
+            f"{key} holds an API key, and is written to files and logs; take it out, and run `wandb login` or set WANDB_API_KEY.",
+        )
         words = value if isinstance(value, list) else [value]
         printable = all(word.isprintable() for word in words if isinstance(word, str))
         _require(printable, f"{key}={value!r} holds a line break or another character that cannot be shown; remove it.")
