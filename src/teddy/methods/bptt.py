@@ -58,15 +58,12 @@ class BPTT(Unrolled):
     betas: tuple[Beta, Beta]
 
     citation: ClassVar[str] = "Wang et al., Dataset Distillation, 2018 (arXiv 1811.10959)"
+    remedy: ClassVar[str] = "lower inner_steps, batch_syn or real_images, or set a smaller window"
 
     @property
     def graph_steps(self) -> int:
         """Inner steps that are differentiated."""
         return self.window or self.inner_steps
-
-    @property
-    def remedy(self) -> str:
-        return "lower inner_steps, batch_syn or real_images, or set a smaller window"
 
     def check(self, members: int | None) -> None:
         super().check(members)
