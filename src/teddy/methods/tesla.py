@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 
 from teddy.methods.mtt import MTT
-from teddy.methods.unrolled import Batch, UnrolledState, slope, walk
+from teddy.methods.unrolled import Batch, UnrolledState, walk
 from teddy.synthesis.optimized import State
 
 
@@ -54,7 +54,7 @@ class TESLA(MTT):
         adjoint, rate_slope = 2 * off / scale, torch.zeros_like(rate)
         for index in reversed(range(self.inner_steps)):
             weights = path.pop().requires_grad_()
-            pushed = -adjoint @ slope(network, weights, batch(index))
+            pushed = -adjoint @ network.gradient(weights, *batch(index), create_graph=True)[0]
             rate_slope += pushed.detach()
             (rate.detach() * pushed).backward(inputs=[state.pixels, *([weights] if self.exact else [])])
             adjoint = adjoint + weights.grad if weights.grad is not None else adjoint

@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import nn
-from torch.nn import functional as F
 
 from teddy.config.errors import UserError
 from teddy.data.dsa import dsa
@@ -33,22 +32,13 @@ Batch = Callable[[int], tuple[torch.Tensor, torch.Tensor]]
 """Augmented images (B, C, H, W) and targets of an inner step, the same whenever that step is asked for."""
 
 
-def slope(
-    network: StatelessNetwork, weights: torch.Tensor, batch: tuple[torch.Tensor, torch.Tensor], graph: bool = True
-) -> torch.Tensor:
-    """Gradient of a batch's cross-entropy with respect to weights (P,); with ``graph`` it can be differentiated again."""
-    images, targets = batch
-    loss = F.cross_entropy(network(weights, images), targets)
-    return torch.autograd.grad(loss, weights, create_graph=graph)[0]
-
-
 def unroll(
     network: StatelessNetwork, weights: torch.Tensor, batch: Batch, steps: Iterable[int], rate: torch.Tensor
 ) -> torch.Tensor:
     """Weights (P,) after SGD steps, differentiable with respect to the batches' images and the rate."""
     weights = weights.detach().requires_grad_()
     for index in steps:
-        weights = weights - rate * slope(network, weights, batch(index))
+        weights = weights - rate * network.gradient(weights, *batch(index), create_graph=True)[0]
     return weights
 
 
@@ -60,8 +50,7 @@ def walk(
     for index in steps:
         with torch.no_grad():
             fixed = batch(index)
-        here = path[-1].clone().requires_grad_()
-        path.append((here - rate * slope(network, here, fixed, graph=False)).detach())
+        path.append(path[-1] - rate.detach() * network.gradient(path[-1], *fixed)[0])
     return path
 
 
