@@ -334,6 +334,16 @@ def test_table_3(low, published):
     assert {*methods, "balanced", "random"} == set(config.methods)
 
 
+def test_figure_3e():
+    """Tiny-ImageNet, IPC 50, five steps of GDumb (Sec. 4.6), with the images of Table 1."""
+    config = composed("+experiment=tiny_imagenet_continual")
+    assert (config.dataset.name, config.synthesis.ipc) == ("tiny_imagenet", 50)
+    assert (config.evaluation.task["steps"], config.evaluation.task["mode"]) == (5, "paper")
+    table_1 = composed("+experiment=tiny_imagenet_ipc50_prior")
+    assert [config.pool, config.methods["teddy"]] == [table_1.pool, table_1.methods["teddy"]]
+    assert {"sre2l", "dm", "herding", "random", "classwise"} <= set(config.methods)
+
+
 @pytest.mark.parametrize(("ipc", "sre2l", "teddy"), [(5, 5.4, 21.0), (10, 17.8, 37.2), (50, 48.4, None)])
 def test_table_4(ipc, sre2l, teddy):
     for name in (
@@ -449,3 +459,28 @@ def test_table5_is_the_papers() -> None:
     assert {"random", "herding", "rded", "mosaic", "dm", "sre2l", "teddy", "classwise"} <= set(config.methods)
     assert config.labels.kind == "hard"
     assert config.evaluation.split == "test"
+
+
+# N, M, start epochs, rates of the pixels, of the student's rate, and that rate at first; experts of 50 epochs.
+TRAJECTORIES = {
+    ("mtt", 1): (50, 2, 2, 100, 1e-7, 0.01),
+    ("mtt", 10): (30, 2, 20, 100, 1e-5, 0.001),
+    ("ftd", 1): (50, 2, 2, 100, 1e-7, 0.01),
+    ("ftd", 10): (30, 2, 20, 100, 1e-5, 0.001),
+    ("tesla", 1): (50, 2, 2, 100, 1e-7, 0.01),
+    ("tesla", 10): (30, 2, 20, 100, 1e-5, 0.001),
+}
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "fashion_mnist"])
+@pytest.mark.parametrize(("name", "ipc"), TRAJECTORIES)
+def test_trajectory_matching_is_as_published(name: str, ipc: int, dataset: str) -> None:
+    config = composed(f"+experiment={dataset}_ipc{ipc}_{name}")
+    assert (config.dataset.name, config.synthesis.ipc, config.labels.kind) == (dataset, ipc, "hard")
+    assert (protocols(config), config.evaluation.students) == (["mtt"], ["convnet3_in"])
+    method = build(f"methods.{name}", config.methods[name], Method)
+    keys = ("inner_steps", "expert_epochs", "max_start_epoch", "lr", "lr_lr", "inner_lr")
+    assert tuple(getattr(method, key) for key in keys) == TRAJECTORIES[name, ipc]
+    assert (method.pool.count, method.pool.epochs, method.pool.lr, method.pool.batch_size) == (100, 50, 0.01, 256)
+    assert (method.pool.sharpness is not None) == (method.ema_decay > 0) == (name == "ftd")
+    assert len(method.starts(range(method.pool.epochs + 1))) == method.max_start_epoch

@@ -27,7 +27,7 @@ from teddy.pool.schedule import Recipe
 from teddy.pool.trajectory import BaseTraining
 from teddy.runtime.device import DeviceConfig, resolve_device
 from teddy.runtime.loggers import RunLog
-from teddy.synthesis.stage import ImageFolderArtifact
+from teddy.synthesis.stage import SyntheticImages
 
 
 def device_config_of(config: TeddyConfig) -> DeviceConfig:
@@ -73,6 +73,7 @@ def dataset_of(config: TeddyConfig, source: Source) -> RealDataset:
         keep=node.keep,
         long_tail=node.long_tail,
         subset_seed=node.subset_seed,
+        zca=node.zca,
     )
 
 
@@ -156,7 +157,7 @@ def protocol_list(config: TeddyConfig, learned_lr: float | None = None) -> dict[
     return chosen
 
 
-def students(config: TeddyConfig, images: ImageFolderArtifact, soft: Labels | None) -> list[Student]:
+def students(config: TeddyConfig, images: SyntheticImages, soft: Labels | None) -> list[Student]:
     """Every student of one method: protocols × architectures × seeds."""
     return [
         Student(

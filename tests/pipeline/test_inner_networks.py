@@ -18,7 +18,9 @@ SMALL = (
 
 def test_all_of_them_run_side_by_side(workspace):
     done = workspace.run(*SMALL)
-    assert [(row["method"], row["pool"]) for row in done.rows] == [(name, "") for name in ("dc", "dsa", "idm", "random")]
+    assert [(row["method"], row["pool"]) for row in done.rows] == [
+        (name, "") for name in ("dc", "dsa", "idm", "random")
+    ]
     assert workspace.kinds() == {"images": 4, "students": 4}, "no teacher is trained"
     terms = {name: next(csv.reader((done.folder / f"terms_{name}.csv").open()))[2:] for name in ("dc", "dsa", "idm")}
     assert terms["dc"] == terms["dsa"] == ["gradient_distance"]

@@ -40,6 +40,8 @@ def check(config: TeddyConfig) -> None:
     }.items():
         for name, node in nodes.items():
             target_of(f"{group}.{name}", node)
+    if config.evaluation.task is not None:
+        target_of("evaluation.task", config.evaluation.task)
     _check_pool(config.pool)
     _require(
         config.dataset.keep is None or config.dataset.long_tail is None,

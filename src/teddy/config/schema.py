@@ -85,6 +85,7 @@ class DatasetConfig:
     keep: list[float] | None = _is("bounds", None)
     long_tail: float | None = _is("factor", None)
     subset_seed: int = _is("weight", 0)
+    zca: float | None = _is("positive", None)
 
 
 @dataclass
@@ -205,6 +206,7 @@ class EvaluationConfig:
     batch_size: int | None = _is("batch", None)
     split: str = _is("test | heldout")
     divergence: bool = MISSING
+    task: Any = None
 
 
 @dataclass

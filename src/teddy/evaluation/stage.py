@@ -31,7 +31,7 @@ from teddy.runtime.memory import PeakMemory
 from teddy.runtime.progress import StageProgress
 from teddy.runtime.resume import ResumePoint
 from teddy.runtime.trainer import make_trainer
-from teddy.synthesis.stage import ImageFolderArtifact
+from teddy.synthesis.stage import SyntheticImages
 
 KIND = "students"
 VERSION = 3
@@ -61,7 +61,7 @@ class Student:
 def evaluate(
     store: ArtifactStore,
     split: EvalSplit,
-    images: ImageFolderArtifact,
+    images: SyntheticImages,
     students: Sequence[Student],
     device_config: DeviceConfig,
     log: RunLog,
@@ -108,7 +108,7 @@ def evaluate(
 def _train(
     student: Student,
     split: EvalSplit,
-    images: ImageFolderArtifact,
+    images: SyntheticImages,
     device_config: DeviceConfig,
     log: RunLog,
     progress: StageProgress,

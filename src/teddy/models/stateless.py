@@ -48,9 +48,10 @@ class StatelessNetwork:
         """Gradient (P,) of the cross-entropy with respect to the weights (P,), and detached logits (N, classes).
 
         Args:
-            create_graph: whether the gradient is part of a graph, back to the images.
+            labels: classes (N,) or probabilities (N, classes).
+            create_graph: whether the gradient is part of a graph, back to the images and to weights that are part of one.
         """
-        weights = weights.detach().requires_grad_()
+        weights = weights if weights.requires_grad else weights.detach().requires_grad_()
         logits = self(weights, images)
         loss = F.cross_entropy(logits, labels)
         return torch.autograd.grad(loss, weights, create_graph=create_graph)[0], logits.detach()

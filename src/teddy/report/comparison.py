@@ -14,7 +14,7 @@ import pandas as pd  # type: ignore[import-untyped]
 from teddy.report.runs import Run, Value
 
 ENOUGH_SEEDS = 3
-SETTING = ["dataset", "protocol", "student", "labels", "ipc"]
+SETTING = ["dataset", "protocol", "student", "labels", "ipc", "classes"]
 """Columns in which two rows must agree to be compared."""
 ANY = "any"
 NOT_COMPARED = ("hydra", "sweep", "search", "launch", "store", "logger")
@@ -109,7 +109,14 @@ def compare(runs: Sequence[Run]) -> Comparison:
     def order(row: Any) -> tuple:
         indices = [values[key].index(row.setting[key][0]) for key in keys]
         free = any(result.any_of(row, key) for key in keys)
-        return *(getattr(row, name) for name in SETTING[:4]), free, indices, row.ipc, result.methods.index(row.method)
+        return (
+            *(getattr(row, name) for name in SETTING[:4]),
+            free,
+            indices,
+            row.ipc,
+            row.classes,
+            result.methods.index(row.method),
+        )
 
     ordered = sorted(result.rows.itertuples(), key=order)
     return dataclasses.replace(result, rows=result.rows.loc[[row.Index for row in ordered]].reset_index(drop=True))

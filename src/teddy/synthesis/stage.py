@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -33,6 +33,26 @@ class Snapshot:
     iteration: int
     classes: tuple[int, ...]
     images: torch.Tensor
+
+
+class SyntheticImages(Protocol):
+    """What labels and students read of a synthetic set."""
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """Classes, image size and normalisation."""
+
+    @property
+    def images(self) -> TensorImages:
+        """The 8-bit images as students see them, with the indices of their classes."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of the images."""
+
+    @property
+    def learned_lr(self) -> float | None:
+        """The students' learning rate, for a method that learned one."""
 
 
 @dataclass(frozen=True)
