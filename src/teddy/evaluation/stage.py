@@ -146,6 +146,7 @@ def _train(
     (result,) = trainer.test(module, datamodule=data, verbose=False)
     facts = {
         "top1": round(result["test/top1"], 4),
+        "loss": round(result["test/loss"], 5),
         "seconds": round(time.monotonic() - started, 2),
         "peak_memory_mb": memory.megabytes(),
     }

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import lightning as L
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy
 
 VAL_TOP1 = "val/top1"
 TEST_TOP1 = "test/top1"
+TEST_LOSS = "test/loss"
 
 
 class Top1(MulticlassAccuracy):
@@ -25,7 +27,8 @@ class Top1(MulticlassAccuracy):
 
 
 class Classifier(L.LightningModule):
-    """A network with its accuracy on held-out images (``val/top1``) and on test images (``test/top1``).
+    """A network with its accuracy on held-out images (``val/top1``) and on test images (``test/top1``), and its mean
+    cross-entropy on the latter (``test/loss``).
 
     A batch is ``(normalised images (n, C, H, W), labels (n,), ...)``. A subclass adds ``training_step`` and
     ``configure_optimizers``; without them the module serves ``Trainer.validate`` and ``Trainer.test``.
@@ -45,5 +48,8 @@ class Classifier(L.LightningModule):
         self.log(VAL_TOP1, self.accuracy)
 
     def test_step(self, batch: Sequence[torch.Tensor], batch_idx: int) -> None:
-        self.accuracy.update(self(batch[0]), batch[1])
+        logits = self(batch[0])
+        self.accuracy.update(logits, batch[1])
         self.log(TEST_TOP1, self.accuracy)
+        loss = F.cross_entropy(logits.float(), batch[1])
+        self.log(TEST_LOSS, loss, on_step=False, on_epoch=True, batch_size=len(batch[1]), sync_dist=True)
