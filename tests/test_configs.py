@@ -115,7 +115,7 @@ def test_every_experiment_is_whole(name):
         assert method in names("method")
         assert student in ("resnet18", "resnet18_cifar", *config.evaluation.students)
         assert protocol in protocols(config)
-        assert ipc in ("ipc1", "ipc5", "ipc10", "ipc50", "ipc100")
+        assert ipc in ("ipc1", "ipc5", "ipc10", "ipc20", "ipc50", "ipc100")
 
 
 WITH_NUMBERS = (
@@ -324,6 +324,26 @@ def test_table_2(kind):
     assert [getattr(config, part) for part in parts] == [getattr(table_1, part) for part in parts]
 
 
+@pytest.mark.parametrize(("low", "published"), [(60, (24.2, 32.7, 36.0)), (40, (23.4, 33.6, 35.6))])
+def test_table_3(low, published):
+    config = composed(f"+experiment=tiny_imagenet_ipc20_imbalanced_{low}")
+    assert (config.synthesis.ipc, config.dataset.name) == (20, "tiny_imagenet")
+    assert config.dataset.keep == [low / 100, 1.0]
+    methods = ("sre2l", "teddy", "classwise")
+    assert tuple(config.paper[f"{name}/resnet18_cifar/paper/ipc20"][0] for name in methods) == published
+    assert {*methods, "balanced", "random"} == set(config.methods)
+
+
+def test_figure_3e():
+    """Tiny-ImageNet, IPC 50, five steps of GDumb (Sec. 4.6), with the images of Table 1."""
+    config = composed("+experiment=tiny_imagenet_continual")
+    assert (config.dataset.name, config.synthesis.ipc) == ("tiny_imagenet", 50)
+    assert (config.evaluation.task["steps"], config.evaluation.task["mode"]) == (5, "paper")
+    table_1 = composed("+experiment=tiny_imagenet_ipc50_prior")
+    assert [config.pool, config.methods["teddy"]] == [table_1.pool, table_1.methods["teddy"]]
+    assert {"sre2l", "dm", "herding", "random", "classwise"} <= set(config.methods)
+
+
 @pytest.mark.parametrize(("ipc", "sre2l", "teddy"), [(5, 5.4, 21.0), (10, 17.8, 37.2), (50, 48.4, None)])
 def test_table_4(ipc, sre2l, teddy):
     for name in (
@@ -417,9 +437,13 @@ def test_the_stages_run_in_their_order_by_default():
 
 
 def test_the_protocols_of_the_dc_and_idc_families() -> None:
+    (config,) = jobs("evaluation.protocol=mtt", "evaluation.epochs=null", "evaluation.batch_size=null")
+    assert {key: getattr(protocol_list(config)["mtt"], key) for key in DM} == DM
+    assert protocol_list(config, learned_lr=0.02)["mtt"].lr == 0.02
     (config,) = jobs("evaluation.protocol=[dm,idc]", "evaluation.epochs=null", "evaluation.batch_size=null")
     for protocol, published in zip(protocol_list(config).values(), (DM, IDC), strict=True):
         assert {key: getattr(protocol, key) for key in published} == published
+    assert protocol_list(config, learned_lr=0.02)["dm"].lr == DM["lr"]
 
 
 def test_table5_is_the_papers() -> None:

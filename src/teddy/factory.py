@@ -27,7 +27,7 @@ from teddy.pool.schedule import Recipe
 from teddy.pool.trajectory import BaseTraining
 from teddy.runtime.device import DeviceConfig, resolve_device
 from teddy.runtime.loggers import RunLog
-from teddy.synthesis.stage import ImageFolderArtifact
+from teddy.synthesis.stage import SyntheticImages
 
 
 def device_config_of(config: TeddyConfig) -> DeviceConfig:
@@ -70,6 +70,9 @@ def dataset_of(config: TeddyConfig, source: Source) -> RealDataset:
         std=node.std,
         class_names=node.class_names,
         per_class=node.per_class,
+        keep=node.keep,
+        long_tail=node.long_tail,
+        subset_seed=node.subset_seed,
     )
 
 
@@ -136,14 +139,24 @@ def view_recipe(config: TeddyConfig) -> ViewRecipe:
     return ViewRecipe(min_scale=node.min_scale, flip=node.flip, mix=node.mix, alpha=node.alpha)
 
 
-def protocol_list(config: TeddyConfig) -> dict[str, Protocol]:
-    """The chosen protocols by name, with the run's own number of epochs and batch size where given."""
+def protocol_list(config: TeddyConfig, learned_lr: float | None = None) -> dict[str, Protocol]:
+    """The chosen protocols by name, with the run's own number of epochs and batch size where given.
+
+    Args:
+        learned_lr: learning rate that belongs to a synthetic set, for the protocols that use it.
+    """
     node = config.evaluation
     own = {key: value for key, value in (("epochs", node.epochs), ("batch_size", node.batch_size)) if value is not None}
-    return {name: Protocol(**{**asdict(node.protocols[name]), **own}) for name in protocols(config)}
+    chosen = {}
+    for name in protocols(config):
+        values = asdict(node.protocols[name]) | own
+        if values.pop("learned_lr") and learned_lr is not None:
+            values["lr"] = learned_lr
+        chosen[name] = Protocol(**values)
+    return chosen
 
 
-def students(config: TeddyConfig, images: ImageFolderArtifact, soft: Labels | None) -> list[Student]:
+def students(config: TeddyConfig, images: SyntheticImages, soft: Labels | None) -> list[Student]:
     """Every student of one method: protocols × architectures × seeds."""
     return [
         Student(
@@ -155,7 +168,7 @@ def students(config: TeddyConfig, images: ImageFolderArtifact, soft: Labels | No
             view_seed=config.seed,
             seed=seed,
         )
-        for name, protocol in protocol_list(config).items()
+        for name, protocol in protocol_list(config, images.learned_lr).items()
         for network in config.evaluation.students
         for seed in seeds(config)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,8 @@ from typing import Any
 
 import torch
 
+from teddy.artifacts.fingerprint import fingerprint
+from teddy.data.dataset import RealDataset
 from teddy.labels.stage import Labels
 from teddy.pool.members import ModelPool
 from teddy.runtime.device import DeviceConfig
@@ -56,6 +59,13 @@ def pool_members(pools: Mapping[str, ModelPool]) -> list[dict[str, Any]]:
         }
         for member in sorted(known.values(), key=lambda member: member.epoch)
     ]
+
+
+def training_images(dataset: RealDataset, chosen: torch.Tensor) -> str:
+    """The training images that a run has of its dataset, as JSON: their indices, a checksum of these, and how many by class."""
+    indices = chosen.tolist()
+    counts = torch.bincount(dataset.train.labels, minlength=dataset.spec.num_classes).tolist()
+    return json.dumps({"fingerprint": fingerprint(indices), "by_class": counts, "indices": indices})
 
 
 def override_values(overrides: Sequence[str]) -> dict[str, str]:

@@ -87,7 +87,8 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
         atomic_write(folder / "config.yaml", to_yaml(config))
     code = 1
     try:
-        invocation = Invocation(plan, folder, store, dataset, device_config, log)
+        make = Invocation if plan.task is None else plan.task.invocation
+        invocation = make(plan, folder, store, dataset, device_config, log)
         invocation.run(command, overrides)
         code = 0
         return invocation.rows
@@ -130,6 +131,8 @@ class Invocation:
         for strategy in wanted.values():
             strategy.check(base)  # a base checkpoint of the wrong shape is found before hours of training, not after
         factory.check_labels(self.config, self.dataset)
+        for method in self.methods.values():
+            method.check_data(self.dataset.spec)
         made: dict[int, ModelPool] = {}
         for name, strategy in wanted.items():
             if id(strategy) not in made:
@@ -215,6 +218,7 @@ class Invocation:
             student=student.network,
             seed=student.seed,
             top1=artifact.facts["top1"],
+            macro_f1=artifact.facts.get("macro_f1"),  # an earlier version measured none
             seconds=artifact.facts["seconds"],
             peak_memory_mb=artifact.facts["peak_memory_mb"],
             fingerprints=fingerprints | ({"pool": pool.fingerprint} if pool else {}),
@@ -247,6 +251,8 @@ class Invocation:
             indent=1,
         )
         atomic_write(self.folder / "run.json", record + "\n")
+        if (chosen := self.dataset.chosen) is not None:
+            atomic_write(self.folder / "training_images.json", metadata.training_images(self.dataset, chosen) + "\n")
 
     def _report(self) -> None:
         page = write_report(self.folder)

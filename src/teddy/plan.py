@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from teddy.config.build import build, factory_of
 from teddy.config.epochs import saved_epochs
@@ -24,12 +24,14 @@ class Plan:
 
     Attributes:
         methods: by name, in the order typed.
+        task: makes the run of the pipeline that evaluates in its own way; None: students of all classes.
     """
 
     config: TeddyConfig
     source: Source
     strategy: PoolStrategy
     methods: dict[str, Method]
+    task: Any = None
 
 
 def make_plan(config: TeddyConfig) -> Plan:
@@ -62,4 +64,5 @@ def make_plan(config: TeddyConfig) -> Plan:
     for group, nodes in {"logger": config.logger, "trainer.callbacks": config.trainer.callbacks}.items():
         for name, node in nodes.items():
             factory_of(f"{group}.{name}", node)
-    return Plan(config, source, strategy, methods)
+    task = None if config.evaluation.task is None else build("evaluation.task", config.evaluation.task)
+    return Plan(config, source, strategy, methods, task)

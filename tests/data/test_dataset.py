@@ -75,6 +75,22 @@ def test_some_images_of_each_class():
     assert few.fingerprint != RealDataset("made_up", source).fingerprint
 
 
+def test_unbalanced_subsets_are_datasets_of_their_own_with_the_same_test_images():
+    source = Counting()
+    subsets = [{"keep": [0.2, 0.6]}, {"keep": [0.2, 0.6], "subset_seed": 1}, {"long_tail": 5.0}, {}]
+    made = [RealDataset("made_up", source, **facts) for facts in subsets]
+    assert len({one.fingerprint for one in made}) == 4
+    whole = made[-1]
+    assert whole.chosen is None
+    for one in made[:3]:
+        counts = torch.bincount(one.train.labels)
+        assert counts.max() < len(whole.train) / 2 or one.long_tail
+        assert torch.equal(one.train.take(range(len(one.train))), whole.train.take(one.chosen))
+        assert len(one.test) == len(whole.test)
+    first, last = torch.bincount(made[2].train.labels)[[0, -1]].tolist()
+    assert first == round(5 * last) == torch.bincount(whole.train.labels).min()
+
+
 @pytest.mark.parametrize(
     "facts, sentence",
     [

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from teddy.config.errors import UserError
-from teddy.data.tiles import decode_tiles, encode_tiles
+from teddy.data.tiles import decode_tiles, encode_tiles, enlarge_tiles
 
 
 def pixels(count: int, channels: int, size: int) -> torch.Tensor:
@@ -53,3 +53,9 @@ def test_decoding_gives_back_images_that_lose_nothing_by_shrinking():
 def test_a_side_that_cannot_be_divided_is_refused():
     with pytest.raises(UserError, match="images of 7 x 7 pixels cannot hold 2 x 2 tiles"):
         encode_tiles(pixels(4, 1, 7), 2)
+
+
+def test_enlarging_is_decoding_without_rounding_and_differentiable():
+    images = pixels(2, 3, 6)
+    assert torch.equal(enlarge_tiles(images.float(), 2).round().to(torch.uint8), decode_tiles(images, 2))
+    assert torch.autograd.gradcheck(lambda x: enlarge_tiles(x, 2), images.double().requires_grad_())

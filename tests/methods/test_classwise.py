@@ -65,7 +65,7 @@ def test_the_gradient_agrees_with_finite_differences(method, inputs, blocks):  #
     group = [Block(index, tuple(part.tolist()), (0,) * len(part)) for index, part in enumerate(labels.chunk(blocks))]
 
     def value(at: torch.Tensor, iteration: int) -> tuple[float, torch.Tensor]:
-        state = State(group, torch.nn.Parameter(at.clone()), labels, 0, shared)
+        state = State(group, torch.nn.Parameter(at.clone()), labels, 0, shared, tiles=1)
         terms = method.step(state, iteration)
         assert terms["loss"].shape == (blocks,)
         parts = terms["class_means"] + 0.7 * terms["cross_entropy"] + 0.3 * terms["batchnorm"]
@@ -103,5 +103,5 @@ def test_instance_norm_teachers_serve_without_the_batchnorm_term():
 def test_the_rate_grows_with_the_images_of_a_class_in_a_block(method):
     labels = torch.tensor([0, 0, 0, 1, 1, 1] * 2)
     group = [Block(index, tuple(labels[:6].tolist()), (0, 1, 2) * 2) for index in range(2)]
-    state = State(group, torch.nn.Parameter(torch.zeros(12, 1, 8, 8)), labels, 0, None)
+    state = State(group, torch.nn.Parameter(torch.zeros(12, 1, 8, 8)), labels, 0, None, tiles=1)
     assert method.optimizer(state).param_groups[0]["lr"] == pytest.approx(3 * 10.0)

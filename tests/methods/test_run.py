@@ -126,6 +126,48 @@ def test_the_loss_falls(method, inputs, tmp_path):
     assert float(last[2]) < float(first[2])
 
 
+def test_a_balanced_bn_term_is_as_large_as_the_cross_entropy_of_the_first_images(method, inputs, tmp_path):
+    balanced = dataclasses.replace(method, bn_balance=True, bn_weight=0.5, blocks_at_once=2)
+    balanced.synthesize(inputs, run_in(tmp_path / "run"))
+    rows = [list(map(float, line.split(","))) for line in (tmp_path / "run" / "terms.csv").read_text().splitlines()[1:]]
+    firsts = [row for row in rows if row[1] == 0]
+    assert len(firsts) == 2
+    for _, _, loss, ce, bn in firsts:
+        assert bn > 2 * ce
+        assert loss == pytest.approx(1.5 * ce, rel=1e-4)
+    assert balanced.content() != dataclasses.replace(balanced, bn_balance=False).content()
+
+
+def test_a_run_with_a_balanced_bn_term_goes_on_to_the_same_images(method, inputs, tmp_path, monkeypatch):
+    method = dataclasses.replace(method, bn_balance=True)
+    whole = method.synthesize(inputs, run_in(tmp_path / "whole"))
+    step, calls = Teddy.step, []
+
+    def stop(self, state, iteration):
+        calls.append(iteration)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return step(self, state, iteration)
+
+    monkeypatch.setattr(Teddy, "step", stop)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        method.synthesize(inputs, run_in(tmp_path / "killed"))
+    assert torch.equal(method.synthesize(inputs, run_in(tmp_path / "killed")).images, whole.images)
+
+
+def test_balanced_statistics_change_the_images_and_need_real_ones(method, inputs, tmp_path):
+    balanced = dataclasses.replace(method, initial="noise", balanced=8)
+    assert balanced.needs().data
+    assert balanced.content() != dataclasses.replace(balanced, balanced=0).content()
+    made = balanced.synthesize(inputs, run_in(tmp_path / "run"))
+    plain = dataclasses.replace(balanced, balanced=0).synthesize(inputs, run_in(tmp_path / "plain"))
+    assert not nearly_equal(made.images, plain.images)
+
+
+def test_fields_that_were_added_later_leave_older_fingerprints_as_they_were(method):
+    assert not {"tiles", "bn_balance", "balanced"} & method.content().keys()
+
+
 def test_needs_teachers_and_real_images_only_to_start_from_them(method):
     assert (method.needs().pool, method.needs().data) == (True, True)
     noise = dataclasses.replace(method, initial="noise")

@@ -42,3 +42,18 @@ def test_top1_is_the_share_of_right_answers_in_percent(tmp_path: Path, loop: str
     if loop == "test":  # batches of 10, 10 and 3 count by their images
         with torch.no_grad():
             assert found["test/loss"] == pytest.approx(float(nn.functional.cross_entropy(network(IMAGES), LABELS)))
+
+
+def test_macro_f1_is_the_mean_over_classes_of_precision_and_recalls_harmonic_mean(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval()
+    labels = torch.tensor([0] * 15 + [1] * 6 + [2] * 2)
+    trainer = make_trainer(DeviceConfig("cpu", "32-true"), max_epochs=0, folder=tmp_path, validate=True)
+    batches = DataLoader(TensorDataset(IMAGES, labels), batch_size=10)
+    (found,) = trainer.test(Classifier(network, 3), batches, verbose=False)
+    predicted, scores = network(IMAGES).argmax(1), []
+    for label in range(3):
+        hits = int(((predicted == label) & (labels == label)).sum())
+        scores.append(2 * hits / int((predicted == label).sum() + (labels == label).sum()))
+    assert len(set(scores)) == 3
+    assert float(found["test/macro_f1"]) == pytest.approx(100 * sum(scores) / 3, abs=1e-4)

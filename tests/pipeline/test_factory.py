@@ -66,7 +66,7 @@ def test_students_are_protocols_times_networks_times_seeds(config):
     soft = Labels("stored", {"kind": "stored"}, source=None)
 
     class Images:
-        images = spec = None
+        images = spec = learned_lr = None
         fingerprint = "abc"
 
     students = factory.students(node, Images(), soft)

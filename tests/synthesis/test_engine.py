@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from teddy.config.errors import StageFailed
+from teddy.config.errors import StageFailed, UserError
+from teddy.data.distilled import load_distilled
+from teddy.data.tiles import enlarge_tiles
 from teddy.runtime.device import DeviceConfig
 from teddy.runtime.distributed import barrier
 from teddy.runtime.loggers import RunLog
@@ -182,7 +184,7 @@ def test_the_fingerprint_covers_fields_inputs_and_seed_and_nothing_else(method, 
     short = dataclasses.replace(method, iterations=1)
     same = name(short)
     assert same == name(dataclasses.replace(short, title="another title"), checkpoint_every=1, snapshot_every=1)
-    changes = [{"lr": 0.1}, {"ipc": 5}, {"initial": "noise"}, {"batch_size": None}]
+    changes = [{"lr": 0.1}, {"ipc": 5}, {"initial": "noise"}, {"batch_size": None}, {"tiles": 2}]
     others = [name(dataclasses.replace(short, **change)) for change in changes] + [name(short, seed=1)]
     assert len({same, *others}) == len(changes) + 2
 
@@ -196,3 +198,37 @@ def test_the_exported_images_are_all_that_is_left(method, inputs, tmp_path):
     assert made.terms is not None
     names = {path.relative_to(made.artifact.folder).parts[0] for path in made.artifact.folder.rglob("*")}
     assert names == {"images", "snapshots", "terms.csv", "manifest.json", ".lock"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blacken(OptimizedMethod):
+    """The mean of what networks see of class 1, which is to become black; it learns a rate besides."""
+
+    def optimizer(self, state):
+        return torch.optim.SGD([state.pixels], lr=1e4)
+
+    def step(self, state, iteration):
+        loss = state.images[state.labels == 1].mean()
+        loss.backward()
+        return {"mean": loss.detach()}
+
+    def facts(self, state):
+        return {"learned_lr": 0.5 * len(state.images)}
+
+
+def test_methods_see_the_tiles_of_their_images_and_so_do_readers_of_the_set(inputs, tmp_path):
+    method = Blacken(ipc=2, iterations=3, tiles=2)
+    made = synthesize(inputs._store, method, inputs, DEVICE, seed=3, log=RunLog(tmp_path), name="synthesis/x")
+    seen = made.images
+    assert seen.labels.tolist() == [0] * 8 + [1] * 8 + [2] * 8
+    assert seen.images[8:16].max() == 0
+    start = enlarge_tiles(real(method.groups(inputs.spec)[0][0], inputs, 2, 3, tiles=2), 2)
+    assert (seen.images[:8].int() - inputs.spec.denormalise(start[:8]).int()).abs().max() <= 1
+    decoded = load_distilled(made.artifact.folder / "decoded_images", inputs.spec)
+    assert torch.equal(decoded.images, seen.images)
+    assert made.learned_lr == 12.0
+
+
+def test_tiles_that_do_not_divide_the_image_are_refused_before_anything_is_made(inputs):
+    with pytest.raises(UserError, match="images of 8 x 8 pixels cannot hold 3 x 3 tiles"):
+        Blacken(ipc=2, iterations=3, tiles=3).check_data(inputs.spec)

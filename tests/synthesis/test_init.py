@@ -2,6 +2,7 @@
 
 import torch
 
+from teddy.data.tiles import encode_tiles
 from teddy.synthesis.blocks import Block
 from teddy.synthesis.init import noise, random_images, real
 
@@ -38,3 +39,10 @@ def test_noise_belongs_to_class_and_slot_not_to_the_block(inputs):
     many = noise(Block(0, (0,) * 400, tuple(range(400))), inputs, 400, 0)
     assert abs(many.mean().item()) < 0.05
     assert abs(many.std().item() - 1) < 0.05
+
+
+def test_a_mosaic_holds_different_images_of_its_class(inputs):
+    block, chosen = Block(0, classes=(2, 0), slots=(1, 0)), random_images(inputs.train, range(3), 8, seed=4)
+    images = inputs.spec.denormalise(real(block, inputs, 2, 4, tiles=2))
+    for image, members in zip(images, (chosen[2, 4:], chosen[0, :4]), strict=True):
+        assert torch.equal(image, encode_tiles(inputs.train.take(members), 2)[0])

@@ -40,7 +40,13 @@ def check(config: TeddyConfig) -> None:
     }.items():
         for name, node in nodes.items():
             target_of(f"{group}.{name}", node)
+    if config.evaluation.task is not None:
+        target_of("evaluation.task", config.evaluation.task)
     _check_pool(config.pool)
+    _require(
+        config.dataset.keep is None or config.dataset.long_tail is None,
+        "dataset.keep and dataset.long_tail are two ways to unbalance the classes; set one of them to null.",
+    )
     _require(
         not config.synthesis.compile or config.pool.base is None or config.pool.size == 1,
         "synthesis.compile=true is for teachers of one shape, and those of this pool are pruned one by one; set "

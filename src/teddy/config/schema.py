@@ -28,6 +28,11 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "must be shares of the epochs between 0 and 1, such as [0.5]",
     ),
     "probability": (lambda value: 0 <= value <= 1, "is a probability and must lie between 0 and 1"),
+    "bounds": (
+        lambda value: len(value) == 2 and 0 < value[0] <= value[1] <= 1,
+        "must be the smallest and the largest share of a class's images that are kept, such as [0.4,1.0]",
+    ),
+    "factor": (lambda value: 1 <= value < float("inf"), "must be at least 1, such as 100"),
     "betas": (
         lambda value: len(value) == 2 and all(0 <= beta < 1 for beta in value),
         "must be two numbers in [0, 1), such as [0.5,0.9]",
@@ -77,6 +82,9 @@ class DatasetConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     holdout: float = _is("share")
     per_class: int | None = _is("count", None)
+    keep: list[float] | None = _is("bounds", None)
+    long_tail: float | None = _is("factor", None)
+    subset_seed: int = _is("weight", 0)
 
 
 @dataclass
@@ -174,6 +182,7 @@ class ProtocolConfig:
     cutmix: float = _is("probability")
     optimizer: str = _is("adamw | sgd")
     lr: float = _is("positive")
+    learned_lr: bool = False
     momentum: float = _is("weight")
     weight_decay: float = _is("weight")
     batch_size: int = _is("batch")
@@ -196,6 +205,7 @@ class EvaluationConfig:
     batch_size: int | None = _is("batch", None)
     split: str = _is("test | heldout")
     divergence: bool = MISSING
+    task: Any = None
 
 
 @dataclass

@@ -13,6 +13,7 @@ import torch
 from teddy.artifacts.fingerprint import fingerprint
 from teddy.config.errors import UserError
 from teddy.data.images import ImageSet, TensorImages, subset
+from teddy.data.imbalance import counts_by_long_tail, counts_by_shares, subset_of
 from teddy.data.sources.base import Loaded, Source
 from teddy.data.spec import DatasetSpec
 from teddy.runtime import seeding
@@ -28,6 +29,9 @@ class RealDataset:
 
     Attributes:
         per_class: use at most this many training images of each class, from one fixed random order.
+        keep: use a random share of each class's training images between these two bounds (Table 3).
+        long_tail: use fewer training images from class to class, of the last one so many times fewer than of the first.
+        subset_seed: of the shares and of the choice of images for ``keep`` and ``long_tail``.
     """
 
     name: str
@@ -40,6 +44,9 @@ class RealDataset:
     std: Sequence[float] | None = None
     class_names: Sequence[str] | None = None
     per_class: int | None = None
+    keep: Sequence[float] | None = None
+    long_tail: float | None = None
+    subset_seed: int = 0
 
     @cached_property
     def fingerprint(self) -> str:
@@ -47,9 +54,12 @@ class RealDataset:
         facts: dict[str, Any] = {key: getattr(self, key) for key in ("num_classes", "channels", "size")}
         for key, values in (("mean", self.mean), ("std", self.std)):
             facts[key] = None if values is None else [float(value) for value in values]
-        content = {"data": self.source.fingerprint(), "facts": facts, "resize": self.resize}
+        content: dict[str, Any] = {"data": self.source.fingerprint(), "facts": facts, "resize": self.resize}
         if self.per_class is not None:
             content["per_class"] = self.per_class
+        if self.keep is not None or self.long_tail is not None:
+            content["keep"] = self.keep and [float(share) for share in self.keep]
+            content |= {"long_tail": self.long_tail, "subset_seed": self.subset_seed}
         return fingerprint(content)
 
     @cached_property
@@ -99,13 +109,26 @@ class RealDataset:
 
     @cached_property
     def train(self) -> ImageSet:
-        """The training images, at most ``per_class`` of each class."""
-        images = self.loaded.train
-        if self.per_class is None:
-            return images
-        order = torch.from_numpy(seeding.permutation(len(images), 0, "images per class"))
-        chosen = [order[images.labels[order] == label][: self.per_class] for label in images.labels.unique()]
-        return subset(images, torch.cat(chosen).sort().values)
+        """The training images that are used."""
+        return self.loaded.train if self.chosen is None else subset(self.loaded.train, self.chosen)
+
+    @cached_property
+    def chosen(self) -> torch.Tensor | None:
+        """Indices of the training images that are used (n,), ascending; None: all."""
+        chosen, labels, seed = None, self.loaded.train.labels, self.subset_seed
+        if self.per_class is not None:
+            order = torch.from_numpy(seeding.permutation(len(labels), 0, "images per class"))
+            first = [order[labels[order] == label][: self.per_class] for label in labels.unique()]
+            chosen = torch.cat(first).sort().values
+            labels = labels[chosen]
+        counts = torch.bincount(labels).tolist()
+        if self.keep is not None:
+            kept = subset_of(labels, counts_by_shares(counts, self.keep, seed), seed)
+        elif self.long_tail is not None:
+            kept = subset_of(labels, counts_by_long_tail(counts, self.long_tail), seed)
+        else:
+            return chosen
+        return kept if chosen is None else chosen[kept]
 
     @property
     def test(self) -> ImageSet:

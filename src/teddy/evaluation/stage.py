@@ -22,6 +22,7 @@ from teddy.evaluation.split import EvalSplit
 from teddy.evaluation.student import StudentTraining
 from teddy.labels.stage import Labels
 from teddy.labels.views import ViewMaker, ViewRecipe, ViewSource
+from teddy.models.classifier import TEST_LOSS, TEST_MACRO_F1, TEST_TOP1
 from teddy.models.networks import build_network
 from teddy.runtime import metrics
 from teddy.runtime.device import DeviceConfig
@@ -30,7 +31,7 @@ from teddy.runtime.memory import PeakMemory
 from teddy.runtime.progress import StageProgress
 from teddy.runtime.resume import ResumePoint
 from teddy.runtime.trainer import make_trainer
-from teddy.synthesis.stage import ImageFolderArtifact
+from teddy.synthesis.stage import SyntheticImages
 
 KIND = "students"
 VERSION = 3
@@ -60,7 +61,7 @@ class Student:
 def evaluate(
     store: ArtifactStore,
     split: EvalSplit,
-    images: ImageFolderArtifact,
+    images: SyntheticImages,
     students: Sequence[Student],
     device_config: DeviceConfig,
     log: RunLog,
@@ -68,7 +69,7 @@ def evaluate(
     method: str,
     divergence: Divergence | None = None,
 ) -> Iterator[Artifact]:
-    """Train each student unless it is in the store, and measure its accuracy (percent, ``facts["top1"]``).
+    """Train each student unless it is in the store, and measure its accuracy and F1 score (percent) and its loss (``facts``).
 
     The split's images are used once per student, after its last epoch. ``facts["seconds"]`` are those of training and test,
     over all runs that had a part in them.
@@ -107,7 +108,7 @@ def evaluate(
 def _train(
     student: Student,
     split: EvalSplit,
-    images: ImageFolderArtifact,
+    images: SyntheticImages,
     device_config: DeviceConfig,
     log: RunLog,
     progress: StageProgress,
@@ -145,8 +146,9 @@ def _train(
         trainer.fit(module, datamodule=data)
     (result,) = trainer.test(module, datamodule=data, verbose=False)
     facts = {
-        "top1": round(result["test/top1"], 4),
-        "loss": round(result["test/loss"], 5),
+        "top1": round(result[TEST_TOP1], 4),
+        "macro_f1": round(result[TEST_MACRO_F1], 4),
+        "loss": round(result[TEST_LOSS], 5),
         "seconds": round(time.monotonic() - started, 2),
         "peak_memory_mb": memory.megabytes(),
     }

@@ -27,17 +27,22 @@ class PoolLabeller:
     Args:
         teachers: networks that map (B, C, H, W) to (B, classes), on the device of the views; they are put in evaluation mode.
         autocast: opens the context of the forward passes.
+        classes: indices of the classes whose logits are given; None: all.
     """
 
     def __init__(
         self,
         teachers: Sequence[nn.Module],
         autocast: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext,
+        classes: Sequence[int] | None = None,
     ) -> None:
         self.teachers, self.autocast = [teacher.eval() for teacher in teachers], autocast
+        self.classes = None if classes is None else list(classes)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Mean logits, float32 (B, classes), for normalised images (B, C, H, W)."""
         with torch.inference_mode(), self.autocast():
             logits = torch.stack([teacher(images).float() for teacher in self.teachers]).mean(0)
+        if self.classes is not None:
+            return logits[:, self.classes].clone()
         return logits.clone()  # because autograd cannot save a tensor that was made in inference mode

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from teddy.labels.store import LOGITS, write_stored_labels
 from teddy.labels.views import ViewMaker, ViewRecipe
 from teddy.pool.members import ModelPool
 from teddy.runtime.device import DeviceConfig
-from teddy.synthesis.stage import ImageFolderArtifact
+from teddy.synthesis.stage import SyntheticImages
 
 VERSION = 2
 RESUME_SECONDS = 1.0
@@ -70,9 +70,18 @@ class Labels:
 
 
 def prepare_labels(
-    store: ArtifactStore, pool: ModelPool, images: ImageFolderArtifact, recipe: LabelRecipe, device_config: DeviceConfig
+    store: ArtifactStore,
+    pool: ModelPool,
+    images: SyntheticImages,
+    recipe: LabelRecipe,
+    device_config: DeviceConfig,
+    classes: Sequence[int] | None = None,
 ) -> Labels:
     """Label the distilled images; only stored labels are computed here, or found in the store.
+
+    Args:
+        classes: those of the teachers' classes that the images have, by their index among all; None: all of them. Soft labels
+            are the teachers' predictions given that it is one of these.
 
     Raises:
         UserError: ``labels.top_k`` or a teacher does not fit the dataset.
@@ -80,7 +89,7 @@ def prepare_labels(
     """
     if recipe.kind == "hard":
         return hard_labels(images)
-    spec, chosen = pool.spec, spread_members(len(pool), recipe.members)
+    spec, chosen = images.spec, spread_members(len(pool), recipe.members)
     identity = {
         "version": VERSION,
         "kind": recipe.kind,
@@ -90,9 +99,11 @@ def prepare_labels(
         "seed": recipe.seed,
         "precision": device_config.precision,
     }
+    if classes is not None:
+        identity["classes"] = list(classes)
 
     def labeller() -> PoolLabeller:
-        return PoolLabeller(pool.load_teachers(device_config, chosen), device_config.autocast)
+        return PoolLabeller(pool.load_teachers(device_config, chosen), device_config.autocast, classes)
 
     if recipe.kind == "online":
         name = fingerprint({"labels": identity, "images": images.fingerprint})
@@ -136,7 +147,7 @@ def prepare_labels(
     )
 
 
-def hard_labels(images: ImageFolderArtifact) -> Labels:
+def hard_labels(images: SyntheticImages) -> Labels:
     """Label images by their class indices, mixed as their views are."""
     name = fingerprint({"labels": "hard", "images": images.fingerprint})
     return Labels("hard", {"kind": "hard"}, lambda: HardLabels(images.images.labels, images.spec.num_classes), name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -170,17 +170,19 @@ class MeasuredTeacher:
 
     Args:
         network: in eval mode, parameters frozen; its BatchNorm layers are replaced by ones that measure.
+        targets: means and variances of the layers' inputs that are to be matched instead of the running ones, in the order of
+            the forward pass.
 
     Raises:
         UserError: the network has no BatchNorm layer, so Eq. 7 has nothing to match.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, targets: Sequence[tuple[torch.Tensor, torch.Tensor]] = ()) -> None:
         if network.training or any(parameter.requires_grad for parameter in network.parameters()):
             raise ValueError("a teacher must be in eval mode with frozen parameters")
         self._collector = StatisticsCollector()
         replace_batchnorm(network, lambda layer: BatchNormWithStatistics(layer, self._collector))
-        self.network = network
+        self.network, self._targets = network, targets
 
     def __call__(self, images: torch.Tensor, blocks: int = 1) -> tuple[torch.Tensor, list[LayerStatistics]]:
         """Logits (N, classes) for normalised images (N, C, H, W), and the statistics in the order of the forward pass.
@@ -189,7 +191,11 @@ class MeasuredTeacher:
             blocks: how many blocks of the same size the images are, one after the other; each has its own statistics.
         """
         self._collector.start(blocks)
-        return self.network(images), self._collector.take()
+        logits, layers = self.network(images), self._collector.take()
+        if self._targets:
+            pairs = zip(layers, self._targets, strict=True)
+            layers = [LayerStatistics(layer.mean, layer.var, *target) for layer, target in pairs]
+        return logits, layers
 
 
 def replace_batchnorm(network: nn.Module, make: Callable[[nn.BatchNorm2d], nn.Module]) -> None:

@@ -77,7 +77,7 @@ class ClassMatching(OptimizedMethod):
         return Shared(real, [network for _, network in made], banks)
 
     def optimizer(self, state: State) -> torch.optim.Optimizer:
-        return torch.optim.SGD([state.pixels], self.lr * len(state.labels) / _groups(state), self.momentum)
+        return torch.optim.SGD([state.pixels], self.lr * len(state.pixels) / _groups(state), self.momentum)
 
     def choose(self, state: State, iteration: int) -> tuple[StatisticsNetwork, Statistics, int]:
         """The iteration's network, the real statistics (classes, ·) under it, and the draw of DSA that both sides see."""
@@ -94,7 +94,7 @@ class ClassMatching(OptimizedMethod):
         """The gradient for the iteration's network and augmentation."""
         network, real, draw = self.choose(state, iteration)
         groups, blocks = _groups(state), len(state.blocks)
-        own, logits = network(state.shared.real.augmented(state.pixels, draw), groups)
+        own, logits = network(state.shared.real.augmented(state.images, draw), groups)
         classes = state.labels.view(groups, -1)[:, 0]
         parts = zip(classes.chunk(blocks), logits.float().chunk(blocks), state.labels.chunk(blocks), strict=True)
         rows = [

@@ -12,7 +12,8 @@ from typing import ClassVar
 import torch
 from pydantic import PositiveInt
 
-from teddy.data.tiles import encode_tiles
+from teddy.data.spec import DatasetSpec
+from teddy.data.tiles import check_tiles, encode_tiles
 from teddy.synthesis.init import random_images
 from teddy.synthesis.method import Inputs, Method, Run, SyntheticSet
 
@@ -26,6 +27,9 @@ class Mosaic(Method):
     citation: ClassVar[str] = (
         "Kim et al., Dataset Condensation via Efficient Synthetic-Data Parameterization, ICML 2022"
     )
+
+    def check_data(self, spec: DatasetSpec) -> None:
+        check_tiles(spec.size, self.tiles)
 
     def synthesize(self, inputs: Inputs, run: Run) -> SyntheticSet:
         classes = torch.arange(inputs.spec.num_classes)

@@ -15,15 +15,17 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import torch
+from pydantic import NonNegativeInt
 from torch import nn
 from torch.nn import functional as F
 
 from teddy.config.errors import UserError
+from teddy.methods.balanced import Targets, balanced_statistics
 from teddy.methods.batchnorm import LayerStatistics, MeasuredTeacher
 from teddy.runtime import seeding
 from teddy.runtime.device import DeviceConfig
 from teddy.synthesis.blocks import Block
-from teddy.synthesis.method import Inputs, Needs
+from teddy.synthesis.method import Inputs, Needs, later
 from teddy.synthesis.optimized import OptimizedMethod, State, cosine, views_of
 from teddy.synthesis.views import BlockView
 
@@ -97,9 +99,25 @@ def teacher_terms(
     return layer_terms(logits, labels, distance_at_once(layers, weights.first_bn), weights)
 
 
-def teacher_losses(networks: Sequence[nn.Module], weights: Weights) -> list[TeacherLoss]:
-    """The loss of each teacher; their BatchNorm layers are replaced by ones that measure."""
-    return [functools.partial(teacher_terms, MeasuredTeacher(network), weights=weights) for network in networks]
+def teacher_losses(
+    networks: Sequence[nn.Module], weights: Weights, targets: Sequence[Targets] | None = None
+) -> list[TeacherLoss]:
+    """The loss of each teacher; their BatchNorm layers are replaced by ones that measure.
+
+    Args:
+        targets: of each teacher, in place of its running statistics.
+    """
+    each = [[] for _ in networks] if targets is None else targets
+    measured = [MeasuredTeacher(*pair) for pair in zip(networks, each, strict=True)]
+    return [functools.partial(teacher_terms, teacher, weights=weights) for teacher in measured]
+
+
+def scaled_bn(
+    loss: TeacherLoss, weights: Weights, scale: torch.Tensor, images: torch.Tensor, labels: torch.Tensor, *, blocks: int
+) -> Terms:
+    """A teacher's part of Eq. 7 with alpha times ``scale``, which each block has its own of (blocks,)."""
+    terms = loss(images, labels, blocks=blocks)
+    return Terms(weights.ce * terms.ce + weights.bn * scale * terms.bn, terms.ce, terms.bn)
 
 
 def ensemble_gradient(
@@ -144,6 +162,13 @@ def ensemble_gradient(
     return gradient, Terms(*sums)
 
 
+@dataclass
+class TeddyState(State):
+    """The factor on alpha of each block (blocks,)."""
+
+    bn_scale: torch.Tensor
+
+
 TeacherPolicy = Callable[[Block, int, int, int, int], list[int]]
 
 
@@ -181,6 +206,10 @@ class Teddy(OptimizedMethod):
         teacher_policy: see :data:`TEACHER_POLICIES`.
         view: random view of a block that its teachers see in an iteration.
         compile: whether the teachers, all of one shape, are one compiled graph; changes rounding only.
+        bn_balance: whether alpha is relative to the ratio of cross-entropy to BatchNorm term of the block's first images: the
+            BatchNorm term of a ResNet-50 is a hundred times a ResNet-18's.
+        balanced: whether statistics in which all classes count the same, of at most so many real images of each, are matched
+            instead of the running ones, for unbalanced data (Sec. C.2); 0: the running ones.
     """
 
     lr: float
@@ -193,6 +222,8 @@ class Teddy(OptimizedMethod):
     teacher_policy: str
     view: BlockView
     compile: bool
+    bn_balance: bool = later(False)
+    balanced: NonNegativeInt = later(0)
 
     version: ClassVar[int] = 3  # 2: another kernel for the statistics
     citation: ClassVar[str] = (
@@ -200,8 +231,8 @@ class Teddy(OptimizedMethod):
     )
 
     def needs(self) -> Needs:
-        """Teachers, and real images to start from if it starts from real images."""
-        return Needs(pool=True, data=self.initial == "real")
+        """Teachers, and real images if it starts from some or measures some."""
+        return Needs(pool=True, data=self.initial == "real" or self.balanced > 0)
 
     def check(self, members: int | None) -> None:
         if members is not None and self.teachers_per_block > members:
@@ -209,15 +240,32 @@ class Teddy(OptimizedMethod):
                 f"synthesis.teachers_per_block={self.teachers_per_block} asks for more teachers than the pool's {members}; "
                 "lower it or enlarge the pool (pool.first, pool.last, pool.every, pool.size)."
             )
+        if self.balanced and self.compile:
+            raise UserError(
+                "compiled teachers match their running statistics; set synthesis.compile=false or balanced=0."
+            )
 
     def prepare(self, inputs: Inputs, device_config: DeviceConfig) -> list[TeacherLoss]:
         """The teachers' losses, on the device."""
         from teddy.methods.compiled import compiled_losses  # imports the compiler, which takes seconds
 
-        make = compiled_losses if self.compile else teacher_losses
-        return make(
-            inputs.pool.load_teachers(device_config), Weights(self.ce_weight, self.bn_weight, self.first_bn_weight)
-        )
+        teachers = inputs.pool.load_teachers(device_config)
+        if self.compile:
+            return compiled_losses(teachers, self.weights)
+        targets = balanced_statistics(inputs, device_config, self.balanced) if self.balanced else None
+        return teacher_losses(teachers, self.weights, targets)
+
+    @property
+    def weights(self) -> Weights:
+        """Of the terms."""
+        return Weights(self.ce_weight, self.bn_weight, self.first_bn_weight)
+
+    def setup(self, state: State) -> TeddyState:
+        return TeddyState(**vars(state), bn_scale=torch.ones(len(state.blocks), device=state.pixels.device))
+
+    def tensors(self, state: State) -> dict[str, torch.Tensor]:
+        assert isinstance(state, TeddyState)
+        return {"bn_scale": state.bn_scale} if self.bn_balance else {}
 
     def optimizer(self, state: State) -> torch.optim.Optimizer:
         return torch.optim.Adam(
@@ -230,6 +278,10 @@ class Teddy(OptimizedMethod):
     def step(self, state: State, iteration: int) -> dict[str, torch.Tensor]:
         """The gradient of Eq. 7 on the iteration's views, on through the views to the pixels."""
         view = views_of(self.view, state, iteration)
+        if self.bn_balance and iteration == 0:
+            assert isinstance(state, TeddyState)
+            first = ensemble_gradient(self.plan(state, 0), view, state.labels, len(state.blocks))[1]
+            state.bn_scale.copy_(first.ce / first.bn)
         gradient, terms = ensemble_gradient(self.plan(state, iteration), view, state.labels, len(state.blocks))
         view.backward(gradient)
         return {"loss": terms.total, "cross_entropy": terms.ce, "bn_statistics": terms.bn}
@@ -239,4 +291,12 @@ class Teddy(OptimizedMethod):
         members, policy = len(state.shared), TEACHER_POLICIES[self.teacher_policy]
         drawn = [policy(block, iteration, members, self.teachers_per_block, state.seed) for block in state.blocks]
         looks_at = [[index for index, chosen in enumerate(drawn) if member in chosen] for member in range(members)]
-        return [(state.shared[member], indices) for member, indices in enumerate(looks_at) if indices]
+        losses: list[TeacherLoss] = state.shared
+        if self.bn_balance:
+            assert isinstance(state, TeddyState)
+            scales = [state.bn_scale[indices] for indices in looks_at]
+            losses = [
+                functools.partial(scaled_bn, loss, self.weights, scale)
+                for loss, scale in zip(losses, scales, strict=True)
+            ]
+        return [(losses[member], indices) for member, indices in enumerate(looks_at) if indices]

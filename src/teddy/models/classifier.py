@@ -8,10 +8,11 @@ import lightning as L
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 VAL_TOP1 = "val/top1"
 TEST_TOP1 = "test/top1"
+TEST_MACRO_F1 = "test/macro_f1"
 TEST_LOSS = "test/loss"
 
 
@@ -26,9 +27,18 @@ class Top1(MulticlassAccuracy):
         return 100 * super().compute()
 
 
+class MacroF1(MulticlassF1Score):
+    """Mean of the classes' F1 scores in percent, over the images of all processes."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__(num_classes, average="macro", validate_args=False)
+
+    def compute(self) -> torch.Tensor:
+        return 100 * super().compute()
+
+
 class Classifier(L.LightningModule):
-    """A network with its accuracy on held-out images (``val/top1``) and on test images (``test/top1``), and its mean
-    cross-entropy on the latter (``test/loss``).
+    """A network with its accuracy on held-out images (``val/top1``), and with that, its F1 score and its loss on test images.
 
     A batch is ``(normalised images (n, C, H, W), labels (n,), ...)``. A subclass adds ``training_step`` and
     ``configure_optimizers``; without them the module serves ``Trainer.validate`` and ``Trainer.test``.
@@ -37,7 +47,7 @@ class Classifier(L.LightningModule):
     def __init__(self, network: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.network = network
-        self.accuracy = Top1(num_classes)
+        self.accuracy, self.f1 = Top1(num_classes), MacroF1(num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (n, classes)."""
@@ -49,7 +59,8 @@ class Classifier(L.LightningModule):
 
     def test_step(self, batch: Sequence[torch.Tensor], batch_idx: int) -> None:
         logits = self(batch[0])
-        self.accuracy.update(logits, batch[1])
-        self.log(TEST_TOP1, self.accuracy)
+        for name, metric in ((TEST_TOP1, self.accuracy), (TEST_MACRO_F1, self.f1)):
+            metric.update(logits, batch[1])
+            self.log(name, metric)
         loss = F.cross_entropy(logits.float(), batch[1])
         self.log(TEST_LOSS, loss, on_step=False, on_epoch=True, batch_size=len(batch[1]), sync_dist=True)

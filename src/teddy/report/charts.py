@@ -14,6 +14,7 @@ import seaborn as sns  # type: ignore[import-untyped]
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
+from matplotlib.transforms import offset_copy
 
 from teddy.report.comparison import SETTING, Comparison
 
@@ -86,6 +87,24 @@ def accuracy_bars(comparison: Comparison, path: Path) -> Path:
             axis.set_xticks(range(len(groups)), groups)
             axis.grid(False, axis="x")
             axis.set_ylabel(ACCURACY)
+    return path
+
+
+def class_curves(comparison: Comparison, path: Path) -> Path:
+    """Accuracy on the classes so far over their number (Fig. 3e), with the standard deviation as whisker; a panel per protocol,
+    labels and student.
+    """
+    rows = comparison.rows.assign(series=comparison.rows.title)
+    rows["panel"] += ", " + rows.student if rows.student.nunique() > 1 else ""
+    colours, panels = palette_of(rows), dict(list(rows.groupby("panel", sort=False)))
+    with chart(path, 6.4 if len(panels) == 1 else 5.2, 4.2, list(panels), sharey=True) as axes:
+        for axis, some in zip(axes, panels.values(), strict=True):
+            for number, (name, line) in enumerate(some.sort_values("classes").groupby("series", sort=False)):
+                shift = offset_copy(axis.transData, axis.figure, x=4 * number, units="points")
+                look: Any = dict(color=colours[name], label=name, marker="o", capsize=3, transform=shift)
+                axis.errorbar(line.classes, line["mean"], line["std"], **look)
+            axis.set_xticks(sorted(some.classes.unique()))
+            axis.set(xlabel="classes so far", ylabel=ACCURACY)
     return path
 
 

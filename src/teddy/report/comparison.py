@@ -14,7 +14,7 @@ import pandas as pd  # type: ignore[import-untyped]
 from teddy.report.runs import Run, Value
 
 ENOUGH_SEEDS = 3
-SETTING = ["dataset", "protocol", "student", "labels", "ipc"]
+SETTING = ["dataset", "protocol", "student", "labels", "ipc", "classes"]
 """Columns in which two rows must agree to be compared."""
 ANY = "any"
 NOT_COMPARED = ("hydra", "sweep", "search", "launch", "store", "logger")
@@ -109,7 +109,14 @@ def compare(runs: Sequence[Run]) -> Comparison:
     def order(row: Any) -> tuple:
         indices = [values[key].index(row.setting[key][0]) for key in keys]
         free = any(result.any_of(row, key) for key in keys)
-        return *(getattr(row, name) for name in SETTING[:4]), free, indices, row.ipc, result.methods.index(row.method)
+        return (
+            *(getattr(row, name) for name in SETTING[:4]),
+            free,
+            indices,
+            row.ipc,
+            row.classes,
+            result.methods.index(row.method),
+        )
 
     ordered = sorted(result.rows.itertuples(), key=order)
     return dataclasses.replace(result, rows=result.rows.loc[[row.Index for row in ordered]].reset_index(drop=True))
@@ -124,8 +131,9 @@ def summarize(students: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
 
     Returns:
         The columns grouped by, and ``title``, ``baseline``, ``top1`` (accuracies in percent by seed), ``mean``, ``std``
-        (sample standard deviation, NaN for a single student), ``seeds`` (how many differ), ``cost`` and ``divergence``
-        (means over the students that have them), ``same`` (equal for rows of the very same students).
+        (sample standard deviation, NaN for a single student), ``f1`` (both of the F1 scores, NaN where unknown), ``seeds``
+        (how many differ), ``cost`` and ``divergence`` (means over the students that have them), ``same`` (equal for rows
+        of the very same students).
     """
     columns = [*by, *SETTING, "method", "pool"]
     prints = students.fingerprints.map(lambda one: tuple(sorted(one.items())))
@@ -134,6 +142,8 @@ def summarize(students: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     for group, some in latest.sort_values("seed", kind="stable").groupby(columns, sort=False):
         row = dict(zip(columns, group, strict=True)) | some[["title", "baseline"]].iloc[0].to_dict()
         row |= {"top1": some.top1.to_list(), "mean": some.top1.mean(), "std": some.top1.std()}
+        scores = pd.to_numeric(some.macro_f1)
+        row |= {"f1": (scores.mean(), scores.std())}
         row |= {name: pd.DataFrame(some[name].to_list()).mean().to_dict() for name in ("cost", "divergence")}
         names = sorted({one.get("student", "") for one in some.fingerprints})
         same = repr([row["method"], *(row[name] for name in SETTING), names if all(names) else len(rows)])

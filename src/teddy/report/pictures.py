@@ -9,7 +9,7 @@ from pathlib import Path
 
 from teddy.report import grids
 from teddy.report.ablation import ablation, keys_to_draw, short_names
-from teddy.report.charts import accuracy_bars, efficiency, pool_curve, stages, term_curves
+from teddy.report.charts import accuracy_bars, class_curves, efficiency, pool_curve, stages, term_curves
 from teddy.report.comparison import Comparison, is_number, short_key, value_of, value_text
 from teddy.report.runs import Run
 
@@ -43,7 +43,10 @@ def _charts(comparison: Comparison, folder: Path) -> Iterator[Picture]:
     names = {key: f"ablation_{key.replace('.', '_').replace('/', '_')}.png" for key in keys_to_draw(comparison)}
     charts = [(key, path) for key, name in names.items() if (path := ablation(comparison, key, folder / name))]
     yield from (Picture(path, f"Accuracy over {key}", caption) for key, path in charts)
-    if not charts:
+    if comparison.rows.classes.nunique() > 1:
+        path = class_curves(comparison, folder / "classes.png")
+        yield Picture(path, "Accuracy on the classes so far", f"{SPREAD}over orders of the classes as well.")
+    elif not charts:
         path = accuracy_bars(comparison, folder / "accuracy.png")
         yield Picture(path, "Accuracy on real images", f"{SPREAD}dots: single students.")
     caption = "Left: KL divergence from student to teacher on held-out real images; right: accuracy of the students."

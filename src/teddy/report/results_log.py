@@ -20,6 +20,8 @@ class Result:
         pool: description of the teachers, e.g. ``prior 2-18/2 (9)``.
         labels: ``online``, ``stored`` or ``hard``.
         top1: accuracy on the real test set in percent.
+        classes: how many of the dataset's classes the student knows, in continual learning; 0: all.
+        macro_f1: mean of the classes' F1 scores in percent; None where it was not measured.
         title: the method's name in prose and legends; ``method`` by default.
         baseline: True for random real images, which all other methods are measured against.
         peak_memory_mb: in MB (10^6 bytes), of the GPU, or of the whole process on a CPU.
@@ -43,6 +45,8 @@ class Result:
     baseline: bool = False
     seconds: float = 0.0
     peak_memory_mb: float = 0.0
+    macro_f1: float | None = None
+    classes: int = 0
     fingerprints: dict[str, str] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
     divergence: dict[str, float] = field(default_factory=dict)

@@ -40,7 +40,15 @@ def _comparisons(comparison: Comparison) -> list[str]:
     found = []
     for _, some in comparison.rows.groupby(SETTING, sort=False):
         for lead in some[(some.method == comparison.first_method(some)) & ~some.baseline].itertuples():
-            where = [lead.dataset, f"IPC {lead.ipc}", lead.student, evaluation_text(lead), comparison.distinction(lead)]
+            classes = f"{lead.classes} classes" if lead.classes else ""
+            where = [
+                lead.dataset,
+                f"IPC {lead.ipc}",
+                classes,
+                lead.student,
+                evaluation_text(lead),
+                comparison.distinction(lead),
+            ]
             start = ", ".join(filter(None, where))
             for method in some.method.drop_duplicates():
                 if method != lead.method:

@@ -17,9 +17,9 @@ from teddy.report.comparison import SETTING, Comparison, compare, has_column, va
 from teddy.report.runs import read_runs
 from teddy.report.sentences import sentences
 
-ACCURACY, LABELS_MB, SECONDS, TEACHERS = "top-1 %", "labels MB", "seconds", "teachers"
-NUMBERS = {"IPC", "seeds", LABELS_MB, SECONDS, ACCURACY, "against random", "paper"}
-SHAREABLE = {"dataset", "labels", "protocol", "student", "IPC", "seeds"}
+ACCURACY, F1, LABELS_MB, SECONDS, TEACHERS = "top-1 %", "macro-F1 %", "labels MB", "seconds", "teachers"
+NUMBERS = {"IPC", "classes", "seeds", LABELS_MB, SECONDS, ACCURACY, F1, "against random", "paper"}
+SHAREABLE = {"dataset", "labels", "protocol", "student", "classes", "IPC", "seeds"}
 """Columns that move into a note where they are the same in every row."""
 
 LATEX = {"±": r"$\pm$", "–": "--", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
@@ -36,8 +36,15 @@ def text_table(comparison: Comparison) -> pd.DataFrame:
         line = {"dataset": row.dataset, "method": row.method}
         seeds = str(row.seeds) if row.seeds == len(row.top1) else f"{len(row.top1)} runs of {row.seeds}"
         own = {TEACHERS: row.pool, "labels": row.labels, "protocol": row.protocol, "student": row.student}
-        own |= {"IPC": str(row.ipc), "seeds": seeds, LABELS_MB: _labels_mb(row), SECONDS: _seconds_before(row)}
+        own |= {
+            "classes": str(row.classes or ""),
+            "IPC": str(row.ipc),
+            "seeds": seeds,
+            LABELS_MB: _labels_mb(row),
+            SECONDS: _seconds_before(row),
+        }
         own |= {ACCURACY: with_spread(row.mean, row.std), "against random": _signed(row.against)}
+        own |= {F1: "" if math.isnan(row.f1[0]) else with_spread(*row.f1)}
         own |= {"paper": with_spread(*row.paper) if row.paper else ""}
         keys = [key for key in comparison.values if not has_column(key)]
         lines.append(line | {_free_name(key, {*line, *own}): comparison.text(row, key) for key in keys} | own)

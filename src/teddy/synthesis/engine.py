@@ -61,10 +61,11 @@ def start_state(
     """A group of blocks before its first iteration."""
     from teddy.synthesis.optimized import State
 
-    start = torch.cat([INIT[method.initial](block, inputs, method.ipc, seed) for block in group])
+    start = torch.cat([INIT[method.initial](block, inputs, method.ipc, seed, method.tiles) for block in group])
     pixels = nn.Parameter(start.to(device, torch.float32).contiguous(memory_format=torch.channels_last))
     labels = torch.tensor([label for block in group for label in block.classes], device=device)
-    return method.setup(State(group, pixels, labels, seed, shared))
+    labels = labels.repeat_interleave(method.tiles**2)
+    return method.setup(State(group, pixels, labels, seed, shared, method.tiles))
 
 
 def _optimise_group(
@@ -101,7 +102,8 @@ def _optimise_group(
         target = block_file(run.folder, block)
         target.parent.mkdir(parents=True, exist_ok=True)
         tensors = {"images": part, "labels": torch.tensor(block.classes), "slots": torch.tensor(block.slots)}
-        save_tensors(target, tensors, {"names": list(module.terms), "history": history})
+        notes = {"names": list(module.terms), "history": history, "facts": method.facts(state)}
+        save_tensors(target, tensors, notes)
     resume.unlink(missing_ok=True)
 
 
@@ -126,10 +128,12 @@ def _collect(method: OptimizedMethod, inputs: Inputs, run: Run, blocks: Sequence
     images = torch.empty((spec.num_classes * method.ipc, spec.channels, spec.size, spec.size), dtype=torch.uint8)
     names: list[str] = []
     histories = []
+    facts: dict[str, Any] = {}
     for block in blocks:
         tensors, notes = load_tensors(block_file(run.folder, block))
         images[tensors["labels"] * method.ipc + tensors["slots"]] = tensors["images"]
         names = names or notes["names"]
         histories.append(notes["history"])
+        facts |= notes["facts"]
     write_terms(run.folder, names, histories)
-    return SyntheticSet(images, torch.arange(spec.num_classes).repeat_interleave(method.ipc))
+    return SyntheticSet(images, torch.arange(spec.num_classes).repeat_interleave(method.ipc), facts, method.tiles)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from teddy.data.images import ImageSet
+from teddy.data.tiles import encode_tiles
 from teddy.runtime import seeding
 from teddy.synthesis.blocks import Block
 from teddy.synthesis.method import Inputs
@@ -37,15 +38,15 @@ def random_images(train: ImageSet, classes: Sequence[int], ipc: int, seed: int) 
     return torch.stack([first_of(members, ipc) for members in shuffled])
 
 
-def real(block: Block, inputs: Inputs, ipc: int, seed: int) -> torch.Tensor:
-    """Real training images of the block's classes, normalised (N, C, H, W)."""
+def real(block: Block, inputs: Inputs, ipc: int, seed: int, tiles: int = 1) -> torch.Tensor:
+    """Real training images of the block's classes, or mosaics of ``tiles`` x ``tiles`` of them, normalised (N, C, H, W)."""
     classes = sorted(set(block.classes))  # not all: ImageNet at IPC 100 has a thousand blocks
     rows = [classes.index(label) for label in block.classes]
-    chosen = random_images(inputs.train, classes, ipc, seed)
-    return inputs.spec.normalise(inputs.train.take(chosen[rows, list(block.slots)]))
+    chosen = random_images(inputs.train, classes, ipc * tiles**2, seed).unflatten(1, (ipc, -1))
+    return inputs.spec.normalise(encode_tiles(inputs.train.take(chosen[rows, list(block.slots)].flatten()), tiles))
 
 
-def noise(block: Block, inputs: Inputs, ipc: int, seed: int) -> torch.Tensor:
+def noise(block: Block, inputs: Inputs, ipc: int, seed: int, tiles: int = 1) -> torch.Tensor:
     """Standard normal noise in normalised space (N, C, H, W), drawn for each image by its class and slot."""
     shape = (inputs.spec.channels, inputs.spec.size, inputs.spec.size)
     draws = [
@@ -55,5 +56,5 @@ def noise(block: Block, inputs: Inputs, ipc: int, seed: int) -> torch.Tensor:
     return torch.stack(draws)
 
 
-INIT: dict[str, Callable[[Block, Inputs, int, int], torch.Tensor]] = {"noise": noise, "real": real}
+INIT: dict[str, Callable[[Block, Inputs, int, int, int], torch.Tensor]] = {"noise": noise, "real": real}
 """By the word in ``synthesis.initial``."""

@@ -25,6 +25,13 @@ from teddy.pool.members import ModelPool
 from teddy.runtime.device import DeviceConfig
 from teddy.runtime.loggers import RunLog
 
+LATER = "later"
+
+
+def later(default: Any) -> Any:
+    """A field that a method got after images had been made by it: its default means these, and is not in fingerprints."""
+    return field(default=default, metadata={LATER: True})
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -165,6 +172,13 @@ class Method(ABC):
             UserError: they make no sense.
         """
 
+    def check_data(self, spec: DatasetSpec) -> None:  # noqa: B027 - optional
+        """Check the fields against the dataset before anything is trained.
+
+        Raises:
+            UserError: they do not fit it, or need more memory than there is.
+        """
+
     @abstractmethod
     def synthesize(self, inputs: Inputs, run: Run) -> SyntheticSet:
         """Make the synthetic set. Every process of a run calls this; what the first one returns is saved.
@@ -175,5 +189,9 @@ class Method(ABC):
 
     def content(self) -> dict[str, Any]:
         """What the images depend on besides the inputs: class, version and every field that takes part in comparisons."""
-        fields = {one.name: getattr(self, one.name) for one in dataclasses.fields(self) if one.compare}
+        fields = {
+            one.name: getattr(self, one.name)
+            for one in dataclasses.fields(self)
+            if one.compare and not (LATER in one.metadata and getattr(self, one.name) == one.default)
+        }
         return {"class": f"{type(self).__module__}.{type(self).__qualname__}", "version": self.version, **fields}

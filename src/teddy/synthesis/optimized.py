@@ -14,13 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pydantic import PositiveInt
 from torch import nn
 
 from teddy.data.spec import DatasetSpec
+from teddy.data.tiles import check_tiles, enlarge_tiles
 from teddy.runtime.device import DeviceConfig
 from teddy.synthesis.blocks import Block, make_blocks, make_groups
 from teddy.synthesis.engine import optimise
-from teddy.synthesis.method import Inputs, Method, Run, SyntheticSet
+from teddy.synthesis.method import Inputs, Method, Run, SyntheticSet, later
 from teddy.synthesis.views import BlockView
 
 
@@ -31,9 +33,10 @@ class State:
     Attributes:
         blocks: of one size.
         pixels: images of all blocks, one block after the other, normalised (N, C, H, W), float32 on the device.
-        labels: class of each image (N,).
+        labels: class of each of :attr:`images` (N * tiles^2,).
         seed: root of the run's random numbers.
         shared: what :meth:`OptimizedMethod.prepare` returned.
+        tiles: rows and columns of tiles in an image.
     """
 
     blocks: Sequence[Block]
@@ -41,6 +44,13 @@ class State:
     labels: torch.Tensor
     seed: int
     shared: Any
+    tiles: int
+
+    @property
+    def images(self) -> torch.Tensor:
+        """What networks see before augmentation (N * tiles^2, C, H, W): the pixels, or their enlarged tiles."""
+        with torch.autocast(self.pixels.device.type, enabled=False):
+            return enlarge_tiles(self.pixels, self.tiles)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +62,18 @@ class OptimizedMethod(Method):
         initial: ``noise`` or ``real``; see :data:`teddy.synthesis.init.INIT`.
         batch_size: images of a block; None: all images are one block.
         blocks_at_once: blocks of one size that are optimised side by side, to fill a large device; changes rounding only.
+        tiles: above 1, an image holds tiles x tiles smaller ones (multi-formation of IDC, Kim et al., ICML 2022); see
+            :attr:`teddy.synthesis.method.SyntheticSet.tiles`.
     """
 
     iterations: int
     initial: str = "real"
     batch_size: int | None = None
     blocks_at_once: int = 1
+    tiles: PositiveInt = later(1)
+
+    def check_data(self, spec: DatasetSpec) -> None:
+        check_tiles(spec.size, self.tiles)
 
     def groups(self, spec: DatasetSpec) -> list[list[Block]]:
         """All blocks in groups, the same for any number of processes."""
@@ -99,6 +115,10 @@ class OptimizedMethod(Method):
         """
         return {}
 
+    def facts(self, state: State) -> dict[str, Any]:
+        """What is known after the last step, for the manifest of the set, such as a learned learning rate."""
+        return {}
+
     def synthesize(self, inputs: Inputs, run: Run) -> SyntheticSet:
         """Optimise all blocks."""
         return optimise(self, inputs, run)
@@ -112,6 +132,6 @@ def cosine(iteration: int, iterations: int) -> float:
 def views_of(view: BlockView, state: State, iteration: int) -> torch.Tensor:
     """Each block's own view in an iteration, (N, C, H, W), float32; differentiable with respect to the pixels."""
     with torch.autocast(state.pixels.device.type, enabled=False):
-        parts = zip(state.blocks, state.pixels.chunk(len(state.blocks)), strict=True)
+        parts = zip(state.blocks, state.images.chunk(len(state.blocks)), strict=True)
         views = [view(part, state.seed, block.index, iteration) for block, part in parts]
     return (views[0] if len(views) == 1 else torch.cat(views)).contiguous(memory_format=torch.channels_last)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -23,6 +23,7 @@ from teddy.synthesis.method import Inputs, Method, Run
 from teddy.synthesis.terms import TERMS
 
 IMAGES = "images"
+DECODED = "decoded_images"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,26 @@ class Snapshot:
     iteration: int
     classes: tuple[int, ...]
     images: torch.Tensor
+
+
+class SyntheticImages(Protocol):
+    """What labels and students read of a synthetic set."""
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """Classes, image size and normalisation."""
+
+    @property
+    def images(self) -> TensorImages:
+        """The 8-bit images as students see them, with the indices of their classes."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of the images."""
+
+    @property
+    def learned_lr(self) -> float | None:
+        """The students' learning rate, for a method that learned one."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +87,11 @@ class ImageFolderArtifact:
         """The exported 8-bit images, in the order of classes and slots; of images with tiles, the enlarged tiles."""
         stored, tiles = load_distilled(self.folder, self.spec), self.artifact.facts.get("tiles", 1)
         return TensorImages(decode_tiles(stored.images, tiles), stored.labels.repeat_interleave(tiles**2))
+
+    @property
+    def learned_lr(self) -> float | None:
+        """The students' learning rate, for a method that learned one."""
+        return self.artifact.facts.get("learned_lr")
 
     @property
     def terms(self) -> Path | None:
@@ -109,6 +135,9 @@ def synthesize(
         peak = {"peak_memory_mb": memory.megabytes()} if device_config.devices == 1 else {}
         if is_leader():
             export_images(folder / IMAGES, made.images, made.labels, inputs.spec)
+            if made.tiles > 1:  # for whoever reads the folder without the rule
+                decoded = decode_tiles(made.images, made.tiles)
+                export_images(folder / DECODED, decoded, made.labels.repeat_interleave(made.tiles**2), inputs.spec)
         return {"ipc": method.ipc, "tiles": made.tiles, **peak, **made.facts}
 
     content = {

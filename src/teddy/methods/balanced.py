@@ -1,0 +1,35 @@
+"""Global BatchNorm statistics in which all classes count the same, for teachers of unbalanced data (Sec. C.2).
+
+With mean m_c and variance v_c over class c, the mean is that of the m_c, and the variance ``mean_c (v_c + m_c^2) - mean^2``.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from teddy.methods.class_statistics import RealClasses, StatisticsNetwork
+from teddy.runtime.device import DeviceConfig
+from teddy.runtime.progress import StageProgress
+from teddy.synthesis.method import Inputs
+
+Targets = list[tuple[torch.Tensor, torch.Tensor]]
+"""Mean and variance (channels,) of the input of each BatchNorm layer of a teacher."""
+
+
+def balanced_statistics(inputs: Inputs, device_config: DeviceConfig, count: int) -> list[Targets]:
+    """Measure every teacher of the pool on at most ``count`` real images of each class, unless that is in the store."""
+    real = RealClasses(inputs, device_config, "none", count)
+    pool, found = inputs.pool, []
+    with StageProgress("class statistics", len(pool) * inputs.spec.num_classes, "classes") as progress:
+        for member, teacher in zip(pool.members, pool.load_teachers(device_config), strict=True):
+            identity = {"teacher": member.identity, "depth": 1, "batchnorm": True}
+            bank = real.bank(StatisticsNetwork(teacher, batchnorm=True), identity, 1, progress)
+            layers = range(sum(name.startswith("mean") for name in bank))
+            found.append([_balance(bank[f"mean{layer}"][0], bank[f"var{layer}"][0]) for layer in layers])
+    return found
+
+
+def _balance(means: torch.Tensor, variances: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and variance (channels,) of a mixture of equal parts with these means and variances (classes, channels)."""
+    mean = means.mean(0)
+    return mean, variances.mean(0) + (means - mean).square().mean(0)
