@@ -173,9 +173,9 @@ def test_every_file_says_what_it_is_for():
 
 
 SOURCES = sorted((ROOT / "src" / "teddy").rglob("*.py"))
-# The package's own name, a word of English and Python's module, and the label of pool/single.py are no mention of a method.
+# The package's own name, a word of English and Python's module, the augmentation, and pool/single.py's label mention no method.
 METHOD_WORDS = re.compile(
-    rf"\b({'|'.join(name for name in names('method') if name not in ('teddy', 'random'))})\b", re.I
+    rf"\b({'|'.join(name for name in names('method') if name not in ('teddy', 'random', 'dsa'))})\b", re.I
 )
 METHOD_STRINGS = re.compile(
     rf"\[?({'|'.join(names('method'))})\]?|.*\bmethods?(=|\.|/)\[?({'|'.join(names('method'))})\b.*", re.S
@@ -203,7 +203,7 @@ def test_the_core_names_no_method_and_nothing_internal_of_hydra(path):
     identifiers = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
     found = {match[1] for match in METHOD_WORDS.finditer(" ".join([text, *identifiers]))}
     assert {(inside, word) for word in found} <= OTHERWISE
-    named = [one for one in strings(path) if METHOD_STRINGS.fullmatch(one) and one != "teddy"]
+    named = [one for one in strings(path) if METHOD_STRINGS.fullmatch(one) and one not in ("teddy", "dsa")]
     assert {(inside, one) for one in named} <= OTHERWISE
 
 
@@ -459,3 +459,28 @@ def test_table5_is_the_papers() -> None:
     assert {"random", "herding", "rded", "mosaic", "dm", "sre2l", "teddy", "classwise"} <= set(config.methods)
     assert config.labels.kind == "hard"
     assert config.evaluation.split == "test"
+
+
+# N, M, start epochs, rates of the pixels, of the student's rate, and that rate at first; experts of 50 epochs.
+TRAJECTORIES = {
+    ("mtt", 1): (50, 2, 2, 100, 1e-7, 0.01),
+    ("mtt", 10): (30, 2, 20, 100, 1e-5, 0.001),
+    ("ftd", 1): (50, 2, 2, 100, 1e-7, 0.01),
+    ("ftd", 10): (30, 2, 20, 100, 1e-5, 0.001),
+    ("tesla", 1): (50, 2, 2, 100, 1e-7, 0.01),
+    ("tesla", 10): (30, 2, 20, 100, 1e-5, 0.001),
+}
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "fashion_mnist"])
+@pytest.mark.parametrize(("name", "ipc"), TRAJECTORIES)
+def test_trajectory_matching_is_as_published(name: str, ipc: int, dataset: str) -> None:
+    config = composed(f"+experiment={dataset}_ipc{ipc}_{name}")
+    assert (config.dataset.name, config.synthesis.ipc, config.labels.kind) == (dataset, ipc, "hard")
+    assert (protocols(config), config.evaluation.students) == (["mtt"], ["convnet3_in"])
+    method = build(f"methods.{name}", config.methods[name], Method)
+    keys = ("inner_steps", "expert_epochs", "max_start_epoch", "lr", "lr_lr", "inner_lr")
+    assert tuple(getattr(method, key) for key in keys) == TRAJECTORIES[name, ipc]
+    assert (method.pool.count, method.pool.epochs, method.pool.lr, method.pool.batch_size) == (100, 50, 0.01, 256)
+    assert (method.pool.sharpness is not None) == (method.ema_decay > 0) == (name == "ftd")
+    assert len(method.starts(range(method.pool.epochs + 1))) == method.max_start_epoch

@@ -73,6 +73,7 @@ def dataset_of(config: TeddyConfig, source: Source) -> RealDataset:
         keep=node.keep,
         long_tail=node.long_tail,
         subset_seed=node.subset_seed,
+        zca=node.zca,
     )
 
 

@@ -131,8 +131,9 @@ class Invocation:
         for strategy in wanted.values():
             strategy.check(base)  # a base checkpoint of the wrong shape is found before hours of training, not after
         factory.check_labels(self.config, self.dataset)
-        for method in self.methods.values():
+        for name, method in self.methods.items():
             method.check_data(self.dataset.spec)
+            method.check_run(strategies[name], base)
         made: dict[int, ModelPool] = {}
         for name, strategy in wanted.items():
             if id(strategy) not in made:

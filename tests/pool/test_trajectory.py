@@ -30,6 +30,7 @@ from teddy.pool import trajectory as stage
 from teddy.pool.members import Member, ModelPool
 from teddy.pool.prior import PriorPool
 from teddy.pool.schedule import Recipe
+from teddy.pool.sharpness import GSAM, Sharpness
 from teddy.pool.teacher import SnapshotPool, TeacherTraining
 from teddy.pool.trajectory import BaseTraining, trajectory
 from teddy.runtime import metrics
@@ -48,6 +49,7 @@ CONSTANT = Recipe(
     warmup_epochs=0,
 )
 COSINE = replace(CONSTANT, epochs=4, schedule="cosine", warmup_epochs=1)
+FLAT = replace(CONSTANT, epochs=2, sharpness=Sharpness(rho=0.1, alpha=0.5))
 
 
 def blobs(n: int, seed: int, spread: float = 70.0) -> TensorImages:
@@ -148,7 +150,10 @@ def slow_training(made: BaseTraining) -> nn.Module:
     recipe, train, spec = made.recipe, made.dataset.train, made.dataset.spec
     network = build_network(made.network, 3, 1, 8, seed=made.seed)
     kept, _ = stratified_split(train.labels, made.holdout, made.seed)
-    optimizer = torch.optim.SGD(network.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
+    options: dict[str, Any] = dict(lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+    optimizer: torch.optim.Optimizer = torch.optim.SGD(network.parameters(), **options)
+    if recipe.sharpness is not None:
+        optimizer = GSAM(network.parameters(), recipe.sharpness, **options)
     for epoch in range(recipe.epochs):
         order = EpochOrder(kept, recipe.batch_size, made.seed)
         order.set_epoch(epoch)
@@ -156,13 +161,18 @@ def slow_training(made: BaseTraining) -> nn.Module:
             images = made.augment.apply(train.images[indices], indices, made.seed, epoch, cropped=False)
             images = spec.normalise(images).contiguous(memory_format=torch.channels_last)
             optimizer.param_groups[0]["lr"] = recipe.lr * recipe.factor(epoch)
-            optimizer.zero_grad()
-            F.cross_entropy(network(images), train.labels[indices]).backward()
-            optimizer.step()
+
+            def closure(images: torch.Tensor = images, labels: torch.Tensor = train.labels[indices]) -> torch.Tensor:
+                optimizer.zero_grad()
+                loss = F.cross_entropy(network(images), labels)
+                loss.backward()
+                return loss
+
+            optimizer.step(closure)
     return network
 
 
-@pytest.mark.parametrize("recipe", [CONSTANT, COSINE])
+@pytest.mark.parametrize("recipe", [CONSTANT, COSINE, FLAT])
 def test_training_is_a_plain_loop_bit_for_bit(tmp_path: Path, recipe: Recipe) -> None:
     made = base(tmp_path, recipe)
     members = trajectory(made)
@@ -400,7 +410,7 @@ def test_lightning_sets_the_rate_of_each_epoch(tmp_path: Path, monkeypatch: pyte
 def test_divergence_ends_in_a_sentence_and_leaves_no_result(tmp_path: Path) -> None:
     made = base(tmp_path, replace(CONSTANT, lr=1e9))
     for _ in range(2):  # also when it is run again
-        with pytest.raises(StageFailed, match=r"diverged in epoch 1; lower pool\.training\.lr=1000000000\.0"):
+        with pytest.raises(StageFailed, match=r"diverged in epoch 1; lower lr=1000000000\.0 of pool\.training"):
             trajectory(made)
     assert not list(made.store.root.rglob("manifest.json"))
     assert not list(made.store.root.rglob("epoch-*"))

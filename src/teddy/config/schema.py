@@ -85,6 +85,7 @@ class DatasetConfig:
     keep: list[float] | None = _is("bounds", None)
     long_tail: float | None = _is("factor", None)
     subset_seed: int = _is("weight", 0)
+    zca: float | None = _is("positive", None)
 
 
 @dataclass

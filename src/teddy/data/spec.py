@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 
 import torch
+
+from teddy.data.whitening import Whitening
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,7 @@ class DatasetSpec:
         std: per-channel standard deviation in [0, 1] units.
         class_names: readable names of the classes, by class index.
         class_ids: folder names of the classes; their sorted order is the index order (WordNet ids for ImageNet).
+        whitening: after the normalisation, or None.
     """
 
     name: str
@@ -28,19 +31,28 @@ class DatasetSpec:
     std: tuple[float, ...]
     class_names: tuple[str, ...]
     class_ids: tuple[str, ...]
+    whitening: Whitening | None = field(default=None, compare=False, repr=False)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """Map uint8 images (N, C, H, W) to float32 in normalised space: ``(x / 255 - mean) / std``."""
+        """Map uint8 images (N, C, H, W) to float32 in normalised space: ``(x / 255 - mean) / std``, and whitened."""
         unit = images.float() / 255  # new memory, so that the rest can be done in place
-        return unit.sub_(_column(self.mean, images.device)).div_(_column(self.std, images.device))
+        unit = unit.sub_(_column(self.mean, images.device)).div_(_column(self.std, images.device))
+        return unit if self.whitening is None else self.whitening(unit)
 
     def denormalise(self, images: torch.Tensor) -> torch.Tensor:
         """Map normalised images (N, C, H, W) to uint8, rounded to the nearest level and clamped to 0..255."""
+        images = images if self.whitening is None else self.whitening.undo(images.float())
         unit = images.float() * _column(self.std, images.device) + _column(self.mean, images.device)
         return (unit * 255).round().clamp(0, 255).to(torch.uint8)
 
     def pixel_bounds(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the normalised values of black and white, each (C, 1, 1): the valid range of distilled pixels."""
+        """Return the normalised values of black and white, each (C, 1, 1): the valid range of distilled pixels.
+
+        Whitened pixels have none: what becomes darker than black or brighter than white is cut off in :meth:`denormalise`.
+        """
+        if self.whitening is not None:
+            infinite = torch.full((self.channels, 1, 1), torch.inf)
+            return -infinite, infinite
         mean, std = torch.tensor(self.mean), torch.tensor(self.std)
         return (-mean / std).view(-1, 1, 1), ((1 - mean) / std).view(-1, 1, 1)
 

@@ -39,13 +39,14 @@ class StatisticsNetwork:
     Args:
         depth: how many of the last layers give features; see :class:`teddy.models.features.FeatureNetwork`.
         batchnorm: whether the inputs of its BatchNorm layers are measured too.
+        pooled: whether the last features are averaged over positions.
 
     Raises:
         UserError: the network has too few layers, or no BatchNorm layer to measure.
     """
 
-    def __init__(self, network: nn.Module, depth: int = 1, batchnorm: bool = False) -> None:
-        self._network, self._collector = FeatureNetwork(network, depth), StatisticsCollector()
+    def __init__(self, network: nn.Module, depth: int = 1, batchnorm: bool = False, pooled: bool = False) -> None:
+        self._network, self._collector = FeatureNetwork(network, depth, pooled), StatisticsCollector()
         if batchnorm:
             replace_batchnorm(network, lambda layer: BatchNormWithStatistics(layer, self._collector))
 
@@ -104,7 +105,7 @@ class RealClasses:
             train, classes = self.inputs.train, range(self.inputs.spec.num_classes)
             rows = []
             for label in classes:
-                images = self._images(shuffled_class(train, label, 0, "bank")[: self.count])
+                images = self.images(shuffled_class(train, label, 0, "bank")[: self.count])
                 rows.append(_stack([self._statistics(network, images, draw) for draw in range(augmentations)]))
                 progress.advance()
             bank = {name: each.squeeze(2).transpose(0, 1).contiguous().cpu() for name, each in _stack(rows).items()}
@@ -119,19 +120,22 @@ class RealClasses:
         return {name: tensor.to(self.device_config.device) for name, tensor in bank.items()}
 
     def live(self, network: StatisticsNetwork, seed: int, iteration: int) -> Statistics:
-        """The statistics of other random images in each iteration, (classes, ·), under draw ``iteration`` of DSA."""
-        rows = []
-        for label in range(self.inputs.spec.num_classes):
-            chosen = shuffled_class(self.inputs.train, label, seed, "live batch", iteration)[: self.count]
-            rows.append(self._statistics(network, self._images(chosen), iteration))
+        """The statistics of the live batches, (classes, ·), under draw ``iteration`` of DSA."""
+        labels = range(self.inputs.spec.num_classes)
+        rows = [self._statistics(network, self.live_batch(label, seed, iteration), iteration) for label in labels]
         return {name: each.squeeze(1) for name, each in _stack(rows).items()}
+
+    def live_batch(self, label: int, seed: int, iteration: int) -> torch.Tensor:
+        """Images of a class, other random ones in each iteration."""
+        return self.images(shuffled_class(self.inputs.train, label, seed, "live batch", iteration)[: self.count])
 
     def augmented(self, images: torch.Tensor, draw: int) -> torch.Tensor:
         """Normalised images (N, C, H, W) under a draw of DSA, which has one strength for all."""
         with torch.autocast(images.device.type, enabled=False):
             return dsa(images, "class means", draw, strategy=self.strategy, siamese=True)
 
-    def _images(self, indices: torch.Tensor) -> torch.Tensor:
+    def images(self, indices: torch.Tensor) -> torch.Tensor:
+        """Training images by their indices, normalised, on the run's device."""
         return self.inputs.spec.normalise(self.inputs.train.take(indices)).to(self.device_config.device)
 
     @torch.no_grad()

@@ -14,7 +14,7 @@ from pydantic import NonNegativeInt
 from teddy.config.errors import UserError
 from teddy.methods.class_matching import ClassMatching
 from teddy.methods.class_statistics import Statistics, StatisticsNetwork
-from teddy.models.networks import build_network, check_network
+from teddy.models.networks import check_network, random_network
 from teddy.runtime import seeding
 from teddy.runtime.device import DeviceConfig
 from teddy.synthesis.method import Inputs
@@ -53,9 +53,7 @@ class DM(ClassMatching):
 
     def random_network(self, inputs: Inputs, device_config: DeviceConfig, *keys: seeding.Key) -> StatisticsNetwork:
         """An untrained network, the same for the same keys."""
-        spec = inputs.spec
-        seed = seeding.stable_seed("random network", *keys)
-        network = build_network(self.network, spec.num_classes, spec.channels, spec.size, seed)
+        network = random_network(self.network, inputs.spec, *keys)
         return StatisticsNetwork(network.to(device_config.device).eval().requires_grad_(False))
 
     def choose(self, state: State, iteration: int) -> tuple[StatisticsNetwork, Statistics, int]:

@@ -16,12 +16,13 @@ class FeatureNetwork:
     Args:
         network: ends in a linear layer, whose input is what is called the last features.
         depth: 1 for the last features alone.
+        pooled: whether the last features, if they are a convolution's, are averaged over positions.
 
     Raises:
         UserError: it has no linear layer, or fewer layers than ``depth``.
     """
 
-    def __init__(self, network: nn.Module, depth: int = 1) -> None:
+    def __init__(self, network: nn.Module, depth: int = 1, pooled: bool = False) -> None:
         layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
         if not any(isinstance(layer, nn.Linear) for layer in layers):
             raise UserError(f"{type(network).__name__} has no linear layer that classifies; choose another model.")
@@ -29,6 +30,8 @@ class FeatureNetwork:
             raise UserError(
                 f"{type(network).__name__} has {len(layers)} layers with weights, not {depth}; match fewer of them."
             )
+        source = layers[-2] if pooled and len(layers) > 1 else None
+        self._channels = source.out_channels if isinstance(source, nn.Conv2d) else None
         for index, layer in enumerate(layers[-depth:]):
             layer.register_forward_pre_hook(partial(self._keep, depth - 1 - index))
         self.network = network
@@ -38,6 +41,8 @@ class FeatureNetwork:
         """Features, each (N, D) of a layer, from the last layer backwards, and logits (N, classes) of images (N, C, H, W)."""
         logits = self.network(images.contiguous(memory_format=torch.channels_last))
         features, self._features = self._features, [torch.empty(0)] * len(self._features)
+        if self._channels:
+            features[0] = features[0].unflatten(1, (self._channels, -1)).mean(2)
         return features, logits
 
     def _keep(self, index: int, layer: nn.Module, inputs: tuple[torch.Tensor]) -> None:

@@ -21,9 +21,12 @@ from collections.abc import Callable
 import torch
 from torch import nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from teddy.config.errors import UserError
+from teddy.data.spec import DatasetSpec
 from teddy.models.convnet import ConvNet
+from teddy.runtime.seeding import Key, stable_seed
 
 Factory = Callable[[int, int, int], nn.Module]
 """A function of the number of classes, and the channels and size of the images."""
@@ -86,6 +89,21 @@ def build_network(name: str, num_classes: int, channels: int, size: int, seed: i
                 f"network {name!r} cannot be used on {channels}x{size}x{size} images: {reason}; choose another one."
             ) from error
     return network.to(memory_format=torch.channels_last)
+
+
+def random_network(name: str, spec: DatasetSpec, *keys: Key) -> nn.Module:
+    """An untrained network for images of a dataset, the same for the same keys; errors as :func:`build_network`."""
+    seed = stable_seed("random network", *keys)
+    return build_network(name, spec.num_classes, spec.channels, spec.size, seed)
+
+
+def refuse_batchnorm(name: str, spec: DatasetSpec) -> None:
+    """Raise UserError if a network does not fit a dataset, or is normalised by the batch: for methods that look at one class."""
+    if any(isinstance(layer, _BatchNorm) for layer in random_network(name, spec).modules()):
+        raise UserError(
+            f"network {name!r} has BatchNorm, which takes from a batch of one class what tells it from the others; set the "
+            "method's key network to one with InstanceNorm, such as convnet3_in."
+        )
 
 
 def _is_own(name: str) -> bool:

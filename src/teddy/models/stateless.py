@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 from torch.func import functional_call
+from torch.nn import functional as F
 
 
 class StatelessNetwork:
@@ -40,3 +41,17 @@ class StatelessNetwork:
     def __call__(self, weights: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """Logits (N, classes) of normalised images (N, C, H, W) under weights (P,); differentiable in both, twice."""
         return functional_call(self._network, self.unflatten(weights), (images,))
+
+    def gradient(
+        self, weights: torch.Tensor, images: torch.Tensor, labels: torch.Tensor, create_graph: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradient (P,) of the cross-entropy with respect to the weights (P,), and detached logits (N, classes).
+
+        Args:
+            labels: classes (N,) or probabilities (N, classes).
+            create_graph: whether the gradient is part of a graph, back to the images and to weights that are part of one.
+        """
+        weights = weights if weights.requires_grad else weights.detach().requires_grad_()
+        logits = self(weights, images)
+        loss = F.cross_entropy(logits, labels)
+        return torch.autograd.grad(loss, weights, create_graph=create_graph)[0], logits.detach()

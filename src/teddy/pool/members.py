@@ -54,25 +54,64 @@ class Member:
 
 
 @dataclass(frozen=True)
+class Trajectory:
+    """The weights of one training by epoch, from the untrained network on.
+
+    Attributes:
+        members: every snapshot, early to late.
+        seed: of the untrained network.
+    """
+
+    members: tuple[Member, ...]
+    spec: DatasetSpec
+    seed: int
+
+    @property
+    def epochs(self) -> list[int]:
+        """Epochs whose weights there are; 0 is the untrained network."""
+        return [0, *(int(member.epoch) for member in self.members)]
+
+    def untrained(self) -> nn.Module:
+        """Build the network of epoch 0."""
+        spec = self.spec
+        return build_network(self.members[0].network, spec.num_classes, spec.channels, spec.size, self.seed)
+
+    def weights(self, epoch: int) -> dict[str, torch.Tensor]:
+        """Load the state dict of an epoch.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        if epoch == 0:
+            return self.untrained().state_dict()
+        return load_tensors(self.members[self.epochs.index(epoch) - 1].file)[0]
+
+
+@dataclass(frozen=True)
 class ModelPool:
-    """Weak teachers from one base model, early to late.
+    """Weak teachers from one base model, early to late; or the last weights of several trainings.
 
     Attributes:
         label: name of the strategy that made it.
         seconds: of training, the base model's included, without epochs that no member needs.
+        trajectories: whole trainings, each of which has a member, by whose identity it is known.
     """
 
     members: tuple[Member, ...]
     spec: DatasetSpec
     label: str
     seconds: float = 0.0
+    trajectories: tuple[Trajectory, ...] = ()
 
     def __len__(self) -> int:
         return len(self.members)
 
     @property
     def fingerprint(self) -> str:
-        """Name of the members alone: two selections of the same epochs are the same pool."""
+        """Name of the members alone: two selections of the same epochs are the same pool.
+
+        A member's identity names its whole training, so that trajectories need no mention.
+        """
         return fingerprint([member.identity for member in self.members])
 
     @property

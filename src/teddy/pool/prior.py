@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from teddy.config.epochs import member_epochs
-from teddy.pool.members import ModelPool
+from teddy.pool.members import ModelPool, Trajectory
 from teddy.pool.strategy import PoolStrategy
 from teddy.pool.trajectory import BaseTraining, trajectory
 
@@ -33,13 +33,18 @@ class PriorPool(PoolStrategy):
     def members(self, saved: Sequence[int]) -> int:
         return len(member_epochs(self.first, self.last, self.every, self.size, list(saved)))
 
+    def trainings(self, base: BaseTraining) -> list[BaseTraining]:
+        return [base]
+
     def make(self, base: BaseTraining) -> ModelPool:
         """Train the base model unless its trajectory is in the store, and select from it.
 
         Raises:
             UserError: the trajectory lacks an epoch that is asked for.
         """
-        members = {int(member.epoch): member for member in trajectory(base)}
+        saved = trajectory(base)
+        members = {int(member.epoch): member for member in saved}
         epochs = member_epochs(self.first, self.last, self.every, self.size, list(members))
         chosen = tuple(members[epoch] for epoch in epochs)
-        return ModelPool(chosen, base.dataset.spec, self.label, seconds=chosen[-1].seconds)
+        whole = Trajectory(tuple(saved), base.dataset.spec, base.seed)
+        return ModelPool(chosen, base.dataset.spec, self.label, chosen[-1].seconds, (whole,))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
+
+from teddy.pool.sharpness import Sharpness
 
 
 @dataclass(frozen=True)
@@ -13,6 +16,7 @@ class Recipe:
     Attributes:
         schedule: "step" (times gamma every step_size epochs), "cosine" (to 0 over the epochs after warm-up) or "constant".
         warmup_epochs: epochs of a linear rise from one hundredth of ``lr``, as torchvision's reference training.
+        sharpness: for training that is aware of it; None: plain SGD.
     """
 
     epochs: int
@@ -24,6 +28,7 @@ class Recipe:
     step_size: int
     gamma: float
     warmup_epochs: int
+    sharpness: Sharpness | None = None
 
     def factor(self, epoch: int) -> float:
         """Learning rate of the epoch that begins after ``epoch`` full ones, as a multiple of ``lr``."""
@@ -45,6 +50,7 @@ class FineTune:
     momentum: float
     weight_decay: float
     batch_size: int
+    sharpness: ClassVar[None] = None
 
     def factor(self, step: int, steps: int) -> float:
         """Learning rate of the step that begins after ``step`` of ``steps``, as a multiple of ``lr``."""

@@ -44,6 +44,10 @@ class PoolStrategy(ABC):
         """
         return None
 
+    def trainings(self, base: BaseTraining) -> list[BaseTraining]:
+        """The trainings whose whole trajectories are in the pool, for methods that match them."""
+        return []
+
     def check(self, base: BaseTraining) -> None:  # noqa: B027 - optional
         """Check at little cost whether ``make`` can work; called for every pool of a run before anything is trained.
 

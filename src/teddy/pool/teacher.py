@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from teddy.config.errors import StageFailed
 from teddy.models.classifier import VAL_TOP1, Classifier
 from teddy.pool.schedule import FineTune, Recipe
+from teddy.pool.sharpness import GSAM
 from teddy.runtime import metrics
 from teddy.runtime.resume import save_tensors
 from teddy.runtime.seeding import seed_torch
@@ -54,7 +55,11 @@ class TeacherTraining(Classifier):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """SGD, and a learning rate that is a pure function of the epoch: a resumed run needs no state of its scheduler."""
         recipe, parameters = self.recipe, self.network.parameters()
-        optimizer = torch.optim.SGD(parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay)
+        options: dict[str, Any] = {"lr": recipe.lr, "momentum": recipe.momentum, "weight_decay": recipe.weight_decay}
+        if recipe.sharpness is None:
+            optimizer = torch.optim.SGD(parameters, **options)
+        else:
+            optimizer = GSAM(parameters, recipe.sharpness, **options)
         schedule = LambdaLR(optimizer, lambda count: self.factor(self.first_epoch + count))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": self.interval}}
 
@@ -103,7 +108,8 @@ class SnapshotPool(L.Callback):
         self.seconds += time.monotonic() - self._since
         if diverged:
             raise StageFailed(
-                f"teacher training diverged in epoch {module.epochs_done}; lower pool.training.lr={module.recipe.lr}."
+                f"teacher training diverged in epoch {module.epochs_done}; lower lr={module.recipe.lr} of pool.training, or "
+                "of the method's own pool."
             )
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:

@@ -42,8 +42,10 @@ class BaseTraining:
         network: name for :func:`teddy.models.networks.build_network`.
         holdout: share of the training images that validation uses; they are never trained on.
         save_every: epochs between two snapshots of the trajectory.
-        seed: of initialisation, order and augmentation, and of the choice of held-out images.
+        seed: of initialisation, order and augmentation.
         log: ``log.stage("pool/<name>")`` is a Lightning logger of its own.
+        holdout_seed: of the choice of held-out images; None: ``seed``.
+        name: of the curves, and in the progress.
     """
 
     store: ArtifactStore
@@ -56,19 +58,23 @@ class BaseTraining:
     seed: int
     device_config: DeviceConfig
     log: RunLog
+    holdout_seed: int | None = None
+    name: str = "pool"
 
     def content(self) -> dict[str, Any]:
         """Describe what the trajectory depends on, for its fingerprint."""
+        held_out = {} if self.holdout_seed is None else {"holdout_seed": self.holdout_seed}
         return {
             "version": VERSION,
             "dataset": self.dataset.fingerprint,
             "network": self.network,
-            "recipe": asdict(self.recipe),
+            "recipe": {key: value for key, value in asdict(self.recipe).items() if value is not None},
             "augment": asdict(self.augment),
             "holdout": self.holdout,
             "save_every": self.save_every,
             "seed": self.seed,
             "precision": self.device_config.precision,
+            **held_out,
         }
 
     def build_network(self) -> nn.Module:
@@ -85,7 +91,7 @@ class BaseTraining:
 
         Args:
             batch_size: over all processes.
-            seed: of order and augmentation, if not the base model's; which images are held out depends on the latter only.
+            seed: of order and augmentation, if not the base model's; which images are held out does not depend on it.
             first_epoch: full epochs that an earlier, interrupted run has done.
 
         Raises:
@@ -98,7 +104,7 @@ class BaseTraining:
             holdout=self.holdout,
             batch_size=batch_size,
             seed=self.seed if seed is None else seed,
-            holdout_seed=self.seed,
+            holdout_seed=self.seed if self.holdout_seed is None else self.holdout_seed,
             workers=self.device_config.workers,
             first_epoch=first_epoch,
         )
@@ -149,8 +155,8 @@ def _train(base: BaseTraining, folder: Path) -> dict[str, Any]:
         base.device_config,
         max_epochs=recipe.epochs - done,
         folder=folder,
-        logger=base.log.stage("pool", first_step=done * steps),
-        callbacks=[ProgressCallback("pool", total=recipe.epochs * steps, done=done * steps), snapshots, resume],
+        logger=base.log.stage(base.name, first_step=done * steps),
+        callbacks=[ProgressCallback(base.name, total=recipe.epochs * steps, done=done * steps), snapshots, resume],
         validate=True,
     )
     if done < recipe.epochs:

@@ -1,9 +1,10 @@
-"""Peak memory of one piece of work."""
+"""Memory: the peak of one piece of work, what is free, and what a graph will take."""
 
 from __future__ import annotations
 
 import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -41,3 +42,28 @@ class PeakMemory:
             unit = 1 if sys.platform == "darwin" else 1024
             found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
         return round(found / 1e6, 1)
+
+
+def free_bytes(accelerator: str) -> int | None:
+    """Return how much memory can still be had, of the current GPU or the machine; None where it cannot be told."""
+    if accelerator == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    facts = Path("/proc/meminfo")
+    if accelerator != "cpu" or not facts.is_file():
+        return None
+    return 1024 * int(dict(line.split(":", 1) for line in facts.read_text().splitlines())["MemAvailable"].split()[0])
+
+
+def graph_bytes(compute: Callable[[], object]) -> int:
+    """Return how much autograd keeps for the backward pass of what ``compute`` does; on the meta device it costs no time."""
+    kept: dict[
+        int, torch.Tensor
+    ] = {}  # by storage, which several operations may keep; held, so that none takes its place
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        compute()
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())

@@ -97,7 +97,7 @@ def _optimise_group(
     )
     trainer.fit(module)
     # What everything after this stage sees is 8-bit images (invariant 5).
-    images = spec.denormalise(state.pixels.detach()).cpu()
+    images = spec.denormalise(method.result(state)).cpu()
     for block, part, history in zip(group, images.chunk(len(group)), module.history, strict=True):
         target = block_file(run.folder, block)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,8 @@ from teddy.data.dataset import RealDataset
 from teddy.data.images import ImageSet, Subset
 from teddy.data.spec import DatasetSpec
 from teddy.pool.members import ModelPool
+from teddy.pool.strategy import PoolStrategy
+from teddy.pool.trajectory import BaseTraining
 from teddy.runtime.device import DeviceConfig
 from teddy.runtime.loggers import RunLog
 
@@ -177,6 +179,17 @@ class Method(ABC):
 
         Raises:
             UserError: they do not fit it, or need more memory than there is.
+        """
+
+    def check_run(self, strategy: PoolStrategy, base: BaseTraining) -> None:  # noqa: B027 - optional
+        """Check at little cost whether the method works with its pool and on the run's device, before anything is trained.
+
+        Args:
+            strategy: of the method's pool, whether or not it reads that.
+            base: what the strategy works with: data, network and device of the run.
+
+        Raises:
+            UserError: it does not, or needs more memory than there is.
         """
 
     @abstractmethod

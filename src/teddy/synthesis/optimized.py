@@ -119,6 +119,10 @@ class OptimizedMethod(Method):
         """What is known after the last step, for the manifest of the set, such as a learned learning rate."""
         return {}
 
+    def result(self, state: State) -> torch.Tensor:
+        """The images after the last step, normalised (N, C, H, W): the pixels unless a method says otherwise."""
+        return state.pixels.detach()
+
     def synthesize(self, inputs: Inputs, run: Run) -> SyntheticSet:
         """Optimise all blocks."""
         return optimise(self, inputs, run)

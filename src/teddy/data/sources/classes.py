@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 
 from teddy.artifacts.fingerprint import fingerprint
+from teddy.config.errors import UserError
 from teddy.data.dataset import RealDataset
 from teddy.data.images import ImageSet, subset
 from teddy.data.sources.base import Loaded
@@ -50,7 +51,13 @@ def of_classes(images: ImageSet, classes: Sequence[int]) -> ImageSet:
 
 
 def dataset_of_classes(whole: RealDataset, classes: Sequence[int]) -> RealDataset:
-    """The dataset that has only some classes of another one, and its normalisation."""
+    """The dataset that has only some classes of another one, and its normalisation.
+
+    Raises:
+        UserError: the other one is whitened, which depends on all its classes.
+    """
+    if whole.zca is not None:
+        raise UserError("dataset.zca belongs to all classes together, and some are left out here; set it to null.")
     names = whole.class_names and [whole.class_names[index] for index in classes]
     mean, std = whole.spec.mean, whole.spec.std
     return replace(

@@ -1,0 +1,123 @@
+"""Meta-learning by backpropagation through training: Eq. 1, in the form of Wang et al. (2018, arXiv 1811.10959).
+
+``min_{S, alpha} E_{theta_0} CE(theta_T(S, alpha); real batch)``: a student with random weights takes T inner steps on the set,
+and its loss on real images afterwards is the loss of the set. With a window W only the last W steps are differentiated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, ClassVar
+
+import torch
+from pydantic import Field, PositiveInt
+from torch.nn import functional as F
+
+from teddy.config.errors import UserError
+from teddy.data.images import ImageSet
+from teddy.data.spec import DatasetSpec
+from teddy.methods.unrolled import Batch, Unrolled, UnrolledState, unroll, walk
+from teddy.models.networks import build_network, check_network
+from teddy.models.stateless import StatelessNetwork
+from teddy.pool.strategy import PoolStrategy
+from teddy.pool.trajectory import BaseTraining
+from teddy.runtime import seeding
+from teddy.runtime.device import DeviceConfig
+from teddy.synthesis.method import Inputs
+from teddy.synthesis.optimized import State
+
+HALVINGS = 10
+"""How often the learning rates are halved over the run, as published."""
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The student, and the real images that it is measured on."""
+
+    network: StatelessNetwork
+    train: ImageSet
+    spec: DatasetSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class BPTT(Unrolled):
+    """Backpropagation through the student's training; Adam on pixels and rate.
+
+    Attributes:
+        network: name of the student.
+        window: W; None: all inner steps.
+        real_images: in the batch of an iteration.
+    """
+
+    network: str
+    window: PositiveInt | None
+    real_images: PositiveInt
+    betas: tuple[Beta, Beta]
+
+    citation: ClassVar[str] = "Wang et al., Dataset Distillation, 2018 (arXiv 1811.10959)"
+
+    @property
+    def graph_steps(self) -> int:
+        """Inner steps that are differentiated."""
+        return self.window or self.inner_steps
+
+    @property
+    def remedy(self) -> str:
+        return "lower inner_steps, batch_syn or real_images, or set a smaller window"
+
+    def check(self, members: int | None) -> None:
+        super().check(members)
+        check_network(self.network)
+        if self.graph_steps > self.inner_steps:
+            raise UserError(
+                f"window={self.window} of {self.title} is longer than the training, inner_steps={self.inner_steps}; lower it, or "
+                "null takes all steps."
+            )
+
+    def check_run(self, strategy: PoolStrategy, base: BaseTraining) -> None:
+        self.check_memory(self.network, base.dataset.spec, base.device_config, self.graph_steps, self.real_images)
+
+    def prepare(self, inputs: Inputs, device_config: DeviceConfig) -> Shared:
+        return Shared(self.student(inputs.spec, 0, device_config.device), inputs.train, inputs.spec)
+
+    def student(self, spec: DatasetSpec, seed: int, device: torch.device) -> StatelessNetwork:
+        """An untrained student."""
+        return StatelessNetwork(
+            build_network(self.network, spec.num_classes, spec.channels, spec.size, seed).to(device)
+        )
+
+    def optimizer(self, state: Any) -> torch.optim.Optimizer:
+        return torch.optim.Adam(self.parameter_groups(state), betas=self.betas)
+
+    def lr_factor(self, iteration: int) -> float:
+        return 0.5 ** (HALVINGS * iteration // self.iterations)
+
+    def real_batch(self, state: State, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Random real images, normalised (B, C, H, W), and their classes."""
+        shared: Shared = state.shared
+        order = seeding.permutation(len(shared.train), state.seed, "real batch", iteration)[: self.real_images]
+        chosen, device = torch.from_numpy(order), state.pixels.device
+        return shared.spec.normalise(shared.train.take(chosen)).to(device), shared.train.labels[chosen].to(device)
+
+    def step(self, state: Any, iteration: int) -> dict[str, torch.Tensor]:
+        """The gradient of Eq. 1 for one initialisation and one real batch."""
+        device = state.pixels.device
+        with torch.autocast(device.type, enabled=False):
+            seed = seeding.stable_seed(state.seed, "initialisation", iteration)
+            start = self.student(state.shared.spec, seed, device).initial
+            batch = partial(self.batch, state, state.labels, iteration)
+            loss = self.loss(state, start, batch, *self.real_batch(state, iteration))
+            loss.backward(inputs=[state.pixels, state.rate])
+        return {"real_loss": loss.detach(), "learned_lr": state.rate.detach().clone()}
+
+    def loss(
+        self, state: UnrolledState, start: torch.Tensor, batch: Batch, images: torch.Tensor, labels: torch.Tensor
+    ) -> torch.Tensor:
+        """Cross-entropy of a real batch (B, C, H, W), (B,) after a student's training from weights (P,)."""
+        network, rate, first = state.shared.network, self.rate(state), self.inner_steps - self.graph_steps
+        start = walk(network, start, batch, range(first), rate)[-1]
+        end = unroll(network, start, batch, range(first, self.inner_steps), rate)
+        return F.cross_entropy(network(end, images), labels)

@@ -1,0 +1,171 @@
+"""The base of methods that differentiate through the training of a student on the synthetic set.
+
+The student takes plain SGD steps ``theta <- theta - alpha * grad CE(theta; A(S_b))`` on batches S_b of the set; alpha is learned
+with the images. All arithmetic is in float32, since differences of weights after few steps are small.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import nn
+
+from teddy.config.errors import UserError
+from teddy.data.dsa import dsa
+from teddy.data.spec import DatasetSpec
+from teddy.models.networks import build_network
+from teddy.models.stateless import StatelessNetwork
+from teddy.runtime import seeding
+from teddy.runtime.device import DeviceConfig
+from teddy.runtime.memory import free_bytes, graph_bytes
+from teddy.synthesis.optimized import OptimizedMethod, State
+
+LEAST_RATE = 1e-4
+"""The learned rate goes no lower: at zero or below, students would not learn."""
+
+Batch = Callable[[int], tuple[torch.Tensor, torch.Tensor]]
+"""Augmented images (B, C, H, W) and targets of an inner step, the same whenever that step is asked for."""
+
+
+def unroll(
+    network: StatelessNetwork, weights: torch.Tensor, batch: Batch, steps: Iterable[int], rate: torch.Tensor
+) -> torch.Tensor:
+    """Weights (P,) after SGD steps, differentiable with respect to the batches' images and the rate."""
+    weights = weights.detach().requires_grad_()
+    for index in steps:
+        weights = weights - rate * network.gradient(weights, *batch(index), create_graph=True)[0]
+    return weights
+
+
+def walk(
+    network: StatelessNetwork, weights: torch.Tensor, batch: Batch, steps: Iterable[int], rate: torch.Tensor
+) -> list[torch.Tensor]:
+    """Weights before and after each of the same steps, without a graph."""
+    path = [weights.detach()]
+    for index in steps:
+        with torch.no_grad():
+            fixed = batch(index)
+        path.append(path[-1] - rate.detach() * network.gradient(path[-1], *fixed)[0])
+    return path
+
+
+@dataclass
+class UnrolledState(State):
+    """The images, and the learning rate that is learned with them, a scalar."""
+
+    rate: nn.Parameter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unrolled(OptimizedMethod):
+    """A method with an inner training; all images are one block, since they train one student.
+
+    Attributes:
+        lr: of the pixels.
+        inner_steps: of the student.
+        inner_lr: the student's learning rate at the start.
+        lr_lr: learning rate of the student's learning rate.
+        batch_syn: images in an inner step, of a new order whenever all have had their turn; None: all.
+        strategy: of DSA in the inner steps; see :data:`teddy.data.dsa.STRATEGIES`.
+    """
+
+    lr: PositiveFloat
+    inner_steps: PositiveInt
+    inner_lr: PositiveFloat
+    lr_lr: NonNegativeFloat
+    batch_syn: PositiveInt | None
+    strategy: Literal["none", "dsa", "dsa_strong", "dsa_strong_matching"]
+
+    def check(self, members: int | None) -> None:
+        if self.batch_size is not None or self.blocks_at_once > 1:
+            raise UserError(
+                f"{self.title} trains one student on all images; leave batch_size=null and blocks_at_once=1, and set batch_syn "
+                "for smaller inner batches."
+            )
+
+    def check_data(self, spec: DatasetSpec) -> None:
+        super().check_data(spec)
+        count = self._count(spec)
+        if self.batch_syn is not None and self.batch_syn > count:
+            raise UserError(
+                f"batch_syn={self.batch_syn} of {self.title} is more than the {count} images of the set; lower it, or null "
+                "takes all."
+            )
+
+    def check_memory(
+        self, network: str, spec: DatasetSpec, device_config: DeviceConfig, steps: int, real: int = 0
+    ) -> None:
+        """Check whether the graph of an iteration fits into memory.
+
+        Args:
+            steps: inner steps that are in the graph at once.
+            real: further images that go through the network after them.
+
+        Raises:
+            UserError: it does not.
+        """
+        shape = (spec.channels, spec.size, spec.size)
+        stateless = StatelessNetwork(build_network(network, spec.num_classes, *shape[:2]).to("meta"))
+        weights, rate = stateless.initial.requires_grad_(), torch.empty((), device="meta", requires_grad=True)
+        count = self.batch_syn or self._count(spec)
+        images = torch.empty(count, *shape, device="meta", requires_grad=True)
+        batch = images, torch.empty(count, dtype=torch.int64, device="meta")
+        needed = steps * graph_bytes(lambda: unroll(stateless, weights, lambda _: batch, range(1), rate))
+        needed += graph_bytes(lambda: stateless(weights, torch.empty(real, *shape, device="meta"))) if real else 0
+        free = free_bytes(device_config.accelerator)
+        if free is not None and needed > free:
+            raise UserError(
+                f"{self.title} keeps the graph of {steps} inner steps of {count} images of {network}, about {needed / 1e9:.1f} "
+                f"GB, and {free / 1e9:.1f} GB are free; {self.remedy}."
+            )
+
+    @property
+    def remedy(self) -> str:
+        """What to do about too large a graph."""
+        return "lower inner_steps or batch_syn"
+
+    def setup(self, state: State) -> UnrolledState:
+        rate = torch.tensor(self.inner_lr, dtype=torch.float32, device=state.pixels.device)
+        return UnrolledState(**vars(state), rate=nn.Parameter(rate))
+
+    def parameter_groups(self, state: Any) -> list[dict[str, Any]]:
+        """What is optimised: the pixels at ``lr``, and the student's rate at its own."""
+        return [{"params": [state.pixels], "lr": self.lr}, {"params": [state.rate], "lr": self.lr_lr}]
+
+    def tensors(self, state: Any) -> dict[str, torch.Tensor]:
+        return {"rate": state.rate}
+
+    def facts(self, state: Any) -> dict[str, Any]:
+        return {"learned_lr": self.rate(state).item()}
+
+    @torch.no_grad()
+    def rate(self, state: UnrolledState) -> nn.Parameter:
+        """The learned rate, brought back to the least one where a step has left it below."""
+        state.rate.clamp_(min=LEAST_RATE)
+        return state.rate
+
+    def batch(
+        self, state: State, targets: torch.Tensor, iteration: int, index: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and targets of inner step ``index``.
+
+        Args:
+            targets: of all images, classes (N,) or probabilities (N, classes).
+        """
+        images, size = state.images, self.batch_syn or len(targets)
+        if size < len(targets):
+            turn, part = divmod(index, math.ceil(len(targets) / size))
+            order = seeding.permutation(len(targets), state.seed, "inner batch", iteration, turn)
+            chosen = torch.from_numpy(order[part * size : (part + 1) * size]).to(images.device)
+            images, targets = images[chosen], targets[chosen]
+        keys = state.seed, "inner step", iteration, index
+        seeding.seed_torch(*keys)  # for dropout
+        return images if self.strategy == "none" else dsa(images, *keys, strategy=self.strategy), targets
+
+    def _count(self, spec: DatasetSpec) -> int:
+        return spec.num_classes * self.ipc * self.tiles**2

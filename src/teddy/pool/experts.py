@@ -1,0 +1,84 @@
+"""Expert trajectories (Cazenavette et al., CVPR 2022): the weights of several independent trainings after every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+
+from teddy.pool.members import ModelPool, Trajectory
+from teddy.pool.schedule import Recipe
+from teddy.pool.sharpness import Sharpness
+from teddy.pool.strategy import PoolStrategy
+from teddy.pool.trajectory import BaseTraining, trajectory
+from teddy.runtime.seeding import stable_seed
+
+
+@dataclass(frozen=True)
+class Experts(PoolStrategy):
+    """Trainings of one network from different initialisations by SGD at a constant rate; the last weights of each are a member.
+
+    Each training is an artifact of its own, so a smaller ``count`` is part of a larger one, and a killed run loses one at most.
+
+    Attributes:
+        count: number of trainings.
+        epochs: of each; all are kept.
+        network: name of the network; None: the run's.
+        sharpness: for flat trajectories; None: plain SGD.
+    """
+
+    count: PositiveInt
+    epochs: PositiveInt
+    lr: PositiveFloat
+    momentum: NonNegativeFloat
+    weight_decay: NonNegativeFloat
+    batch_size: PositiveInt
+    network: str | None = None
+    sharpness: Sharpness | None = None
+
+    label: ClassVar[str] = "experts"
+
+    def members(self, saved: Sequence[int]) -> int:
+        return self.count
+
+    def trainings(self, base: BaseTraining) -> list[BaseTraining]:
+        recipe = Recipe(
+            epochs=self.epochs,
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            batch_size=self.batch_size,
+            schedule="constant",
+            step_size=1,
+            gamma=1.0,
+            warmup_epochs=0,
+            sharpness=self.sharpness,
+        )
+        return [
+            replace(
+                base,
+                network=self.network or base.network,
+                recipe=recipe,
+                save_every=1,
+                seed=stable_seed(base.seed, "expert", index),
+                holdout_seed=base.seed,
+                name=f"pool/expert{index + 1}",
+            )
+            for index in range(self.count)
+        ]
+
+    def check(self, base: BaseTraining) -> None:
+        self.trainings(base)[0].build_network()
+
+    def make(self, base: BaseTraining) -> ModelPool:
+        """Train the experts that are not in the store.
+
+        Raises:
+            StageFailed: a training diverged.
+        """
+        spec = base.dataset.spec
+        made = tuple(Trajectory(tuple(trajectory(one)), spec, one.seed) for one in self.trainings(base))
+        members = tuple(one.members[-1] for one in made)
+        return ModelPool(members, spec, self.label, sum(member.seconds for member in members), made)
