@@ -46,7 +46,7 @@ from teddy.synthesis.stage import ImageFolderArtifact, synthesize
 from teddy.theory.dcs import Objectives, rank_correlation
 from teddy.theory.degraded import Degraded
 from teddy.theory.linear_head import Gap, Moments
-from teddy.theory.taylor import Batch, loss, training, unrolled
+from teddy.theory.taylor import Batch, training, unrolled
 
 RECORDS = Path(__file__).resolve().parent.parent / "experiments"
 STAGES = (0, 1, 4, 8)  # epochs of the teacher; the network of 0 is as initialised, but for its BatchNorm statistics
@@ -295,7 +295,7 @@ def optimised(setting: Setting, lr: float, by: str, progress: StageProgress) -> 
                 "unrolled": float(value.detach()),
                 "taylor": float(approximation.detach()),
                 "gradient_cosine": float(F.cosine_similarity(exact.flatten(), approximate.flatten(), dim=0)),
-                "synthetic": float(loss(network, last, own)),
+                "synthetic": float(F.cross_entropy(network(last, pixels), labels)),
                 "heldout_loss": float(F.cross_entropy(logits, measured[1])),
                 "top1": 100 * float((logits.argmax(1) == measured[1]).float().mean()),
             }

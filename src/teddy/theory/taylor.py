@@ -11,26 +11,20 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
+from teddy.methods.unrolled import unroll
 from teddy.models.stateless import StatelessNetwork
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Normalised images (N, C, H, W) and their labels (N,)."""
 
 
-def loss(network: StatelessNetwork, weights: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """The mean cross-entropy l(·; θ) of a batch."""
-    return F.cross_entropy(network(weights, batch[0]), batch[1])
-
-
 def unrolled(
     network: StatelessNetwork, weights: torch.Tensor, synthetic: Batch, real: Batch, lr: float, steps: int
 ) -> torch.Tensor:
     """The objective of Eq. 1, l(T; θ^(T)) after SGD on S, with a graph back through every step to the images of S."""
-    weights = weights.detach().requires_grad_()
-    for _ in range(steps):
-        (slope,) = torch.autograd.grad(loss(network, weights, synthetic), weights, create_graph=True)
-        weights = weights - lr * slope
-    return loss(network, weights, real)
+    rate = torch.tensor(lr, dtype=weights.dtype, device=weights.device)
+    trained = unroll(network, weights, lambda step: synthetic, range(steps), rate)
+    return F.cross_entropy(network(trained, real[0]), real[1])
 
 
 @dataclass(frozen=True)
@@ -60,11 +54,9 @@ def training(
     those of Eq. 1 to first order in ``lr``.
     """
     while True:
-        weights = weights.detach().requires_grad_()
-        real_loss = loss(network, weights, real)
-        (real_slope,) = torch.autograd.grad(real_loss, weights)
-        (own_slope,) = torch.autograd.grad(loss(network, weights, synthetic), weights, create_graph=True)
+        real_slope, logits = network.gradient(weights, *real)
+        own_slope, _ = network.gradient(weights, *synthetic, create_graph=True)
         product = real_slope @ own_slope
         cosine = float(product.detach() / (real_slope.norm() * own_slope.detach().norm()))
-        yield Step(weights, float(real_loss.detach()), product, cosine)
-        weights = weights - lr * own_slope
+        yield Step(weights, float(F.cross_entropy(logits, real[1])), product, cosine)
+        weights = weights - lr * own_slope.detach()
