@@ -139,35 +139,40 @@ class Setting:
 
 def theory(setting: Setting, folder: Path) -> tuple[str, pd.DataFrame]:
     """The remainder of Eq. 3 over the learning rate; what Prop. 2 drops, by the teacher's stage."""
-    rows = [*remainders(setting), *dropped(setting)]
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame([*remainders(setting), *dropped(setting)])
+    return theory_page(frame, folder), frame
+
+
+def theory_page(frame: pd.DataFrame, folder: Path) -> str:
+    """Tables and figure of both."""
     remainder = frame[frame.what == "remainder"]
     shares = frame[frame.what == "share"]
     names = ["Remainder of Eq. 3", "What Prop. 2 drops"]
     with chart(folder / "figures" / "theory.png", 5.2, 4.4, names) as (left, right):
         for (steps, some), colour in zip(remainder.groupby("steps"), COLOURS, strict=False):
-            line = some.groupby("lr").value.mean()
+            line = some.groupby("lr").value.median()
             left.plot(line.index, line, marker="o", color=colour, label=f"T = {steps:g}")
         left.set(xscale="log", yscale="log", xlabel="learning rate α", ylabel="|remainder| / change of the real loss")
-        for (name, some), colour in zip(shares.groupby("quantity", sort=False), COLOURS[3:], strict=False):
+        seen = shares[shares.quantity != "second moments off the diagonal"]  # which the covariance's line would hide
+        for (name, some), colour in zip(seen.groupby("quantity", sort=False), COLOURS[3:], strict=False):
             line = some.groupby("stage").value.mean()
             right.plot(range(len(line)), line, marker="o", color=colour, label=name)
         right.set_xticks(range(len(STAGES)), STAGES)
         right.set(xlabel="epoch of the teacher", ylabel="share of the squared norm", ylim=(0, 1.05))
-    one = remainder.pivot_table(index="lr", columns="steps", values="value")
+    one = remainder.pivot_table(index="lr", columns="steps", values="value", aggfunc="median")
     two = shares.pivot_table(index=["quantity", "set"], columns="stage", values="value", sort=False)
     bound = frame[frame.what == "bound"].pivot_table(
         index=["quantity", "set"], columns="stage", values="value", sort=False
     )
     parts = [
-        "Remainder of Eq. 3 as a share of the change of the real loss, mean over three initialisations:",
+        "Remainder of Eq. 3 as a share of the change of the real loss, median of three initialisations:",
         table(one, "α", {name: f"T = {name:g}" for name in one.columns}, "{:.3g}"),
         "Share of the squared norm that Prop. 2 drops, by the teacher's epoch:",
         table(two, "dropped, set", {}, "{:.3f}"),
         "Left side of Eq. 15 over its right side as printed (above 1: violated); of 100 random heads the largest:",
         table(bound, "head, set", {}, "{:.1e}"),
     ]
-    return "\n\n".join(parts), frame
+    return "\n\n".join(parts)
 
 
 def remainders(setting: Setting) -> list[dict[str, object]]:
@@ -355,7 +360,7 @@ def correlations(frame: pd.DataFrame, folder: Path) -> str:
                 )
             axis.axhline(0, color=GREY, lw=1)
             axis.set_xticks(range(len(STAGES)), STAGES)
-            axis.set(xlabel="epoch of the teacher", ylabel="Spearman's ρ", ylim=(-1, 1))
+            axis.set(xlabel="epoch of the teacher", ylabel="Spearman's ρ", ylim=(-0.3, 1))
     columns = {"loss": "test loss", "error": "test error (%)"}
     students = first.set_index("set")[list(columns)].sort_values("loss")
     return "\n\n".join([*parts, "The students, mean of two:", table(students, "set", columns, "{:.2f}")])
@@ -374,6 +379,13 @@ def table(frame: pd.DataFrame, corner: str, names: dict[object, str], number: st
     return "\n".join(lines)
 
 
+def write_between(page: Path, results: str) -> Path:
+    """Put the tables in their place in a page whose text is written by hand."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    page.write_text(f"{before}{BEGIN}\n{results}\n{END}{rest.partition(END)[2]}")
+    return page
+
+
 def main() -> None:
     experiments = {"theory": theory, "figure5": figure5, "dcs": dcs}
     end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
@@ -383,10 +395,7 @@ def main() -> None:
     folder = RECORDS / name
     results, frame = experiments[name](Setting(sys.argv[end + 1 :]), folder)
     frame.to_csv(folder / "results.csv", index=False, float_format="%.6g", lineterminator="\n")
-    page = folder / "README.md"
-    before, _, rest = page.read_text().partition(BEGIN)
-    page.write_text(f"{before}{BEGIN}\n{results}\n{END}{rest.partition(END)[2]}")
-    print(f"Record: {page}")
+    print(f"Record: {write_between(folder / 'README.md', results)}")
 
 
 if __name__ == "__main__":
