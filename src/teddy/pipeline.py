@@ -85,6 +85,7 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
     )
     if is_leader():
         atomic_write(folder / "config.yaml", to_yaml(config))
+        store.record = folder / "artifacts.txt"
     code = 1
     try:
         make = Invocation if plan.task is None else plan.task.invocation

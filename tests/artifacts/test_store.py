@@ -105,6 +105,7 @@ def test_what_was_made_is_found_again_with_its_facts_and_files(store):
     assert manifest["content"] == CONTENT
     word = found.folder / "inner" / "word.txt"
     assert manifest["files"] == {"inner/word.txt": {"size": 5, "sha256": file_digest(word)}}
+    assert manifest.pop("digest") == fingerprint(manifest)
 
 
 def test_other_content_or_another_kind_is_other_work(store):
@@ -167,7 +168,7 @@ def test_hidden_files_stay_until_the_manifest_is_written(store, monkeypatch):
     def killed(path):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("teddy.artifacts.store.file_digest", killed)
+    monkeypatch.setattr("teddy.artifacts.integrity.file_digest", killed)
     with pytest.raises(KeyboardInterrupt):
         store.produce("words", CONTENT, build)
     folder = store.folder("words", CONTENT)
@@ -197,8 +198,8 @@ def test_a_build_may_return_its_own_seconds(store):
 # --- damage ---
 
 
-@pytest.mark.parametrize("harm", ["removed", "shorter", "longer"])
-def test_damaged_work_is_refused_with_its_folder_and_the_remedy(store, harm):
+@pytest.mark.parametrize("harm", ["removed", "shorter", "longer", "other"])
+def test_damaged_work_is_made_again_and_kept_aside(store, harm, caplog):
     build = Counted()
     made = store.produce("words", CONTENT, build)
     other = store.produce("words", {"ipc": 50}, build)
@@ -206,22 +207,121 @@ def test_damaged_work_is_refused_with_its_folder_and_the_remedy(store, harm):
     if harm == "removed":
         word.unlink()
     else:
-        word.write_text("ted" if harm == "shorter" else "teddy bear")
-    with pytest.raises(UserError) as caught:
-        store.produce("words", CONTENT, build)
-    assert str(caught.value) == (
-        f"{word} is missing or damaged; delete the folder {made.folder} and run the command again to rebuild it."
-    )
-    assert build.calls == 2
+        word.write_text({"shorter": "ted", "longer": "teddy bear", "other": "tebby"}[harm])
+    why = {
+        "removed": "is missing",
+        "shorter": "has 3 bytes instead of 5",
+        "longer": "has 10 bytes instead of 5",
+        "other": "holds other bytes than its manifest says",
+    }
+    (made.folder / "mine.txt").write_text("mine")
+    for number in (1, 2):
+        assert ArtifactStore(store.root).find("words", CONTENT) is None
+        again = store.produce("words", CONTENT, build)
+        assert (again.folder, word.read_text(), build.calls) == (made.folder, "teddy", 2 + number)
+        aside = store.root / "damaged" / "words" / f"{made.fingerprint}-{number}"
+        assert (aside / MANIFEST).is_file()
+        if number == 1:
+            assert caplog.messages == [f"store: {word} {why[harm]}; the artifact is moved to {aside} and made again."]
+            assert (aside / "mine.txt").read_text() == "mine"
+            word.write_text("again")
     assert store.produce("words", {"ipc": 50}, build) == other
+    assert build.calls == 4
 
 
-@pytest.mark.parametrize("text", ["", '{"files": {"inner/wo', "[]", "{}", '{"files": [1], "facts": {}}', "null"])
-def test_a_damaged_manifest_is_refused_with_its_folder_and_the_remedy(store, text):
+def manifest_with(name: str, entry: Any) -> str:
+    """A manifest that is whole but for an entry in its list of files."""
+    named = {"kind": "words", "fingerprint": fingerprint(CONTENT), "content": CONTENT}
+    return json.dumps({**named, "facts": {}, "files": {name: entry}})
+
+
+FILE = {"size": 5, "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        '{"files": {"inner/wo',
+        "[]",
+        "{}",
+        '{"files": [1], "facts": {}}',
+        "null",
+        "[" * 100_000,
+        "\udcff",
+        json.dumps(
+            {"kind": "words", "fingerprint": fingerprint(CONTENT), "content": CONTENT, "facts": [], "files": {}}
+        ),
+        json.dumps({"kind": "words", "fingerprint": "0" * 16, "content": 0, "facts": {}, "files": {}}),
+        manifest_with("x", {}),
+        manifest_with("x", 5),
+        *(manifest_with(name, FILE) for name in ("../x", "/etc/passwd", "a/../../x", "", ".", "a//b")),
+    ],
+)
+def test_a_damaged_manifest_is_not_believed(store, text, caplog):
     made = store.produce("words", CONTENT, write_word)
-    (made.folder / MANIFEST).write_text(text)
-    with pytest.raises(UserError, match=f"delete the folder {made.folder} and run the command again"):
-        store.produce("words", CONTENT, write_word)
+    (made.folder / MANIFEST).write_bytes(text.encode(errors="surrogateescape"))
+    again = ArtifactStore(store.root).produce("words", CONTENT, lambda folder: {**write_word(folder), "again": True})
+    assert again.facts["again"]
+    assert len(caplog.messages) == 1
+    assert str(made.folder / MANIFEST) in caplog.messages[0]
+
+
+def test_the_manifest_of_other_work_is_not_believed(store):
+    made, other = (store.produce("words", {"ipc": ipc}, lambda folder: {"ipc": ipc}) for ipc in (1, 10))  # noqa: B023
+    (made.folder / MANIFEST).write_bytes((other.folder / MANIFEST).read_bytes())
+    build = Counted(lambda folder: {"ipc": 1})
+    assert store.produce("words", {"ipc": 1}, build).facts["ipc"] == 1
+    assert build.calls == 1
+
+
+def test_work_whose_manifest_is_gone_is_made_again_from_nothing(store, caplog):
+    made = store.produce("words", CONTENT, write_word)
+    (made.folder / MANIFEST).unlink()
+
+    def build(folder):
+        assert not list(folder.glob("[!.]*")), "what was left might be damaged as well"
+        return write_word(folder)
+
+    assert store.produce("words", CONTENT, build).facts["top1"] == 50.5
+    assert f"{made.folder / MANIFEST} is missing" in caplog.messages[0]
+
+
+def test_a_file_is_read_once_while_nothing_shows_a_change(store, monkeypatch):
+    reads = []
+    monkeypatch.setattr("teddy.artifacts.integrity.file_digest", lambda path: reads.append(path) or file_digest(path))
+    made = store.produce("words", CONTENT, write_word)
+    for _ in range(3):
+        assert ArtifactStore(store.root).produce("words", CONTENT, write_word) == made
+    assert len(reads) == 1
+
+
+def test_other_bytes_than_before_are_said(store, caplog):
+    made = store.produce("words", CONTENT, write_word)
+    (made.folder / "inner" / "word.txt").unlink()
+
+    def differently(folder):
+        (folder / "word.txt").write_text("bear")
+        return {}
+
+    store.produce("words", CONTENT, differently)
+    assert f"{made.folder} was made again with other bytes than before" in caplog.messages[1]
+
+
+def test_a_link_in_place_of_a_folder_is_a_stray_and_nothing_behind_it_is_touched(store, tmp_path):
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "x.txt").write_text("mine")
+    made = store.produce("words", CONTENT, write_word)
+    (made.folder / "more").symlink_to(tmp_path / "outside")
+    assert store.produce("words", CONTENT, write_word) == made
+    assert not (made.folder / "more").exists()
+    assert (tmp_path / "outside" / "x.txt").read_text() == "mine"
+
+
+def test_every_artifact_that_a_run_uses_is_named(store, tmp_path):
+    store.record = tmp_path / "artifacts.txt"
+    made = [store.produce(kind, CONTENT, write_word) for kind in ("words", "names", "words")]
+    assert store.record.read_text().split() == [f"{one.kind}/{one.fingerprint}" for one in made]
 
 
 # --- who may compute ---

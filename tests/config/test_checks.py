@@ -181,6 +181,27 @@ def keys_of(rule: str) -> list[str]:
     return [key for key, known in rules.items() if known == RULES[rule]]
 
 
+KEY = "0123456789" * 4
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"logger.wandb.settings": {"api_key": KEY}},
+        {"logger.wandb.token": "of a kind that nobody knows"},
+        {"name": KEY},
+        {"logger.wandb.project": f"{KEY} by mistake"},
+        {"methods.teddy.title": KEY},
+    ],
+)
+def test_no_api_key_is_in_a_configuration(quickstart, monkeypatch, values):
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    with pytest.raises(UserError, match=r"^\w+ holds an API key, .*`wandb login`") as caught:
+        check(changed(quickstart, values))
+    assert KEY not in str(caught.value)
+    check(quickstart)
+
+
 @pytest.mark.parametrize("key", keys_of("count"))
 def test_counts_begin_at_one(quickstart, key):
     assert f"{key}=0 " in complaint(quickstart, {key: 0})

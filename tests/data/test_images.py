@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import struct
+import tracemalloc
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -52,6 +57,28 @@ def test_an_unreadable_image_is_named(tmp_path, write_image, damage):
         path.unlink()
     with pytest.raises(UserError, match=r"a\.png cannot be read"):
         FileImages([path], torch.tensor([0]), channels=3, size=8).take([0])
+
+
+def announcing(path: Path, width: int, height: int) -> Path:
+    """A PNG of a few bytes whose header announces any size."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(bytes(100))), (b"IEND", b""))
+    parts = [
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    ]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    return path
+
+
+@pytest.mark.parametrize("side", [10_001, 30_000, 2**31 - 1])
+def test_an_image_bomb_is_refused_before_memory_is_asked_for(tmp_path, side):
+    path = announcing(tmp_path / "a.png", side, side)
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"a\.png cannot be read as an image .*pixels") as caught:
+        FileImages([path], torch.tensor([0]), channels=3, size=8).take([0])
+    assert "\n" not in str(caught.value)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
 
 
 def test_subset_of_both_kinds(tmp_path, write_image):

@@ -114,6 +114,27 @@ def test_a_killed_run_resumes_to_the_same_bytes(
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.parametrize("harm", ["flipped", "swapped", "no json", "no number"])
+def test_what_a_killed_run_left_is_not_believed(tmp_path: Path, harm: str, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "whole")
+    with pytest.raises(Killed):
+        write(tmp_path / "cut", killed_after(7))
+    logits, noted = tmp_path / "cut" / "logits.npy", tmp_path / "cut" / "progress.json"
+    if harm == "flipped":
+        content = bytearray(logits.read_bytes())
+        content[-100] ^= 1  # in the second epoch
+        logits.write_bytes(content)
+    elif harm == "swapped":  # for those of other teachers
+        write(tmp_path / "other", lambda images: -label(images))
+        logits.write_bytes((tmp_path / "other" / "logits.npy").read_bytes())
+    else:
+        noted.write_text({"no json": '{"epo', "no number": '{"epochs_done": "two"}'}[harm])
+    write(tmp_path / "cut")
+    for name in ("logits.npy", "progress.json"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert caplog.messages == [f"{logits} is not what progress.json says; its labels are computed again."]
+
+
 def test_a_finished_file_is_left_alone(tmp_path: Path) -> None:
     write(tmp_path)
     before = (tmp_path / "logits.npy").read_bytes()

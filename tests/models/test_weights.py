@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from urllib.error import URLError
@@ -102,6 +103,17 @@ def test_a_truncated_file_is_refused(tmp_path: Path, suffix: str, cut: int) -> N
     with pytest.raises(UserError, match=f"weights{suffix}.*give") as caught:
         read_weights(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_unpacks_to_more_than_it_holds_is_refused(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(1_000_000)}, tmp_path / "plain.pth")
+    with zipfile.ZipFile(tmp_path / "plain.pth") as plain, zipfile.ZipFile(tmp_path / "bomb.pth", "w") as bomb:
+        for name in plain.namelist():
+            bomb.writestr(name, plain.read(name), zipfile.ZIP_DEFLATED)
+    assert (tmp_path / "bomb.pth").stat().st_size < 10_000
+    with pytest.raises(UserError, match="it announces more than it holds"):
+        read_weights(tmp_path / "bomb.pth")
+    assert read_weights(tmp_path / "plain.pth")["weight"].shape == (1_000_000,)
 
 
 def test_no_file_and_no_weights(tmp_path: Path) -> None:

@@ -106,7 +106,11 @@ class Workspace:
         return self.folder / "store"
 
     def start(
-        self, *arguments: str, base: tuple[str, ...] = (*TINY, NO_REPORT), settings: Mapping[str, Any] | None = None
+        self,
+        *arguments: str,
+        base: tuple[str, ...] = (*TINY, NO_REPORT),
+        settings: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> Command:
         """Type a command; the run's records go to ``run0``, ``run1``, …
 
@@ -120,7 +124,7 @@ class Workspace:
         process = self.start_process(
             ARGV=[*base, *arguments, f"hydra.run.dir={name}", f"hydra.sweep.dir={name}"],
             FOLDER=str(self.folder),
-            ENVIRONMENT={"TEDDY_STORE": str(self.store)},
+            ENVIRONMENT={"TEDDY_STORE": str(self.store), **(environment or {})},
             OUT=str(out),
             ERR=str(err),
             SETTINGS=dict(settings or {}),
@@ -148,6 +152,7 @@ class Workspace:
         for path in self.manifests():
             manifest = json.loads((self.store / path).read_text())
             facts = manifest["facts"]
+            del manifest["digest"]  # of the times, too
             for one in (facts, *facts.get("members", [])):
                 for key in ("seconds", "peak_memory_mb"):
                     one.pop(key, None)

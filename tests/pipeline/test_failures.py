@@ -14,11 +14,6 @@ def workspace(finished, tmp_path):
     return finished.copy(tmp_path)
 
 
-def only(folder, pattern):
-    (found,) = folder.glob(pattern)
-    return found
-
-
 # --- stages ---
 
 
@@ -62,57 +57,6 @@ def test_a_report_alone_comes_from_finished_work(workspace):
     done = workspace.run("stages=[report]")
     assert (done.folder / "index.html").is_file()
     assert workspace.manifests() == before
-
-
-# --- damage ---
-
-
-def drop_a_picture(workspace, images):
-    victim = images / "images" / "03_dress" / "0000.png"
-    victim.unlink()
-    return images
-
-
-def cut_the_manifest(workspace, images):
-    path = images / "manifest.json"
-    path.write_text(path.read_text()[:100])
-    return images
-
-
-def cut_a_snapshot(workspace, images):
-    snapshot = only(workspace.store, "trajectory/*/epoch-0003.safetensors")
-    snapshot.write_bytes(snapshot.read_bytes()[:-100])
-    return snapshot.parent
-
-
-def cut_the_logits(workspace, images):
-    logits = sorted(workspace.store.glob("labels/*/logits.npy"))[0]
-    logits.write_bytes(logits.read_bytes()[:-2])
-    return logits.parent
-
-
-@pytest.mark.parametrize("harm", [drop_a_picture, cut_the_manifest, cut_a_snapshot, cut_the_logits])
-def test_damaged_work_is_named_with_the_remedy_and_the_rest_stays(finished, workspace, harm):
-    (row,) = [row for row in finished.done.rows if row["method"] == "teddy"]
-    folder = harm(workspace, workspace.store / "images" / row["fingerprints"]["images"])
-    before = workspace.manifests()
-    done = workspace.run(code=2)
-    assert f"delete the folder {folder} and run the command again" in done.sentence
-    assert workspace.manifests() == before
-    # The remedy works, and brings back the very same.
-    subprocess.run(["rm", "-r", folder], check=True)
-    workspace.run()
-    assert workspace.results() == finished.workspace.results()
-
-
-def test_a_snapshot_with_other_bytes_is_named_with_the_remedy(finished, tmp_path):
-    """Its size is right, so that it shows only when the weights are read."""
-    workspace = finished.copy(tmp_path, without=("images", "labels", "students"))
-    snapshot = only(workspace.store, "trajectory/*/epoch-0003.safetensors")
-    snapshot.write_bytes(bytes(snapshot.stat().st_size))
-    done = workspace.run(code=2)
-    assert f"{snapshot} is not a whole safetensors file" in done.sentence
-    assert f"delete it with its folder {snapshot.parent}" in done.sentence
 
 
 # --- data ---

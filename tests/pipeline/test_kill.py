@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from teddy.runtime.resume import load_tensors, save_tensors
+from teddy.runtime.resume import load_point, save_point
 
 LONG = (
     "pool.training.epochs=4",
@@ -177,9 +177,9 @@ def test_a_method_with_inner_state_is_killed(finished, tmp_path):
 
     # Had the velocity been forgotten, the images would be others.
     (point,) = forgetful.store.glob("images/*/.resume-0000?.safetensors")
-    tensors, notes = load_tensors(point)
+    tensors, notes = load_point(point)
     assert tensors["method.velocity"].abs().max() > 0
-    save_tensors(point, tensors | {"method.velocity": torch.zeros_like(tensors["method.velocity"])}, notes)
+    save_point(point, tensors | {"method.velocity": torch.zeros_like(tensors["method.velocity"])}, notes)
     forgetful.run(*arguments)
     assert forgetful.results().keys() == uncut.results().keys()
     assert forgetful.results() != uncut.results()
@@ -231,7 +231,7 @@ def test_cut_off_when_all_is_computed_and_the_files_are_being_counted(name, whol
     stage, (uncut, done, expected) = STAGES[name], whole
     workspace = type(finished)(uncut, done).copy(tmp_path, without=stage.gone)
     # sys.exit in place of what hashes a finished file.
-    workspace.run(*LONG, settings={**EVERY_EPOCH, "teddy.artifacts.store.file_digest": sys.exit}, code=130)
+    workspace.run(*LONG, settings={**EVERY_EPOCH, "teddy.artifacts.store.checksum": sys.exit}, code=130)
     again = workspace.run(*LONG, settings=EVERY_EPOCH)
     assert workspace.results() == expected
     assert not again.curves(f"{name}/").keys() & {"pool/loss", "synthesis/teddy/loss"}, "nothing is optimised again"

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from teddy.runtime import metrics
 
+KEY = "0123456789abcdef0123" * 2
 STUDENTS = ["teddy/paper/stored/convnet2_w8", "random/paper/stored/convnet2_w8"]
 
 
@@ -22,9 +23,8 @@ def run(finished, tmp_path_factory):
     workspace = finished.copy(tmp_path_factory.mktemp("wandb"), without=("trajectory", "images", "students"))
     pytest.importorskip("tensorboard")
     stages = "stages=[pool,synthesis,labels,evaluation,report]"
-    return workspace, workspace.run(
-        "logger=[csv,offline,tensorboard]", "evaluation.divergence=true", "evaluation.seeds=2", stages
-    )
+    words = ("logger=[csv,offline,tensorboard]", "evaluation.divergence=true", "evaluation.seeds=2", stages)
+    return workspace, workspace.run(*words, environment={"WANDB_API_KEY": KEY})
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,15 @@ def artifacts(run, read_wandb):
     lines = map(json.loads, read_wandb(run[1].folder).splitlines())
     found = [line["artifact"] for line in lines if "metadata" in line.get("artifact", {})]
     return {one["name"]: {**one, "metadata": json.loads(one["metadata"])} for one in found}
+
+
+def test_the_api_key_is_in_no_file_of_the_run(run):
+    workspace, done = run
+    files = [path for path in workspace.folder.rglob("*") if path.is_file()]
+    assert {"config.yaml", "run.json", "teddy.log", "artifacts.txt"} <= {path.name for path in files}
+    assert any(path.suffix == ".wandb" for path in files)
+    assert not [path for path in files if KEY.encode() in path.read_bytes()]
+    assert KEY not in done.out + done.err
 
 
 def test_the_run_is_named_grouped_and_ended(record):

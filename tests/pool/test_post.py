@@ -230,22 +230,21 @@ def test_a_run_that_was_cut_off_keeps_finished_members(
     assert [member.identity for member in pool.members] == [member.identity for member in made[1].members]
 
 
-def test_damaged_files_are_found(tmp_path: Path, make_base: MakeBase) -> None:
+def test_damaged_files_are_found_and_made_again(tmp_path: Path, make_base: MakeBase) -> None:
     base = make_base(tmp_path)
     pool = post(size=1).make(base)
     member = pool.members[0]
     assert member.history is not None
-    text = member.history.read_text()
+    text, weights = member.history.read_text(), member.file.read_bytes()
     for damaged in ("[]", text.replace("features.0", "features.9"), text[:20]):
         member.history.write_text(damaged)
         with pytest.raises(UserError, match="delete"):
             pool.load(0)
-    with pytest.raises(UserError, match=r"history\.json is missing or damaged; delete the folder"):
-        post(size=1).make(base)
-    member.history.write_text(text)
-    member.file.write_bytes(member.file.read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"weights\.safetensors is missing or damaged; delete the folder"):
-        post(size=1).make(base)
+    assert len(post(size=1).make(base)) == 1
+    assert member.history.read_text() == text
+    member.file.write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
+    assert [one.identity for one in post(size=1).make(base).members] == [member.identity]
+    assert member.file.read_bytes() == weights
 
 
 @pytest.mark.parametrize("act", ["check", "make"])

@@ -99,6 +99,21 @@ def test_markup_in_names_is_shown_not_run(tmp_path, make_run, students):
     assert "<i>" not in page
 
 
+def test_names_of_a_strangers_run_lead_to_no_file_outside_its_report(tmp_path, make_run, make_images, students):
+    make_images(tmp_path / "run" / "images", blue=0)
+    (tmp_path / "run").rename(tmp_path / "kept")
+    name = "a/../../../../escaped"
+    folder = make_run(
+        tmp_path / "run", students(name, [50.0]), record={"methods": {name: {"title": "A", "images": "images"}}}
+    )
+    (tmp_path / "kept" / "images").rename(folder / "images")
+    (tmp_path / "kept").rmdir()
+    write_report(folder)
+    assert {path.name for path in tmp_path.iterdir()} == {"run"}
+    (picture,) = (folder / "figures").glob("images_*")
+    assert picture.name.endswith("escaped.png")
+
+
 def test_the_table_for_latex_has_the_same_cells(report):
     text = (report / "results.tex").read_text()
     assert "ours & stored & paper & \\textbf{61.0 $\\pm$ 1.0} & $+10.0$ & 63.5 $\\pm$ 0.2 \\\\" in text.splitlines()

@@ -15,7 +15,15 @@ from torch import nn
 
 from teddy.config.errors import UserError
 from teddy.runtime.device import DeviceConfig
-from teddy.runtime.resume import ResumePoint, load_tensors, optimizer_tensors, restore_optimizer, save_tensors
+from teddy.runtime.resume import (
+    ResumePoint,
+    load_point,
+    load_tensors,
+    optimizer_tensors,
+    restore_optimizer,
+    save_point,
+    save_tensors,
+)
 from teddy.runtime.trainer import make_trainer
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
@@ -77,6 +85,56 @@ def test_what_is_not_a_whole_file_is_refused(tmp_path: Path, content: str) -> No
     with pytest.raises(UserError, match=r"x\.safetensors is not a whole safetensors file .*; delete it") as caught:
         load_tensors(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", ["[4611686018427387904]", "[1099511627776]", "[-1]"])
+def test_a_header_that_announces_more_than_the_file_holds_is_refused(tmp_path: Path, shape: str) -> None:
+    header = f'{{"a":{{"dtype":"F32","shape":{shape},"data_offsets":[0,4398046511104]}}}}'.encode()
+    for length in (len(header), 2**63 - 1):
+        (tmp_path / "x.safetensors").write_bytes(length.to_bytes(8, "little") + header + bytes(4))
+        with pytest.raises(UserError, match="is not a whole safetensors file"):
+            load_tensors(tmp_path / "x.safetensors")
+
+
+def test_any_flipped_bit_of_a_point_is_noticed_and_the_point_removed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "x.safetensors"
+    tensors = {"a": torch.tensor([1.0, -2.0]).to(torch.bfloat16), "b": torch.arange(3)}
+    save_point(path, tensors, {"epochs": 3, "more": [0.1, (1, None)]})
+    whole = path.read_bytes()
+    data = 8 + int.from_bytes(whole[:8], "little")
+    flips = 0
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
+        caplog.clear()
+        point = load_point(path)
+        if point is None:
+            flips += 1
+            assert not path.exists()
+            assert [record.levelname for record in caplog.records] == ["WARNING"]
+            assert str(path) in caplog.messages[0]
+        else:  # in the padding of the header, or in the name of the checksum itself: nothing that is read differs
+            assert place < data
+            assert all(torch.equal(point[0][name], tensors[name]) for name in tensors)
+    assert flips > 0.8 * len(whole)
+    assert load_point(path) is None
+
+
+def test_a_point_of_another_artifact_is_not_taken(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        save_point(tmp_path / name / ".resume.safetensors", {"x": torch.zeros(2)}, name)
+    (tmp_path / "b" / ".resume.safetensors").write_bytes((tmp_path / "a" / ".resume.safetensors").read_bytes())
+    assert load_point(tmp_path / "b" / ".resume.safetensors") is None
+    assert load_point(tmp_path / "a" / ".resume.safetensors") is not None
+
+
+def test_a_point_of_an_earlier_version_is_taken(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "x.safetensors", {"x": torch.ones(2)}, {"epochs": 1})
+    point = load_point(tmp_path / "x.safetensors")
+    assert point is not None
+    assert point[1] == {"epochs": 1}
 
 
 def network() -> nn.Module:
@@ -170,20 +228,32 @@ def fit(folder: Path, stop_in: int = -1, seconds: float = 0.0) -> tuple[Fit, int
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_fit_that_was_cut_off_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    for name in ("whole", "cut"):
-        (tmp_path / name).mkdir()
-    whole, done, notes = fit(tmp_path / "whole")
+    folders = [tmp_path / name / "students" / "0" for name in ("whole", "cut")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    whole, done, notes = fit(folders[0])
     assert (done, notes) == (0, None)
     with pytest.raises(RuntimeError, match="power"):
-        fit(tmp_path / "cut", stop_in=2)
+        fit(folders[1], stop_in=2)
     with pytest.raises(RuntimeError, match="power"):
-        fit(tmp_path / "cut", stop_in=3)  # and once more
-    rest, done, notes = fit(tmp_path / "cut")
+        fit(folders[1], stop_in=3)  # and once more
+    rest, done, notes = fit(folders[1])
     assert (done, notes) == (3, {"seen": "notes"})
     for key, value in whole.network.state_dict().items():
         assert torch.equal(value, rest.network.state_dict()[key]), key
-    first, second = ((tmp_path / name / "resume.safetensors").read_bytes() for name in ("whole", "cut"))
+    first, second = ((folder / "resume.safetensors").read_bytes() for folder in folders)
     assert first == second
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_fit_with_a_damaged_point_starts_over(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="power"):
+        fit(tmp_path, stop_in=3)
+    path = tmp_path / "resume.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    _, done, notes = fit(tmp_path)
+    assert (done, notes) == (0, None)
 
 
 @pytest.mark.filterwarnings("ignore")

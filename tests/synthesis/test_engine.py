@@ -16,7 +16,8 @@ from teddy.data.tiles import enlarge_tiles
 from teddy.runtime.device import DeviceConfig
 from teddy.runtime.distributed import barrier
 from teddy.runtime.loggers import RunLog
-from teddy.runtime.resume import load_tensors
+from teddy.runtime.progress import StageProgress
+from teddy.runtime.resume import load_point, load_tensors
 from teddy.synthesis import engine
 from teddy.synthesis.engine import block_file, optimise
 from teddy.synthesis.init import real
@@ -74,6 +75,12 @@ def run_in(folder: Path, **options) -> Run:
     return Run(folder, DEVICE, seed=3, log=RunLog(folder), **{"checkpoint_every": 3, "snapshot_every": 4, **options})
 
 
+def held(folder: Path, block) -> tuple[dict[str, bytes], dict]:
+    """The content of a block's file, whose checksum depends on its folder."""
+    tensors, notes = load_point(block_file(folder, block))
+    return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}, notes
+
+
 def plain_loop(method: Pull, inputs: Inputs) -> torch.Tensor:
     """All images by class and slot, by the update of SGD with momentum written out."""
     low, high = inputs.spec.pixel_bounds()
@@ -123,12 +130,12 @@ def test_a_block_goes_on_from_its_last_point_with_its_inner_state_to_the_same_by
     with pytest.raises(BaseException) as caught:  # noqa: PT011 - Lightning ends an interrupted fit by SystemExit
         optimise(dataclasses.replace(method, stop=5), inputs, run_in(tmp_path / "cut"))
     assert caught.type in (KeyboardInterrupt, SystemExit)
-    tensors, notes = load_tensors(tmp_path / "cut" / ".resume-00000.safetensors")
+    tensors, notes = load_point(tmp_path / "cut" / ".resume-00000.safetensors")
     assert notes["iteration"] == 3
     assert tensors["method.target"][0].item() == pytest.approx(0.3)
     optimise(method, inputs, run_in(tmp_path / "cut"))
     for block in (block for group in method.groups(inputs.spec) for block in group):
-        assert block_file(tmp_path / "cut", block).read_bytes() == block_file(tmp_path / "whole", block).read_bytes()
+        assert held(tmp_path / "cut", block) == held(tmp_path / "whole", block)
     assert not list((tmp_path / "cut").glob(".resume*"))
 
 
@@ -138,7 +145,7 @@ def test_a_group_that_was_killed_while_its_blocks_were_written_goes_on_to_the_sa
     method = dataclasses.replace(method, blocks_at_once=2)
     blocks = [block for group in method.groups(inputs.spec) for block in group]
     optimise(method, inputs, run_in(tmp_path / "whole"))
-    save = engine.save_tensors
+    save = engine.save_point
 
     def killed(path, *args):
         if path == block_file(tmp_path / "cut", blocks[1]):
@@ -146,13 +153,39 @@ def test_a_group_that_was_killed_while_its_blocks_were_written_goes_on_to_the_sa
         save(path, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "save_tensors", killed)
+        patch.setattr(engine, "save_point", killed)
         with pytest.raises(OSError, match="went down"):
             optimise(method, inputs, run_in(tmp_path / "cut"))
     assert block_file(tmp_path / "cut", blocks[0]).is_file()
     optimise(method, inputs, run_in(tmp_path / "cut"))
     for block in blocks:
-        assert block_file(tmp_path / "cut", block).read_bytes() == block_file(tmp_path / "whole", block).read_bytes()
+        assert held(tmp_path / "cut", block) == held(tmp_path / "whole", block)
+
+
+@pytest.mark.parametrize("pattern", [".resume-00001.safetensors", ".blocks/00000.safetensors"])
+@pytest.mark.parametrize("harm", ["flipped", "cut", "of another block"])
+def test_a_damaged_block_or_point_is_made_again(method, inputs, tmp_path, caplog, pattern, harm):
+    """A run that was killed in its second block."""
+    whole = optimise(method, inputs, run_in(tmp_path / "whole"))
+    run, (first, second) = run_in(tmp_path / "cut"), method.groups(inputs.spec)
+    with StageProgress("synthesis", 14, "steps") as progress:
+        engine._optimise_group(method, inputs, run, first, None, progress)
+        with pytest.raises(BaseException):  # noqa: B017, PT011 - Lightning ends an interrupted fit by SystemExit
+            engine._optimise_group(dataclasses.replace(method, stop=5), inputs, run, second, None, progress)
+    victim = tmp_path / "cut" / pattern
+    content = victim.read_bytes()
+    victim.write_bytes(
+        {
+            "flipped": content[:-3] + bytes([content[-3] ^ 1]) + content[-2:],
+            "cut": content[:-1],
+            "of another block": block_file(tmp_path / "whole", second[0]).read_bytes(),
+        }[harm]
+    )
+    made = optimise(method, inputs, run)
+    assert torch.equal(made.images, whole.images)
+    assert len(caplog.messages) == 1
+    assert str(victim) in caplog.messages[0]
+    assert "computed again" in caplog.messages[0]
 
 
 def test_two_processes_make_every_block_once(method, inputs, tmp_path, monkeypatch):

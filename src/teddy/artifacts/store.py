@@ -3,6 +3,9 @@
 A folder without ``manifest.json`` is unfinished work that its stage may resume; the manifest is written last, atomically, so its
 presence means done (invariants 1 and 2). A lock file keeps two runs that want the same artifact from computing it twice. Hidden
 files and folders hold what a killed build needs to resume: they are no part of the artifact and are removed when it is finished.
+
+Nothing is believed because it is there (invariant 6): an artifact is compared with its manifest when it is found, and a damaged
+one is moved to ``damaged/`` and made again.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import json
 import logging
 import os
@@ -23,12 +27,12 @@ from pathlib import Path
 from typing import Any
 
 from teddy.artifacts import processes
-from teddy.artifacts.fingerprint import canonical, file_digest, fingerprint
+from teddy.artifacts.fingerprint import canonical, fingerprint
+from teddy.artifacts.integrity import CLOCK, LOCK, MANIFEST, Inspection, checksum, inspect, seal
 from teddy.config.errors import StageFailed, UserError
 
-MANIFEST = "manifest.json"
-_LOCK = ".lock"
-_CLOCK = ".clock.json"
+DAMAGED = "damaged"
+"""Folder of a store for what was found damaged, and for files that belong to no artifact."""
 _PARTIAL = ".partial-"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _log = logging.getLogger("teddy")
@@ -78,12 +82,28 @@ def read_json(path: Path) -> Any:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A finished artifact: its folder, kind and fingerprint, and the facts that its build returned."""
+    """A finished artifact: its folder, kind and fingerprint, the facts that its build returned, and the names of its files."""
 
     folder: Path
     kind: str
     fingerprint: str
     facts: dict[str, Any]
+    files: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, folder: Path, manifest: Mapping[str, Any]) -> Artifact:
+        """The artifact in a folder, as its manifest describes it."""
+        return cls(folder, manifest["kind"], manifest["fingerprint"], manifest["facts"], frozenset(manifest["files"]))
+
+    def file(self, name: str) -> Path:
+        """Path of a file that the manifest vouches for.
+
+        Raises:
+            UserError: it lists no such file.
+        """
+        if name not in self.files:
+            raise UserError(f"{self.folder / MANIFEST} lists no file {name}; move {self.folder} away and run again.")
+        return self.folder / name
 
 
 class ArtifactStore:
@@ -95,31 +115,18 @@ class ArtifactStore:
         """Artifacts that this process computed, as opposed to found."""
         self.closed: Mapping[str, str] = {}
         """Kinds that may not be computed now, each with the stage that computes it."""
+        self.record: Path | None = None
+        """File that is to name every artifact which this process makes or finds, one ``<kind>/<fingerprint>`` a line."""
+        self._replaced: dict[Path, Mapping[str, Any]] = {}
 
     def folder(self, kind: str, content: Any) -> Path:
         """Return the folder of the artifact that ``content`` describes."""
         return self.root / kind / fingerprint(content)
 
     def find(self, kind: str, content: Any) -> Artifact | None:
-        """Return the finished artifact that ``content`` describes, or None.
-
-        Raises:
-            UserError: the artifact was finished, but a file has since gone missing or changed its size.
-        """
-        folder = self.folder(kind, content)
-        if not os.path.isfile(folder / MANIFEST):  # unlike Path.is_file, False also where nothing may be read
-            return None
-        manifest = read_json(folder / MANIFEST)
-        remedy = f"delete the folder {folder} and run the command again to rebuild it."
-        try:
-            sizes = {folder / name: entry["size"] for name, entry in manifest["files"].items()}
-            artifact = Artifact(folder, kind, manifest["fingerprint"], manifest["facts"])
-        except (AttributeError, KeyError, TypeError) as error:
-            raise UserError(f"{folder / MANIFEST} is no manifest; {remedy}") from error
-        for path, size in sizes.items():
-            if not path.is_file() or path.stat().st_size != size:
-                raise UserError(f"{path} is missing or damaged; {remedy}")
-        return artifact
+        """Return the finished artifact that ``content`` describes, or None if there is none or it is damaged."""
+        found = inspect(self.folder(kind, content))
+        return Artifact.of(found.folder, found.manifest) if found.whole else None
 
     def produce(
         self, kind: str, content: Any, build: Callable[[Path], dict[str, Any]], collective: bool = False
@@ -135,7 +142,7 @@ class ArtifactStore:
                 by the first process alone.
 
         Raises:
-            UserError: the store cannot be written, or a finished artifact is damaged.
+            UserError: the store cannot be written, or the artifact may not be computed now and is missing or damaged.
             StageFailed: the disk filled up while building; what was finished before stays.
         """
         leader, artifact = processes.is_leader(), None
@@ -155,19 +162,41 @@ class ArtifactStore:
                     ) from error
                 raise
         assert artifact is not None
+        if leader and self.record is not None:
+            with self.record.open("a") as stream:
+                stream.write(f"{kind}/{artifact.fingerprint}\n")
         return artifact
 
     def _find_or_lock(self, kind: str, content: Any, lock: contextlib.ExitStack) -> Artifact | None:
-        artifact = self.find(kind, content)
-        if artifact is not None:
-            return artifact
-        if kind in self.closed:
-            raise UserError(
-                f"stages=[...] leaves out {self.closed[kind]}, but what it makes ({kind}) is not in the store {self.root} yet; "
-                f"add {self.closed[kind]} to stages."
-            )
-        lock.enter_context(self._locked(self.folder(kind, content)))
-        return self.find(kind, content)  # another run may have finished while this one waited
+        found = inspect(self.folder(kind, content))
+        if kind in self.closed and not found.whole:
+            stage, missing = self.closed[kind], f"what it makes ({kind}) is not in the store {self.root} yet"
+            wrong = next((f"{path} {problem}" for path, problem in found.broken.items()), missing)
+            raise UserError(f"stages=[...] leaves out {stage}, but {wrong}; add {stage} to stages.")
+        if found.strays or not found.whole:
+            lock.enter_context(self._locked(found.folder))
+            found = inspect(found.folder)  # another run may have finished while this one waited
+            if found.broken or found.strays:
+                self._set_aside(found)
+        return Artifact.of(found.folder, found.manifest) if found.whole else None
+
+    def _set_aside(self, found: Inspection) -> None:
+        """Move a damaged artifact, or the files that do not belong to a whole one, out of the way."""
+        place = self.root / DAMAGED / found.folder.relative_to(self.root)
+        names = (place.with_name(f"{place.name}-{number}") for number in itertools.count(1))
+        aside = next(name for name in names if not name.exists())
+        (path, problem), *others = (found.strays if found.whole else found.broken).items()
+        more = f" (and {len(others)} more)" if others else ""
+        then = f"it is moved to {aside}" if found.whole else f"the artifact is moved to {aside} and made again"
+        _log.warning(f"store: {path} {problem}{more}; {then}.")
+        paths = found.strays if found.whole else [entry for entry in found.folder.iterdir() if entry.name != LOCK]
+        for path in sorted(paths, key=lambda path: path.name == MANIFEST):  # last: without it the rest would be resumed
+            target = aside / path.relative_to(found.folder)
+            with self._writing():
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(target)
+        if "digest" in found.manifest and found.broken:
+            self._replaced[found.folder] = found.manifest["files"]
 
     def _build(self, kind: str, content: Any, build: Callable[[Path], dict[str, Any]]) -> Artifact:
         folder, started = self.folder(kind, content), time.monotonic()
@@ -176,16 +205,21 @@ class ArtifactStore:
         return self._finish(folder, kind, content, {"seconds": round(before + time.monotonic() - started, 2), **facts})
 
     @contextlib.contextmanager
-    def _locked(self, folder: Path) -> Iterator[None]:
+    def _writing(self) -> Iterator[None]:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            stream = (folder / _LOCK).open("w")
+            yield
         except OSError as error:
             if _is_disk_full(error):
                 raise
             raise UserError(
                 f"the artifact store {self.root} cannot be written ({error.strerror}); set store=FOLDER to one that can."
             ) from error
+
+    @contextlib.contextmanager
+    def _locked(self, folder: Path) -> Iterator[None]:
+        with self._writing():
+            folder.mkdir(parents=True, exist_ok=True)
+            stream = (folder / LOCK).open("w")
         with stream:
             # The kernel frees the lock when the holder and the loader processes it forked have ended, so a killed run blocks the
             # next one for seconds at most.
@@ -204,28 +238,33 @@ class ArtifactStore:
         for path in sorted(folder.rglob("*")):
             inside = path.relative_to(folder)
             if path.is_file() and not any(part.startswith(".") for part in inside.parts):
-                files[inside.as_posix()] = {"size": path.stat().st_size, "sha256": file_digest(path)}
+                files[inside.as_posix()] = {"size": path.stat().st_size, "sha256": checksum(path)}
         name = fingerprint(content)
-        manifest = {"kind": kind, "fingerprint": name, "content": content, "facts": facts, "files": files}
+        manifest = seal({"kind": kind, "fingerprint": name, "content": content, "facts": facts, "files": files})
         write_json(folder / MANIFEST, manifest)
+        if self._replaced.pop(folder, files) != files:
+            _log.warning(
+                f"store: {folder} was made again with other bytes than before, as on another device or with other versions; "
+                "what was made from it earlier stays as it is."
+            )
         for path in folder.glob(".*"):
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path.name != _LOCK:
+            elif path.name != LOCK:
                 path.unlink()
-        artifact = Artifact(folder, kind, name, canonical(facts))
+        artifact = Artifact.of(folder, manifest)
         self.made.append(artifact)
         return artifact
 
 
 def _start_clock(folder: Path) -> float:
     """Record that work in ``folder`` begins now; return the seconds that killed runs have spent on it."""
-    clock, now = folder / _CLOCK, time.time()
+    clock, now = folder / CLOCK, time.time()
     spent = 0.0
-    if clock.is_file():
+    with contextlib.suppress(UserError, LookupError, TypeError):  # without a clock, or with a damaged one
         noted = read_json(clock)
         # A killed run cannot record its end; the last file it wrote is the best estimate.
-        last = max(path.stat().st_mtime for path in folder.rglob("*") if path.name != _LOCK)
+        last = max(path.stat().st_mtime for path in folder.rglob("*") if path.name != LOCK)
         spent = noted["spent"] + max(0.0, last - noted["since"])
     write_json(clock, {"since": now, "spent": spent})
     return spent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from teddy.config.build import target_of
 from teddy.config.errors import UserError
 from teddy.config.schema import RULE, STAGES, PoolConfig, SearchConfig, TeddyConfig, walk
 
+_SECRET = re.compile(r"'\w*(api_?key|token|password|secret)': (?!None)", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
 
@@ -21,7 +23,12 @@ def check(config: TeddyConfig) -> None:
     """
     for key, name in (("name", config.name), *(("method", name) for name in config.methods)):
         _require(_NAME.fullmatch(name), f"{key}={name!r} names folders; use letters, digits, '_', '-' and '.' only.")
+    secret = os.environ.get("WANDB_API_KEY")
     for key, value, one in walk(config):
+        _require(
+            not (secret and secret in str(value)) and not (key == "logger" and _SECRET.search(str(value))),
+            f"{key} holds an API key, and is written to files and logs; take it out, and run `wandb login` or set WANDB_API_KEY.",
+        )
         if value is not None and one is not None and RULE in one.metadata:
             holds, text = one.metadata[RULE]
             _require(holds(value), f"{key}={value!r} {text}.")

@@ -133,10 +133,12 @@ def open_image(file: str | Path | io.BytesIO, name: str) -> Iterator[Image.Image
     """Open an image file, of which Pillow reads no more than the header.
 
     Raises:
-        UserError: the file is missing, cut short or no image; the message calls it ``name``.
+        UserError: the file is missing, cut short, no image, or too large; the message calls it ``name``.
     """
     try:
         with Image.open(file) as image:
+            if image.width * image.height > (Image.MAX_IMAGE_PIXELS or 0):  # up to twice as many, Pillow only warns
+                raise ValueError(f"it announces {image.width} x {image.height} pixels")
             yield image
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{name} cannot be read as an image ({error}); replace or remove it.") from error

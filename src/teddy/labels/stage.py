@@ -134,7 +134,7 @@ def prepare_labels(
         return write_stored_labels(folder, views, labeller(), recipe.epochs, stored, recipe.batch_size, RESUME_SECONDS)
 
     artifact = store.produce("labels", content, build)
-    path, num_images = artifact.folder / LOGITS, len(images.images)
+    path, num_images = artifact.file(LOGITS), len(images.images)
     return Labels(
         "stored",
         identity,

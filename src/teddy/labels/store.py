@@ -5,11 +5,13 @@ The views themselves are made again from the seed. So training may use any batch
 
 from __future__ import annotations
 
+import logging
 import os
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from teddy.runtime.progress import StageProgress
 
 LOGITS = "logits.npy"
 PROGRESS = "progress.json"
+_log = logging.getLogger("teddy")
 
 
 def write_stored_labels(
@@ -35,8 +38,8 @@ def write_stored_labels(
 ) -> dict[str, Any]:
     """Write ``logits.npy`` (epochs, N, ...), or resume a killed run's.
 
-    An epoch is done once it is on the disk and recorded in ``progress.json``; anything after that is overwritten. The
-    bytes are those of an uninterrupted run.
+    An epoch is done once it is on the disk and recorded in ``progress.json``, with a CRC-32 of all done so far; anything after
+    that is overwritten. The bytes are those of an uninterrupted run.
 
     Args:
         folder: exists; belongs to these views, labeller, epochs and compression alone.
@@ -55,14 +58,13 @@ def write_stored_labels(
     shape, epoch_bytes = (epochs, count, *entry.shape), count * entry.itemsize
     path, noted = folder / LOGITS, folder / PROGRESS
     path.touch()
-    on_disk = path.stat().st_size
     # Plain writes, not a memory map: a full disk must raise an exception, but kills a process that writes to a map.
     with path.open("r+b") as stream:
         header = {"descr": np.lib.format.dtype_to_descr(entry.base), "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(stream, header)
-        done = min(read_json(noted)["epochs_done"], (on_disk - stream.tell()) // epoch_bytes) if noted.is_file() else 0
-        done = max(0, done)  # where a crash has left less than the header
-        stream.truncate(stream.tell() + done * epoch_bytes)
+        begin = stream.tell()
+        done, crc = _resume(stream, noted, epoch_bytes) if noted.is_file() else (0, 0)
+        stream.truncate(begin + done * epoch_bytes)
         stream.seek(0, os.SEEK_END)
         synced = time.monotonic()
         with StageProgress("labels", epochs * count, "views", done=done * count) as progress:
@@ -70,15 +72,34 @@ def write_stored_labels(
                 for indices in torch.arange(count).split(batch_size):
                     logits = labeller(views(epoch, indices).images)
                     _check(logits, (len(indices), classes), epoch)
-                    stream.write(compression.pack(logits).tobytes())
+                    entries = compression.pack(logits).tobytes()
+                    stream.write(entries)
+                    crc = zlib.crc32(entries, crc)
                     progress.advance(len(indices))
                 if epoch + 1 == epochs or time.monotonic() - synced >= seconds:
                     stream.flush()
                     os.fsync(stream.fileno())
-                    write_json(noted, {"epochs_done": epoch + 1})
+                    write_json(noted, {"epochs_done": epoch + 1, "crc32": crc})
                     synced = time.monotonic()
     size = round(path.stat().st_size / 1e6, 3)
     return {"epochs": epochs, "images": count, "classes": classes, "megabytes": size}
+
+
+def _resume(stream: BinaryIO, noted: Path, epoch_bytes: int) -> tuple[int, int]:
+    """Return how many epochs a killed run has left from here on, and their CRC-32; (0, 0) if they are not what it noted."""
+    try:
+        progress, crc = read_json(noted), 0
+        for _ in range(progress["epochs_done"]):
+            entries = stream.read(epoch_bytes)
+            if len(entries) < epoch_bytes:
+                raise ValueError
+            crc = zlib.crc32(entries, crc)
+        if progress.get("crc32", crc) != crc:  # earlier versions noted none
+            raise ValueError
+        return progress["epochs_done"], crc
+    except (UserError, LookupError, TypeError, ValueError, AttributeError):
+        _log.warning(f"{noted.parent / LOGITS} is not what {noted.name} says; its labels are computed again.")
+        return 0, 0
 
 
 def _check(logits: torch.Tensor, shape: tuple[int, int], epoch: int) -> None:

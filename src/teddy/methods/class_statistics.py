@@ -116,7 +116,7 @@ class RealClasses:
         before = progress.done
         artifact = self.inputs.artifact("bank", content, build)
         progress.skip(self.inputs.spec.num_classes - (progress.done - before))
-        bank = load_tensors(artifact.folder / BANK)[0]
+        bank = load_tensors(artifact.file(BANK))[0]
         return {name: tensor.to(self.device_config.device) for name, tensor in bank.items()}
 
     def live(self, network: StatisticsNetwork, seed: int, iteration: int) -> Statistics:

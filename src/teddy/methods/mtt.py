@@ -39,13 +39,6 @@ class Shared:
     starts: list[int]
 
 
-@dataclass
-class MatchedState(UnrolledState):
-    """The moving average of the pixels (N, C, H, W), besides."""
-
-    average: torch.Tensor
-
-
 @dataclass(frozen=True, kw_only=True)
 class MTT(Unrolled):
     """Matching of training trajectories.
@@ -66,6 +59,8 @@ class MTT(Unrolled):
         "Cazenavette et al., Dataset Distillation by Matching Training Trajectories, CVPR 2022 (arXiv 2203.11932)"
     )
 
+    remedy: ClassVar[str] = "lower inner_steps or batch_syn, or choose method=tesla, which keeps one step"
+
     def needs(self) -> Needs:
         """The trajectories, and real images where the synthetic ones start from them."""
         return Needs(pool=True, data=self.initial == "real")
@@ -74,10 +69,6 @@ class MTT(Unrolled):
     def graph_steps(self) -> int:
         """Inner steps in the graph at once."""
         return self.inner_steps
-
-    @property
-    def remedy(self) -> str:
-        return "lower inner_steps or batch_syn, or choose method=tesla, which keeps one step"
 
     def check_run(self, strategy: PoolStrategy, base: BaseTraining) -> None:
         trainings = strategy.trainings(base)
@@ -110,9 +101,6 @@ class MTT(Unrolled):
         trajectories = inputs.pool.trajectories
         network = StatelessNetwork(trajectories[0].untrained().to(device_config.device))
         return Shared(trajectories, network, self.starts(trajectories[0].epochs))
-
-    def setup(self, state: State) -> MatchedState:
-        return MatchedState(**vars(super().setup(state)), average=state.pixels.detach().clone())
 
     def optimizer(self, state: Any) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameter_groups(state), momentum=self.momentum)

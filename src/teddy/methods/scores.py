@@ -35,7 +35,7 @@ def load_scores(inputs: Inputs, device_config: DeviceConfig) -> dict[str, torch.
         save_tensors(folder / SCORES, measure(inputs, device_config))
         return {}
 
-    return load_tensors(inputs.artifact("scores", content, build).folder / SCORES)[0]
+    return load_tensors(inputs.artifact("scores", content, build).file(SCORES))[0]
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
@@ -56,9 +56,10 @@ def walk(
 
 @dataclass
 class UnrolledState(State):
-    """The images, and the learning rate that is learned with them, a scalar."""
+    """The images, the learning rate that is learned with them, a scalar, and the moving average of the images' pixels."""
 
     rate: nn.Parameter
+    average: torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,7 @@ class Unrolled(OptimizedMethod):
         lr_lr: learning rate of the student's learning rate.
         batch_syn: images in an inner step, of a new order whenever all have had their turn; None: all.
         strategy: of DSA in the inner steps; see :data:`teddy.data.dsa.STRATEGIES`.
+        remedy: for too large a graph.
     """
 
     lr: PositiveFloat
@@ -80,6 +82,8 @@ class Unrolled(OptimizedMethod):
     lr_lr: NonNegativeFloat
     batch_syn: PositiveInt | None
     strategy: Literal["none", "dsa", "dsa_strong", "dsa_strong_matching"]
+
+    remedy: ClassVar[str]
 
     def check(self, members: int | None) -> None:
         if self.batch_size is not None or self.blocks_at_once > 1:
@@ -124,14 +128,9 @@ class Unrolled(OptimizedMethod):
                 f"GB, and {free / 1e9:.1f} GB are free; {self.remedy}."
             )
 
-    @property
-    def remedy(self) -> str:
-        """What to do about too large a graph."""
-        return "lower inner_steps or batch_syn"
-
     def setup(self, state: State) -> UnrolledState:
         rate = torch.tensor(self.inner_lr, dtype=torch.float32, device=state.pixels.device)
-        return UnrolledState(**vars(state), rate=nn.Parameter(rate))
+        return UnrolledState(**vars(state), rate=nn.Parameter(rate), average=state.pixels.detach().clone())
 
     def parameter_groups(self, state: Any) -> list[dict[str, Any]]:
         """What is optimised: the pixels at ``lr``, and the student's rate at its own."""

@@ -46,9 +46,9 @@ class Member:
         """Read the member in an artifact: its file of weights, and the other attributes among its facts."""
         return cls(
             network=network,
-            file=artifact.folder / WEIGHTS,
+            file=artifact.file(WEIGHTS),
             identity=artifact.fingerprint,
-            history=None if history is None else artifact.folder / history,
+            history=None if history is None else artifact.file(history),
             **{key: artifact.facts[key] for key in ("epoch", "top1_holdout", "seconds")},
         )
 

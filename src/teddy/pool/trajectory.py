@@ -135,7 +135,7 @@ def trajectory(base: BaseTraining) -> list[Member]:
     artifact = base.store.produce("trajectory", base.content(), partial(_train, base), collective=True)
     members = []
     for record in artifact.facts["members"]:
-        file, identity = artifact.folder / record["file"], f"{artifact.fingerprint}/{record['epoch']}"
+        file, identity = artifact.file(record["file"]), f"{artifact.fingerprint}/{record['epoch']}"
         facts = {
             key: record[key] for key in ("epoch", "top1_holdout", "seconds")
         }  # there may be more, from earlier versions

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from PIL import Image
 from torch.nn.functional import interpolate
 from torchvision.transforms.functional import pil_to_tensor
 from torchvision.utils import make_grid
 
+from teddy.data.images import open_image
 from teddy.report.runs import Run
 from teddy.runtime.resume import load_tensors
 
@@ -107,7 +107,11 @@ def class_folders(folder: Path) -> list[Path]:
 
 def read_images(folder: Path) -> list[torch.Tensor]:
     """Read the first ten images of a class, uint8 (3, H, W)."""
-    return [pil_to_tensor(Image.open(file).convert("RGB")) for file in sorted(folder.glob("*.png"))[:COLUMNS]]
+    images = []
+    for file in sorted(folder.glob("*.png"))[:COLUMNS]:
+        with open_image(file, str(file)) as image:
+            images.append(pil_to_tensor(image.convert("RGB")))
+    return images
 
 
 def class_name(run: Run, folders: Sequence[Path], index: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,11 @@ class Picture:
         return base64.b64encode(self.path.read_bytes()).decode() if self.path else ""
 
 
+def plain(name: str) -> str:
+    """Make a part of a file's name of a name that stands in a run folder, perhaps a stranger's."""
+    return re.sub(r"[^\w-]", "_", name)
+
+
 def draw_pictures(comparison: Comparison, folder: Path) -> list[Picture]:
     """Draw what the runs allow into a folder; one run alone also shows its images, curves and pool."""
     pictures = [*_charts(comparison, folder)]
@@ -40,7 +46,7 @@ def draw_pictures(comparison: Comparison, folder: Path) -> list[Picture]:
 
 def _charts(comparison: Comparison, folder: Path) -> Iterator[Picture]:
     caption = f"{SPREAD}dashed, with its standard deviation as a band: students that the key does not matter to."
-    names = {key: f"ablation_{key.replace('.', '_').replace('/', '_')}.png" for key in keys_to_draw(comparison)}
+    names = {key: f"ablation_{plain(key)}.png" for key in keys_to_draw(comparison)}
     charts = [(key, path) for key, name in names.items() if (path := ablation(comparison, key, folder / name))]
     yield from (Picture(path, f"Accuracy over {key}", caption) for key, path in charts)
     if comparison.rows.classes.nunique() > 1:
@@ -56,16 +62,16 @@ def _charts(comparison: Comparison, folder: Path) -> Iterator[Picture]:
 
 
 def _one_run(run: Run, folder: Path) -> Iterator[Picture]:
-    for method, entry in run.methods.items():
-        title = entry["title"]
-        if source := run.path(method, "images"):
+    for name, entry in run.methods.items():
+        title, method = entry["title"], plain(name)
+        if source := run.path(name, "images"):
             caption = f"Images as exported; a row is a class, at most {grids.MAX_CLASSES} classes with ten images each."
             yield Picture(grids.image_grid(source, run, folder / f"images_{method}.png"), f"Images: {title}", caption)
-        if source := run.path(method, "snapshots"):
+        if source := run.path(name, "snapshots"):
             path = grids.iteration_grid(source, run, folder / f"iterations_{method}.png")
             caption = "The same images from their start to the last iteration."
             yield Picture(path, f"Over the iterations: {title}", caption)
-        if source := run.path(method, "terms"):
+        if source := run.path(name, "terms"):
             path = term_curves(source, folder / f"terms_{method}.png")
             caption = (
                 "The terms of the objective over the iterations: thin lines are blocks, the thick line is their median."
@@ -82,7 +88,7 @@ def _methods(comparison: Comparison, folder: Path) -> Iterator[Picture]:
     for dataset, runs in datasets.items():
         folders, suffix = image_folders(comparison, runs), dataset if len(datasets) > 1 else ""
         if len(folders) > 1:
-            path = grids.method_grid(folders, runs[0], folder / f"methods{'_' * bool(suffix)}{suffix}.png")
+            path = grids.method_grid(folders, runs[0], folder / f"methods{'_' * bool(suffix)}{plain(suffix)}.png")
             caption = "A few classes, drawn by a fixed seed; the images of each method in rows."
             yield Picture(path, f"The methods side by side {suffix}".strip(), caption)
 

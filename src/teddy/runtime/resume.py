@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +19,8 @@ from torch import nn
 from teddy.artifacts.processes import is_leader
 from teddy.artifacts.store import atomic_write
 from teddy.config.errors import UserError
+
+_log = logging.getLogger("teddy")
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], notes: Any = None) -> None:
@@ -39,6 +43,38 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
         raise UserError(
             f"{path} is not a whole safetensors file ({error}); delete it and run the command again."
         ) from error
+
+
+def save_point(path: Path, tensors: Mapping[str, torch.Tensor], notes: Any) -> None:
+    """Write tensors and notes that no manifest covers, with a checksum of both, for this path alone."""
+    save_tensors(path, tensors, {"notes": notes, "sha256": _digest(path, tensors, notes)})
+
+
+def load_point(path: Path) -> tuple[dict[str, torch.Tensor], Any] | None:
+    """Read what :func:`save_point` wrote; None without a file. A damaged one is removed, which is said, and None too."""
+    if not path.is_file():
+        return None
+    try:
+        tensors, notes = load_tensors(path)
+        if not isinstance(notes, dict) or "sha256" not in notes:  # written by an earlier version
+            return tensors, notes
+        if notes["sha256"] == _digest(path, tensors, notes.get("notes")):
+            return tensors, notes["notes"]
+        why = f"{path} does not hold what was written there"
+    except UserError as error:
+        why = str(error).partition(";")[0]
+    _log.warning(f"{why}; it is removed, and what it held is computed again.")
+    path.unlink(missing_ok=True)
+    return None
+
+
+def _digest(path: Path, tensors: Mapping[str, torch.Tensor], notes: Any) -> str:
+    place = "/".join(path.parts[-3:])  # the artifact's fingerprint is among them: a file of another one does not fit
+    digest = hashlib.sha256(json.dumps([place, notes]).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -85,9 +121,10 @@ class ResumePoint(L.Callback):
 
     def restore(self, network: nn.Module) -> tuple[int, Any]:
         """Load the last point into ``network`` and return the epochs done and the notes; (0, None) without one."""
-        if not self.path.is_file():
+        point = load_point(self.path)
+        if point is None:
             return 0, None
-        self._tensors, notes = load_tensors(self.path)
+        self._tensors, notes = point
         weights = {name: value for name, value in self._tensors.items() if name.startswith("network.")}
         network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
         return notes["epochs"], notes["extra"]
@@ -104,5 +141,5 @@ class ResumePoint(L.Callback):
             return
         tensors = {f"network.{name}": tensor for name, tensor in module.network.state_dict().items()}
         notes = {"epochs": module.first_epoch + trainer.current_epoch + 1, "extra": self.notes()}
-        save_tensors(self.path, tensors | optimizer_tensors(trainer.optimizers[0]), notes)
+        save_point(self.path, tensors | optimizer_tensors(trainer.optimizers[0]), notes)
         self._written = time.monotonic()

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from teddy.config.errors import StageFailed
 from teddy.runtime.distributed import barrier, broadcast, is_leader, rank, world_size
 from teddy.runtime.progress import StageProgress
-from teddy.runtime.resume import load_tensors, save_tensors
+from teddy.runtime.resume import load_point, save_point
 from teddy.runtime.trainer import make_trainer
 from teddy.synthesis.blocks import Block
 from teddy.synthesis.init import INIT
@@ -31,11 +32,13 @@ def optimise(method: OptimizedMethod, inputs: Inputs, run: Run) -> SyntheticSet:
     """Optimise every block that the run's folder does not hold yet, and put all of them together.
 
     Raises:
-        StageFailed: a block diverged.
+        StageFailed: a block diverged, or was removed meanwhile.
     """
     groups = method.groups(inputs.spec)
     own = groups[rank() :: world_size()]
-    pending = [group for group in own if not _is_done(run.folder, group)]
+    # Reads every block that an earlier run left, and removes damaged ones.
+    pending = [group for group in own if not all(load_point(block_file(run.folder, block)) for block in group)]
+    barrier()
     # All processes prepare if one has to: what they need from the store they wait for together.
     if broadcast(any(not _is_done(run.folder, group) for group in groups)):
         done = (len(own) - len(pending)) * method.iterations
@@ -73,7 +76,7 @@ def _optimise_group(
 ) -> None:
     spec, resume = inputs.spec, _resume_file(run.folder, group)
     state = start_state(method, inputs, run.seed, group, shared, run.device_config.device)
-    tensors, notes = load_tensors(resume) if resume.is_file() else ({}, {"iteration": 0, "history": None})
+    tensors, notes = load_point(resume) or ({}, {"iteration": 0, "history": None})
     if tensors:
         with torch.no_grad():
             state.pixels.copy_(tensors["pixels"])
@@ -103,7 +106,7 @@ def _optimise_group(
         target.parent.mkdir(parents=True, exist_ok=True)
         tensors = {"images": part, "labels": torch.tensor(block.classes), "slots": torch.tensor(block.slots)}
         notes = {"names": list(module.terms), "history": history, "facts": method.facts(state)}
-        save_tensors(target, tensors, notes)
+        save_point(target, tensors, notes)
     resume.unlink(missing_ok=True)
 
 
@@ -116,7 +119,8 @@ def _is_done(folder: Path, group: Sequence[Block]) -> bool:
 
 
 def _iterations_done(resume: Path) -> int:
-    return int(load_tensors(resume)[1]["iteration"]) if resume.is_file() else 0
+    point = load_point(resume)
+    return int(point[1]["iteration"]) if point else 0
 
 
 def _collect(method: OptimizedMethod, inputs: Inputs, run: Run, blocks: Sequence[Block]) -> SyntheticSet:
@@ -130,7 +134,12 @@ def _collect(method: OptimizedMethod, inputs: Inputs, run: Run, blocks: Sequence
     histories = []
     facts: dict[str, Any] = {}
     for block in blocks:
-        tensors, notes = load_tensors(block_file(run.folder, block))
+        point = load_point(block_file(run.folder, block))
+        if point is None:
+            raise StageFailed(
+                f"a finished block in {run.folder} is gone; run the command again, which goes on from the rest."
+            )
+        tensors, notes = point
         images[tensors["labels"] * method.ipc + tensors["slots"]] = tensors["images"]
         names = names or notes["names"]
         histories.append(notes["history"])

@@ -16,7 +16,7 @@ from teddy.data.spec import DatasetSpec
 from teddy.runtime import metrics
 from teddy.runtime.loggers import StageLogger
 from teddy.runtime.progress import StageProgress
-from teddy.runtime.resume import optimizer_tensors, restore_optimizer, save_tensors
+from teddy.runtime.resume import optimizer_tensors, restore_optimizer, save_point, save_tensors
 
 if TYPE_CHECKING:
     from teddy.synthesis.optimized import OptimizedMethod, State
@@ -168,4 +168,4 @@ class PixelCheckpoint(L.Callback):
             return
         inner = {METHOD + name: tensor for name, tensor in module.method.tensors(module.state).items()}
         tensors = {"pixels": module.pixels, **inner, **optimizer_tensors(trainer.optimizers[0])}
-        save_tensors(self._path, tensors, {"iteration": done, "history": module.history})
+        save_point(self._path, tensors, {"iteration": done, "history": module.history})

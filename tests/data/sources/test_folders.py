@@ -187,7 +187,8 @@ def test_tiny_imagenet_is_decoded_once(tiny, tmp_path):
     files = TinyImageNet(str(tiny)).load()
     expected = files.train.take(range(6)), files.test.take(range(4))
     first = TinyImageNet(str(tiny), cache=str(tmp_path / "cache")).load()
-    for path in tiny.rglob("*.JPEG"):  # of the same size, but no longer images: only the cache can serve them
+    whole = {path: path.read_bytes() for path in tiny.rglob("*.JPEG")}
+    for path in whole:  # of the same size, but no longer images: only the cache can serve them
         path.write_bytes(bytes(path.stat().st_size))
     again = TinyImageNet(str(tiny), cache=str(tmp_path / "cache")).load()
     for decoded in (first, again):
@@ -195,9 +196,13 @@ def test_tiny_imagenet_is_decoded_once(tiny, tmp_path):
         assert torch.equal(decoded.train.images, expected[0])
         assert torch.equal(decoded.test.images, expected[1])
     (kept,) = (tmp_path / "cache").iterdir()
-    kept.write_bytes(kept.read_bytes()[:50])
-    with pytest.raises(UserError, match="delete it"):
-        TinyImageNet(str(tiny), cache=str(tmp_path / "cache")).load()
+    content = kept.read_bytes()
+    for path, image in whole.items():
+        path.write_bytes(image)
+    for damaged in (content[:50], content[:-9] + bytes([content[-9] ^ 1]) + content[-8:]):
+        kept.write_bytes(damaged)
+        assert torch.equal(TinyImageNet(str(tiny), cache=str(tmp_path / "cache")).load().train.images, expected[0])
+        assert kept.read_bytes() == content
 
 
 @pytest.mark.parametrize("part", ["train", "train/n02", "val", "val/val_annotations.txt", "val/images/val_1.JPEG"])

@@ -27,17 +27,18 @@ def decode_once(train: ImageSet, test: ImageSet, folder: Path, key: str) -> tupl
     """Load both splits into memory, from ``folder/<key>.safetensors`` if an earlier run has written it.
 
     Raises:
-        UserError: the file is damaged, or the folder cannot be written.
+        UserError: the folder cannot be written.
     """
-    from teddy.runtime.resume import load_tensors, save_tensors  # imports Lightning, which a check can do without
+    from teddy.runtime.resume import load_point, save_point  # imports Lightning, which a check can do without
 
     file = folder / f"{key}.safetensors"
-    if not file.is_file():
+    tensors, _ = load_point(file) or ({}, None)
+    if not tensors:
         _log.info("Decoding %d images once into %s", len(train) + len(test), file)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            save_tensors(file, {"train": decode(train).images, "test": decode(test).images})
+            tensors = {"train": decode(train).images, "test": decode(test).images}
+            save_point(file, tensors, None)
         except OSError as error:
             raise UserError(f"{folder} cannot be written ({error}); set dataset.source.cache to null.") from error
-    tensors, _ = load_tensors(file)
     return TensorImages(tensors["train"], train.labels), TensorImages(tensors["test"], test.labels)

@@ -40,7 +40,7 @@ class TinyImageNet(ImageFolder):
             raise UserError(f"{annotations} is missing; {self.layout}")
         rows = [line.split("\t") for line in annotations.read_text().splitlines() if line.strip()]
         require_classes(folder, [row[1] for row in rows], classes)
-        samples = [(str(folder / "images" / row[0]), classes.index(row[1])) for row in rows]
+        samples = [(str(folder / "images" / Path(row[0]).name), classes.index(row[1])) for row in rows]
         return sorted(samples, key=itemgetter(1))
 
     def load(self) -> Loaded:
