@@ -348,7 +348,10 @@ def correlations(frame: pd.DataFrame, folder: Path) -> str:
             parts.append(f"With the test {target} of students, {title} ({count}), by the teacher's epoch:")
             parts.append(table(found[title, target].rename(index=OBJECTIVES), "objective", {}, "{:.2f}"))
     first = frame[frame.stage == STAGES[0]]
-    for title, some in {"all sets": first, "selected and random real images alone": first[untouched]}.items():
+    for title, some in {
+        "all sets": first,
+        "selected and random real images alone": first[untouched[first.index]],
+    }.items():
         between = rank_correlation(some.loss_0, some.loss_1), rank_correlation(some.top1_0, some.top1_1)
         parts.append(f"Between the two students of a set, {title}: {between[0]:.2f} (loss), {between[1]:.2f} (error).")
     names = ["Rank correlation with test loss", "With test error"]
