@@ -75,6 +75,8 @@ def refusal(teddy_command, empty: Path, *arguments: str) -> str:
         (["labels.top_k=10"], ["labels.top_k=10 must be less than the 10 classes"]),
         (["labels=online", "labels.top_k=2"], ["labels.top_k=2 is for stored labels", "labels=stored"]),
         (["--bogus"], ["--bogus", "--hydra-help"]),
+        (["trainer=nope"], ["'trainer/nope'", "choose one of auto, cpu, ddp, deterministic, gpu, multi_node."]),
+        (["-m", "seed=range(0,1000000000)"], ["more than 1,000 jobs"]),
         (["--config-dir", "/does/not/exist"], ["/does/not/exist"]),
         (["--config-dir"], ["--config-dir needs a value", "--hydra-help"]),
         (["--experimental-rerun", "x.pickle"], ["would load a pickle"]),
@@ -166,6 +168,16 @@ def test_a_good_command_starts_the_pipeline_for_each_job(teddy_command):
     assert teddy_command.started == ["python -m teddy +sweep=ipc -m seed=1,2"] * 6
 
 
+@pytest.mark.parametrize("words", [[], ["-m", "seed=1,2"]])
+def test_a_folder_that_cannot_be_written_is_named(teddy_command, monkeypatch, words):
+    monkeypatch.chdir("/proc")  # where even root may make no folder
+    code, out, err = teddy_command(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith("teddy: the output folder outputs")
+    assert "cannot be made (" in err
+    assert "set hydra.run.dir=FOLDER (in a sweep, hydra.sweep.dir) to one that can.\n" in err
+
+
 def test_a_search_runs_its_trials_and_goes_on_without_those_that_fail(teddy_command, monkeypatch):
     splits = []
 
@@ -204,6 +216,11 @@ def test_version(teddy_command):
     [
         (UserError("dataset.root holds\nno image."), 2, "teddy: dataset.root holds no image.\n"),
         (StageFailed("the disk is full."), 1, "teddy: the disk is full.\n"),
+        (
+            PermissionError(13, "Permission denied", "/x"),
+            1,
+            "teddy: /x cannot be used (Permission denied); make it accessible or name another.\n",
+        ),
         (KeyboardInterrupt(), 130, "teddy: Interrupted; run the same command again to go on.\n"),
         (ZeroDivisionError("oh"), 1, "teddy: ZeroDivisionError: oh (TEDDY_TRACEBACK=1 shows where).\n"),
     ],
@@ -252,7 +269,7 @@ def test_help_names_what_there_is_and_loads_no_torch(empty):
     ("argument", "sentence"),
     [
         ("synthesis.ipcc=3", "teddy: There is no key 'synthesis.ipcc'; did you mean 'synthesis.ipc'?"),
-        ("synthesis.ipc=0", "teddy: synthesis.ipc=0 must be at least 1."),
+        ("synthesis.ipc=0", "teddy: synthesis.ipc=0 must be at least 1 and at most 10,000,000."),
     ],
 )
 def test_a_wrong_key_or_value_ends_the_real_command_before_torch_is_loaded(empty, argument, sentence):

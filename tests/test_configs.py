@@ -497,6 +497,7 @@ def test_trajectory_matching_is_as_published(name: str, ipc: int, dataset: str) 
     config = composed(f"+experiment={dataset}_ipc{ipc}_{name}")
     assert (config.dataset.name, config.synthesis.ipc, config.labels.kind) == (dataset, ipc, "hard")
     assert (protocols(config), config.evaluation.students) == (["mtt"], ["convnet3_in"])
+    assert (config.dataset.zca, config.dataset.augment.dsa) == (0.1, "dsa")
     method = build(f"methods.{name}", config.methods[name], Method)
     keys = ("inner_steps", "expert_epochs", "max_start_epoch", "lr", "lr_lr", "inner_lr")
     assert tuple(getattr(method, key) for key in keys) == TRAJECTORIES[name, ipc]

@@ -1,4 +1,4 @@
-"""The command: compose, check, run, exit code. 0 done, 1 failed, 2 the input cannot be used, 130 interrupted."""
+"""The command: compose, check, run, exit code. 0 done, 1 failed, 2 the input cannot be used, 130 or 143 interrupted."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from teddy.config.schema import register_schemas
 
 COMMAND = "TEDDY_COMMAND"
 """Environment variable with the command as it was typed, for the processes that a run starts."""
+_terminated: list[int] = []
+"""Whether SIGTERM has come, as a scheduler sends it. What fails after that, such as loader processes, is no error."""
 
 
 def main() -> int:
@@ -37,6 +40,8 @@ def main() -> int:
     if "--version" in sys.argv[1:]:
         print(f"teddy {__version__}")
         return 0
+    _terminated.clear()
+    previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         command = read_command(sys.argv[1:])
         # Processes that a run started are told what was typed; their own command line has more.
@@ -51,13 +56,24 @@ def main() -> int:
         sys.argv[1:] = [*command.overrides, *command.options]
         _hydra_main(typed)
     except KeyboardInterrupt:
-        return _say("Interrupted; run the same command again to go on.", 130)
+        return _interrupted()
     except BrokenPipeError:  # the reader, such as `head`, had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
-        return _report(error)
+        return _interrupted() if _terminated else _report(error)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
     return 0
+
+
+def _terminate(number: int, frame: object) -> None:
+    _terminated.append(number)
+    raise KeyboardInterrupt
+
+
+def _interrupted() -> int:
+    return _say("Interrupted; run the same command again to go on.", 143 if _terminated else 130)
 
 
 def _check_sweep(command: Command) -> None:
@@ -112,6 +128,8 @@ def _hydra_main(typed: str) -> None:
             return run(plan, folder, typed, list(hydra_config.overrides.task), title, where)
         except Exception as error:
             _remove_if_empty(folder)
+            if _terminated:
+                raise KeyboardInterrupt from error
             # Processes that share a sweep would lose each other. A search takes the error as a result and goes on without the
             # trial. To other sweeps, only an exception finds its way back from a launcher's worker.
             if multirun and world_size() > 1:
@@ -125,9 +143,17 @@ def _hydra_main(typed: str) -> None:
             _remove_if_empty(folder)
             raise
 
-    job()
-    for error in failures[1:]:
-        _report(error)
+    try:
+        job()
+    except OSError as error:  # Hydra's own: what a job raises is among the failures
+        if error.filename is None:
+            raise
+        raise UserError(
+            f"the output folder {error.filename} cannot be made ({error.strerror}); shorten name, or set hydra.run.dir=FOLDER "
+            "(in a sweep, hydra.sweep.dir) to one that can."
+        ) from error
+    for failure in failures[1:]:
+        _report(failure)
     if failures:
         raise failures[0]
 
@@ -152,6 +178,8 @@ def _report(error: Exception) -> int:
         return _say(str(error), 2 if isinstance(error, UserError) else 1)
     if is_about_config(error):
         return _say(sentence(error), 2)
+    if isinstance(error, OSError) and error.filename is not None:
+        return _say(f"{error.filename} cannot be used ({error.strerror}); make it accessible or name another.", 1)
     return _say(f"{type(error).__name__}: {error} (TEDDY_TRACEBACK=1 shows where).", 1)
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 
 from lightning.pytorch.strategies import StrategyRegistry
 
@@ -27,6 +30,8 @@ from teddy.pool.schedule import Recipe
 from teddy.pool.trajectory import BaseTraining
 from teddy.runtime.device import DeviceConfig, resolve_device
 from teddy.runtime.loggers import RunLog
+from teddy.runtime.memory import machine_memory
+from teddy.synthesis.method import Method
 from teddy.synthesis.stage import SyntheticImages
 
 
@@ -112,6 +117,39 @@ def divergence(
     return Divergence(pool, held.images, held.identity, device_config)
 
 
+def check_size(config: TeddyConfig, methods: Mapping[str, Method], dataset: RealDataset, store: Path) -> None:
+    """Check that the images and the stored labels, whatever else a run needs, can fit this machine at all.
+
+    Raises:
+        UserError: they cannot.
+    """
+    loaded = dataset.loaded
+    count = max(method.ipc for method in methods.values()) * len(loaded.class_ids)
+    batch, pixels = min(config.pool.training.batch_size, len(loaded.train)), loaded.channels * loaded.size**2
+    memory, room = machine_memory(), 0
+    label_bytes = 0
+    if needs_soft_labels(config) and config.labels.kind == "stored":
+        place = next(folder for folder in (store, *store.parents) if folder.is_dir())
+        room = shutil.disk_usage(place).total
+        # float16
+        label_bytes = 2 * label_epochs(config) * count * (config.labels.top_k or len(loaded.class_ids))
+    for key, what, needed, there in (
+        ("synthesis.ipc", f"{count:,} images of {loaded.size} x {loaded.size} pixels", count * pixels, memory),
+        (
+            "dataset.size or pool.training.batch_size",
+            f"a batch of {batch:,} training images",
+            4 * batch * pixels,
+            memory,
+        ),
+        ("labels.epochs, evaluation.epochs or synthesis.ipc", "stored labels", label_bytes, room),
+    ):
+        if needed > there:
+            kind = "the disk of the store" if what == "stored labels" else "memory"
+            raise UserError(
+                f"{what} take {needed / 1e9:,.0f} GB or more, and {kind} has {there / 1e9:,.0f} GB; lower {key}."
+            )
+
+
 def check_labels(config: TeddyConfig, dataset: RealDataset) -> None:
     """Raise UserError if a label is to keep as many logits as there are classes, or more; only the data may know these."""
     if config.labels.top_k is not None:
@@ -121,17 +159,22 @@ def check_labels(config: TeddyConfig, dataset: RealDataset) -> None:
 def label_recipe(config: TeddyConfig, pool: ModelPool) -> LabelRecipe:
     """How images are labelled; a pool that is smaller than ``labels.members`` is used in full."""
     node = config.labels
-    soft = [protocol.epochs for protocol in protocol_list(config).values() if protocol.labels == "soft"]
     return LabelRecipe(
         kind=node.kind,
         members=None if node.members == "all" else min(int(node.members), len(pool)),
         temperature=node.temperature,
         batch_size=node.batch_size,
-        epochs=node.epochs or max(soft, default=1),
+        epochs=label_epochs(config),
         top_k=node.top_k,
         view=view_recipe(config),
         seed=config.seed,
     )
+
+
+def label_epochs(config: TeddyConfig) -> int:
+    """Epochs of views that are labelled: as many as the longest student's, unless a number is given."""
+    soft = [protocol.epochs for protocol in protocol_list(config).values() if protocol.labels == "soft"]
+    return config.labels.epochs or max(soft, default=1)
 
 
 def view_recipe(config: TeddyConfig) -> ViewRecipe:

@@ -31,7 +31,7 @@ from teddy.report.results_log import Result, ResultsLog
 from teddy.runtime import distributed, metrics
 from teddy.runtime.device import DeviceConfig
 from teddy.runtime.distributed import is_leader
-from teddy.runtime.loggers import RunLog, open_loggers
+from teddy.runtime.loggers import RunLog, open_loggers, writing
 from teddy.runtime.progress import StageProgress
 from teddy.synthesis.method import Inputs
 from teddy.synthesis.stage import ImageFolderArtifact, synthesize
@@ -67,27 +67,30 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
     devices, nodes = device_config.devices, device_config.num_nodes
     distributed.launch(devices, nodes, [*sys.argv[1:], where])
     distributed.init(device_config.accelerator, devices, nodes)
-    folder = distributed.broadcast(folder)  # processes that srun started name theirs by the second
+    folder = distributed.broadcast(folder)  # processes that srun started each name their own
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     store = ArtifactStore(Path(config.store))
     store.closed = {kind: stage for kind, stage in STAGE_OF_KIND.items() if stage not in config.stages}
     dataset = factory.dataset_of(config, plan.source)
-    if is_leader():
-        folder.mkdir(parents=True, exist_ok=True)
-        logging.getLogger().addHandler(logging.FileHandler(folder / "teddy.log", delay=True))
-    log = open_loggers(
-        {name: factory_of(f"logger.{name}", node) for name, node in config.logger.items()},
-        folder,
-        name=title,
-        group=config.name,
-        job_type="+".join(config.stages),
-        tags=[config.dataset.name, f"ipc{config.synthesis.ipc}", plan.strategy.label],
-        config={**asdict(config), "dataset_fingerprint": dataset.fingerprint, "command": command},
-    )
-    if is_leader():
-        atomic_write(folder / "config.yaml", to_yaml(config))
-        store.record = folder / "artifacts.txt"
+    factory.check_size(config, plan.methods, dataset, store.root)
+    with writing(folder):
+        if is_leader():
+            folder.mkdir(parents=True, exist_ok=True)
+            logging.raiseExceptions = False  # a full disk is reported once, not by every line of this file
+            logging.getLogger().addHandler(logging.FileHandler(folder / "teddy.log", delay=True))
+        log = open_loggers(
+            {name: factory_of(f"logger.{name}", node) for name, node in config.logger.items()},
+            folder,
+            name=title,
+            group=config.name,
+            job_type="+".join(config.stages),
+            tags=[config.dataset.name, f"ipc{config.synthesis.ipc}", plan.strategy.label],
+            config={**asdict(config), "dataset_fingerprint": dataset.fingerprint, "command": command},
+        )
+        if is_leader():
+            atomic_write(folder / "config.yaml", to_yaml(config))
+            store.record = folder / "artifacts.txt"
     code = 1
     try:
         make = Invocation if plan.task is None else plan.task.invocation
@@ -98,6 +101,11 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
     except SystemExit as stop:
         # Lightning ends an interrupted fit so: with 1 after Ctrl-C, and even with 0 after SIGTERM.
         raise KeyboardInterrupt from stop
+    except OSError as error:
+        if error.filename not in (None, str(store.record)):
+            raise
+        with writing(folder):  # the store's own errors are no OSError
+            raise
     finally:
         log.finish(code)
 
@@ -126,9 +134,10 @@ class Invocation:
                 break
             getattr(self, f"_{stage}")()
         if is_leader():
-            self._record(command, overrides)
-            if STAGES[last] == "report":
-                self._report()
+            with writing(self.folder):
+                self._record(command, overrides)
+                if STAGES[last] == "report":
+                    self._report()
 
     def _pool(self) -> None:
         base = self._base()
@@ -212,7 +221,8 @@ class Invocation:
                     row = self._result(name, student, split, artifact)
                     self.rows.append(row)
                     if is_leader():
-                        results.append(row)
+                        with writing(self.folder):
+                            results.append(row)
 
     def _result(self, name: str, student: Student, split: EvalSplit, artifact: Artifact) -> Result:
         pool, images, method = self.pools.get(name), self.images[name], self.methods[name]

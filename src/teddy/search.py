@@ -7,6 +7,7 @@ best trial's settings.
 from __future__ import annotations
 
 import itertools
+import math
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ from teddy.artifacts.processes import is_leader
 from teddy.artifacts.store import atomic_write, write_json
 from teddy.config.command import SEARCH_WORDS, key_of
 from teddy.config.errors import UserError
-from teddy.config.schema import SearchConfig, TeddyConfig
+from teddy.config.schema import MOST, SearchConfig, TeddyConfig
 from teddy.report.comparison import short_key, with_spread
 from teddy.report.page import write_report
 from teddy.report.results_log import Result
@@ -49,6 +50,8 @@ def settings_to_try(config: TeddyConfig, typed: Sequence[str]) -> list[Setting]:
     lists = [[f"{key}={text(one)}" for one in values] for key, values in search.values.items() if key not in fixed]
     if not lists:
         raise UserError(f"{', '.join(search.values)}: typed values leave nothing to search; leave one of them out.")
+    if math.prod(map(len, lists)) > MOST:
+        raise UserError(f"search.values has more than {MOST:,} combinations; name fewer candidates.")
     every = list(itertools.product(*lists))
     drawn = permutation(len(every), config.seed, "search")[: search.trials]
     return [every[index] for index in sorted(drawn)]

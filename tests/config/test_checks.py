@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -75,7 +76,7 @@ CASES = [
     ({"dataset.num_classes": 0}, "dataset.num_classes=0 must be at least 1"),
     ({"synthesis.lr": 0.0}, "synthesis.lr=0.0 must be greater than 0"),
     ({"synthesis.lr": float("nan")}, "synthesis.lr=nan must be greater than 0"),
-    ({"labels.temperature": -1.0}, "labels.temperature=-1.0 must be greater than 0"),
+    ({"labels.temperature": -1.0}, "labels.temperature=-1.0 must lie between 0.001 and 1,000"),
     ({"pool.training.gamma": 0.0}, "pool.training.gamma=0.0 must be greater than 0"),
     ({"synthesis.bn_weight": -0.1}, "synthesis.bn_weight=-0.1 must not be negative"),
     ({"seed": -1}, "seed=-1 must not be negative"),
@@ -89,6 +90,19 @@ CASES = [
     ({"name": "a/b"}, "name='a/b' names folders"),
     ({"name": ".."}, "name='..' names folders"),
     ({"name": ""}, "name='' names folders"),
+    ({"name": "a" * 101}, "names folders; use letters, digits, '_', '-' and '.' only, at most 100."),
+    ({"dataset.name": "a\nb"}, "dataset.name='a\\nb' holds a line break"),
+    ({"dataset.class_names": ["a", "b\x00"]}, "dataset.class_names=['a', 'b\\x00'] holds a line break"),
+    ({"dataset.name": ""}, "dataset.name='' must have at least 1"),
+    ({"dataset.mean": [math.nan]}, "dataset.mean=[nan] must be finite numbers"),
+    ({"dataset.std": [0.0]}, "dataset.std=[0.0] must be numbers greater than 0"),
+    ({"dataset.std": [-1.0]}, "dataset.std=[-1.0] must be numbers greater than 0"),
+    ({"dataset.size": 20_000}, "dataset.size=20000 must be at least 1 and at most 4,096 pixels"),
+    ({"synthesis.lr": math.inf}, "synthesis.lr=inf must be greater than 0 and at most 10,000,000"),
+    ({"synthesis.ipc": 100_000_000}, "synthesis.ipc=100000000 must be at least 1 and at most 10,000,000"),
+    ({"labels.temperature": 1e-30}, "labels.temperature=1e-30 must lie between 0.001 and 1,000"),
+    ({"seed": 10**22}, "must not be negative and below 2^63"),
+    ({"labels.members": None}, "labels.members=None must be 'all' or a number"),
     # stages
     ({"stages": []}, "stages=[] leaves nothing to do"),
     ({"stages": ["pool", "pol"]}, "stages='pol' is not known; choose one of pool, synthesis, labels"),
@@ -141,6 +155,8 @@ CASES = [
     ({"evaluation.batch_size": 1}, "evaluation.batch_size=1 must be at least 2"),
     ({"evaluation.students": []}, "evaluation.students=[] names no network"),
     ({"evaluation.seeds": 0}, "evaluation.seeds=0 must be a number of seeds"),
+    ({"evaluation.seeds": 10**9}, "must be a number of seeds or a list of them, such as 3 or [0,1,2]; at most 1,000"),
+    ({"evaluation.seeds": [10**22]}, "each below 2^63"),
     ({"evaluation.seeds": []}, "evaluation.seeds=[] must be a number of seeds"),
     ({"evaluation.seeds": "three"}, "evaluation.seeds='three' must be a number of seeds"),
     ({"evaluation.seeds": True}, "evaluation.seeds=True must be a number of seeds"),
@@ -225,7 +241,7 @@ def test_areas_lie_above_zero_and_reach_one(quickstart, key):
 
 
 def test_no_number_of_the_schema_is_unchecked(quickstart):
-    """A negative number under any numeric key is refused, whoever adds the key."""
+    """A negative, infinite or huge number under any numeric key is refused, whoever adds the key."""
     free = {"dataset.mean", "dataset.std", "paper"}  # read from data, or only printed
 
     def numeric(node: Any, prefix: str = "") -> list[str]:
@@ -241,7 +257,8 @@ def test_no_number_of_the_schema_is_unchecked(quickstart):
     assert "synthesis.ipc" in keys
     assert "evaluation.protocols.paper.lr" in keys
     for key in keys:
-        complaint(quickstart, {key: -7})
+        for number in (-7, math.nan, math.inf, 10**23):
+            complaint(quickstart, {key: number})
 
 
 def test_one_protocol_or_several(quickstart):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
 
 from teddy.config.command import (
     QUICKSTART,
@@ -20,6 +21,7 @@ from teddy.config.command import (
     with_sweep_file,
 )
 from teddy.config.errors import UserError
+from teddy.config.paths import config_dir
 
 
 def words(*argv: str) -> list[str]:
@@ -177,8 +179,21 @@ def test_the_command_line_wins_over_the_sweep_file(jobs):
     assert len(jobs("+sweep=ipc", "hydra.mode=RUN")) == 1
 
 
+def test_a_sweep_without_an_end_is_refused(jobs):
+    for words in (["seed=range(0,1000000000)"], ["seed=range(0,40)", "synthesis.ipc=range(1,40)"]):
+        with pytest.raises(UserError, match=r"more than 1,000 jobs; name fewer values"):
+            jobs("-m", *words)
+
+
+def test_two_commands_of_one_second_have_folders_of_their_own():
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        made = [compose("config", overrides=[QUICKSTART], return_hydra_config=True) for _ in range(2)]
+    for part in ("run", "sweep"):
+        assert len({node.hydra[part].dir for node in made}) == 2
+
+
 def test_the_last_job_of_a_sweep_is_checked_too(jobs):
-    with pytest.raises(UserError, match=r"^synthesis\.ipc=0 must be at least 1\.$"):
+    with pytest.raises(UserError, match=r"^synthesis\.ipc=0 must be at least 1 and at most 10,000,000\.$"):
         jobs("-m", "synthesis.ipc=1,0")
 
 

@@ -9,7 +9,10 @@ import pytest
 from teddy.config import messages
 from teddy.config.errors import UserError
 from teddy.config.messages import is_about_config, known_keys, sentence, unknown_key
+from teddy.config.paths import config_dir
 
+METHODS = ", ".join(sorted(file.stem for file in (config_dir() / "method").iterdir())) + "."
+DATASETS = "; choose one of cifar10, cifar100, cifar10_hf, fashion_mini, fashion_mnist, hf, imagefolder, imagenet, tiny_imagenet."
 HELP = "; 'python -m teddy --help' lists groups and experiments."
 
 
@@ -35,12 +38,18 @@ COMMAND_LINE = [
         "There is no key 'evaluation.protocols.paper.epoch'; did you mean 'evaluation.protocols.paper.epochs'?" + HELP,
     ),
     ("hydra.foo=1", "There is no key 'hydra.foo'" + HELP),
-    ("dataset=imagnet", "There is no config file 'dataset/imagnet'; did you mean 'imagenet'?" + HELP),
+    ("dataset=imagnet", "There is no config file 'dataset/imagnet'; did you mean 'imagenet'?" + DATASETS),
     ("+experiment=quikstart", "There is no config file 'experiment/quikstart'; did you mean 'quickstart'?" + HELP),
-    ("method=[tedy]", "There is no config file 'method/tedy'; did you mean 'teddy'?" + HELP),
-    ("logger=[csv,wanddb]", "There is no config file 'logger/wanddb'; did you mean 'wandb'?" + HELP),
+    (
+        "method=[tedy]",
+        "There is no config file 'method/tedy'; did you mean 'teddy'?; choose one of " + METHODS,
+    ),
+    (
+        "logger=[csv,wanddb]",
+        "There is no config file 'logger/wanddb'; did you mean 'wandb'?; choose one of csv, mlflow, offline, online, "
+        "tensorboard, wandb.",
+    ),
     ("methods.teddy.bnweight=1", "There is no key 'methods.teddy.bnweight'" + HELP),
-    ("+sweep=xyzzy", "There is no config file 'sweep/xyzzy'" + HELP),
     ("experiment=quickstart", "experiment has no default to replace: write +experiment=NAME" + HELP),
     ("synthesis=3", "A group of conf/ takes the name of one of its files, or a list of them" + HELP),
     ("synthesis.ipc=abc", "synthesis.ipc must be a whole number, not 'abc'."),
@@ -79,7 +88,7 @@ def test_a_wrong_word(jobs, word, expected):
 MOVED = [
     (
         "baseline=[random]",
-        "'baseline' any more: name all methods of the run side by side, method=[NAME,NAME] with names among cad_prune, classwise",
+        "'baseline' any more: name all methods of the run side by side, method=[NAME,NAME] with names among balanced, bptt",
     ),
     ("images=random", "'images' any more: real images are a method like others; write method=[NAME]"),
     ("baselines.random.iterations=3", "'baselines' any more: the keys of a method are methods.NAME.KEY."),
@@ -162,7 +171,7 @@ FILES = [
     (
         "experiment",
         GLOBAL + "defaults: [{override /dataset: cifar11}]",
-        "There is no config file 'dataset/cifar11'; did you mean 'cifar10'?" + HELP,
+        "There is no config file 'dataset/cifar11'; did you mean 'cifar10'?" + DATASETS,
     ),
     (
         "experiment",

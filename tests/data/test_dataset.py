@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -143,3 +145,12 @@ def test_a_folder_is_measured_without_any_fact(tmp_path, write_image):
     spec = RealDataset("own", ImageFolder(str(tmp_path))).spec
     assert spec.class_ids == ("ant", "bee")
     assert all(0.2 < value < 0.8 for value in spec.mean + spec.std)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "", "x" * 101, "\x1b[31m"])
+def test_a_class_name_that_cannot_be_shown_is_refused(name):
+    source = Counting()
+    loaded = dataclasses.replace(source.load(), class_names=("no", name))
+    source.load = lambda: loaded
+    with pytest.raises(UserError, match="of made_up cannot be shown; give it a name of 1 to 100 characters"):
+        _ = RealDataset("made_up", source).spec

@@ -97,3 +97,54 @@ def test_subset_of_both_kinds(tmp_path, write_image):
 def test_taking_nothing_gives_an_empty_batch(tmp_path, write_image):
     write_image(tmp_path / "a.png")
     assert FileImages([tmp_path / "a.png"], torch.tensor([0]), channels=3, size=8).take([]).shape == (0, 3, 8, 8)
+
+
+GREY = np.array([[0, 17], [128, 255]], dtype=np.uint8)
+COLOUR = np.random.default_rng(0).integers(0, 256, (2, 2, 3), dtype=np.uint8)
+OPAQUE = np.dstack([COLOUR, np.full((2, 2), 255, np.uint8)])
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "expected"),
+    [
+        ("16 bits.png", Image.fromarray(GREY.astype(np.uint16) * 257), GREY),  # 65535 is white
+        ("16 bits.tif", Image.fromarray(GREY.astype(np.uint16) * 257), GREY),
+        ("1 bit.png", Image.fromarray(GREY > 127), np.where(GREY > 127, 255, 0)),
+        ("grey with alpha.png", Image.fromarray(np.dstack([GREY, GREY])), GREY),
+        ("alpha.png", Image.fromarray(OPAQUE), COLOUR),
+        ("palette.png", Image.fromarray(COLOUR).quantize(4, dither=Image.Dither.NONE), COLOUR),
+        ("palette with alpha.png", Image.fromarray(COLOUR).quantize(4, dither=Image.Dither.NONE), COLOUR),
+        ("ink.tif", Image.fromarray(255 - np.dstack([COLOUR, np.full((2, 2), 255, np.uint8)])), COLOUR),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.filterwarnings("error")
+def test_images_of_every_mode_are_shown_as_they_are(tmp_path, name, image, expected):
+    if name == "ink.tif":
+        image = Image.frombytes("CMYK", (2, 2), image.tobytes())
+    image.save(
+        tmp_path / name, **({"transparency": bytes([9, 99, 199, 255])} if name.startswith("palette with") else {})
+    )
+    shown = FileImages([tmp_path / name], torch.tensor([0]), channels=3, size=2).take([0])[0].permute(1, 2, 0)
+    assert np.array_equal(shown, expected if expected.ndim == 3 else np.dstack([expected] * 3))
+
+
+def test_of_an_animation_the_first_frame_is_taken(tmp_path):
+    frames = [Image.new("RGB", (2, 2), (shade, 0, 0)) for shade in (40, 200)]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
+    assert FileImages([tmp_path / "a.png"], torch.tensor([0]), channels=3, size=2).take([0])[
+        0, 0
+    ].unique().tolist() == [40]
+
+
+def test_one_pixel_is_an_image(tmp_path):
+    Image.new("RGB", (1, 1), (40, 50, 60)).save(tmp_path / "a.png")
+    images = FileImages([tmp_path / "a.png"], torch.tensor([0]), channels=3, size=4)
+    assert [channel.unique().tolist() for channel in images.take([0])[0]] == [[40], [50], [60]]
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_pixels_without_a_range_are_refused(tmp_path, kind):
+    Image.fromarray(GREY.astype(kind)).save(tmp_path / "a.tif")
+    with pytest.raises(UserError, match=r"a\.tif cannot be read .*numbers without a known range.*convert it to 8 bits"):
+        FileImages([tmp_path / "a.tif"], torch.tensor([0]), channels=1, size=2).take([0])

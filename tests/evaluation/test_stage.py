@@ -187,7 +187,7 @@ def test_students_train_one_after_another_and_the_test_set_is_used_once_for_each
 def test_facts_of_a_row(images: ImageFolderArtifact, data: RealDataset) -> None:
     started = time.monotonic()
     made = run(images, data)
-    assert made.facts.keys() == {"top1", "macro_f1", "seconds", "peak_memory_mb"}
+    assert made.facts.keys() == {"top1", "macro_f1", "loss", "seconds", "peak_memory_mb"}
     assert 0 < made.facts["seconds"] <= time.monotonic() - started + 0.005  # rounded to hundredths
     assert 50 < made.facts["peak_memory_mb"] < 1e5
     assert [path.name for path in made.folder.iterdir() if not path.name.startswith(".")] == ["manifest.json"]

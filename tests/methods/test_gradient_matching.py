@@ -13,11 +13,12 @@ from teddy.data.dsa import dsa
 from teddy.methods.gradient_matching import GradientMatching, gradient_distance
 from teddy.models.networks import build_network
 from teddy.runtime import seeding
-from teddy.runtime.resume import load_tensors
+from teddy.runtime.resume import load_point
 from teddy.synthesis import engine
-from teddy.synthesis.engine import block_file, start_state
+from teddy.synthesis.engine import start_state
 from teddy.synthesis.init import random_images
 from tests.methods.test_run import DEVICE, inputs, nearly_equal, run_in  # noqa: F401 - a fixture
+from tests.synthesis.test_engine import held
 
 NETWORK = "convnet2_w4_in"
 
@@ -110,10 +111,10 @@ def test_loss_and_pixel_gradient_agree_with_a_loop_and_finite_differences(method
 
 
 def test_both_sides_see_the_same_draw(method, inputs):  # noqa: F811
-    """A batch that equals the real one has its gradient under every draw, and another one's has not."""
+    """The real batch in another order has its gradient under every draw, and shifted images have not."""
     state = state_of(method, inputs, torch.float64)
-    for iteration in range(0, 12):
-        real = state.shared.live_batch(1, 3, iteration).double()
+    for iteration in range(12):
+        real = state.shared.live_batch(1, 3, iteration).double().flip(0)
         assert method.distance(state, real, 1, iteration).item() < 0.01
         shifted = method.distance(state, real.roll(1, dims=-1), 1, iteration).item()
         assert shifted > 0.5
@@ -173,11 +174,11 @@ def test_a_killed_run_finds_its_network_again_and_ends_with_the_same_bytes(metho
             patch.setattr(GradientMatching, "step", killed)
             with pytest.raises((KeyboardInterrupt, SystemExit)):
                 each.synthesize(inputs, run_in(folder))
-        saved = load_tensors(folder / ".resume-00000.safetensors")[0]["method.weights"]
+        saved = load_point(folder / ".resume-00000.safetensors")[0]["method.weights"]
         start = torch.cat([weight.detach().flatten() for weight in fresh(0).parameters()])
         assert (saved - start).abs().max() > 0.01, "it has been trained"
         each.synthesize(inputs, run_in(folder))
-        assert block_file(folder, group[0]).read_bytes() == block_file(tmp_path / name, group[0]).read_bytes()
+        assert held(folder, group[0]) == held(tmp_path / name, group[0])
 
 
 def test_blocks_train_networks_of_their_own_in_any_process(method, inputs, tmp_path, monkeypatch):  # noqa: F811

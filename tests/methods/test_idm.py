@@ -18,10 +18,11 @@ from teddy.data.tiles import enlarge_tiles
 from teddy.methods.idm import IDM
 from teddy.models.networks import build_network
 from teddy.runtime import seeding
-from teddy.runtime.resume import load_tensors
-from teddy.synthesis.engine import block_file, start_state
+from teddy.runtime.resume import load_point
+from teddy.synthesis.engine import start_state
 from teddy.synthesis.init import real
 from tests.methods.test_run import DEVICE, inputs, nearly_equal, run_in  # noqa: F401 - a fixture
+from tests.synthesis.test_engine import held
 
 NETWORK = "convnet2_w4_in"
 
@@ -158,11 +159,11 @@ def test_a_killed_run_finds_its_queue_again_and_ends_with_the_same_bytes(method,
         patch.setattr(IDM, "step", killed)
         with pytest.raises((KeyboardInterrupt, SystemExit)):
             method.synthesize(inputs, run_in(tmp_path / "cut"))
-    saved = load_tensors(tmp_path / "cut" / ".resume-00000.safetensors")[0]
+    saved = load_point(tmp_path / "cut" / ".resume-00000.safetensors")[0]
     assert saved["method.weights"].shape == saved["method.momentum"].shape
     assert (saved["method.weights"].abs().sum(1) > 0).tolist() == [True, True, True, False], "three of four joined"
     method.synthesize(inputs, run_in(tmp_path / "cut"))
-    assert block_file(tmp_path / "cut", group[0]).read_bytes() == block_file(tmp_path / "whole", group[0]).read_bytes()
+    assert held(tmp_path / "cut", group[0]) == held(tmp_path / "whole", group[0])
 
 
 def test_blocks_see_the_same_networks_alone_and_together(method, inputs, tmp_path):  # noqa: F811

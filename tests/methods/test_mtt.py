@@ -19,11 +19,12 @@ from teddy.pool.experts import Experts
 from teddy.pool.prior import PriorPool
 from teddy.pool.single import SinglePool
 from teddy.runtime.device import DeviceConfig
-from teddy.runtime.resume import load_tensors
-from teddy.synthesis.engine import block_file, optimise, start_state
+from teddy.runtime.resume import load_point
+from teddy.synthesis.engine import optimise, start_state
 from tests.methods.test_run import run_in
 from tests.methods.unrolled import NETWORK, assert_slopes, double_state, random_weights, toy_inputs, trained
 from tests.pool.test_trajectory import CONSTANT, base
+from tests.synthesis.test_engine import held
 
 SETTINGS: dict[str, Any] = dict(
     title="MTT",
@@ -148,11 +149,11 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     with pytest.raises(BaseException) as caught:  # noqa: PT011 - Lightning ends an interrupted fit by SystemExit
         optimise(Killed(**settings, stop=5), inputs, run_in(tmp_path / "cut"))
     assert caught.type in (KeyboardInterrupt, SystemExit)
-    tensors, notes = load_tensors(tmp_path / "cut" / ".resume-00000.safetensors")
+    tensors, notes = load_point(tmp_path / "cut" / ".resume-00000.safetensors")
     assert notes["iteration"] == 3
     assert {"method.rate", "method.average"} <= set(tensors)
     optimise(method, inputs, run_in(tmp_path / "cut"))
-    assert block_file(tmp_path / "cut", block).read_bytes() == block_file(tmp_path / "whole", block).read_bytes()
+    assert held(tmp_path / "cut", block) == held(tmp_path / "whole", block)
 
 
 def experts(**changes: Any) -> Experts:

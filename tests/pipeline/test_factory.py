@@ -1,6 +1,8 @@
 """From a configuration to the objects of each stage."""
 
+import dataclasses
 import os
+import shutil
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -54,6 +56,37 @@ def test_labels_are_checked_against_classes_that_only_the_data_know(config):
     for top_k in (9, None):
         node.labels.top_k = top_k
         factory.check_labels(node, dataset)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["synthesis.ipc=10000000"],
+            r"100,000,000 images of 28 x 28 pixels take 78 GB or more, and memory has 2 GB; lower synth",
+        ),
+        (["pool.training.batch_size=2000"], "a batch of 2,000 training images take 6 GB or more, and memory has 2 GB"),
+        (
+            ["evaluation.epochs=100000", "synthesis.ipc=1000"],
+            "stored labels take 20 GB or more, and the disk of the store has 3 GB; lower labels",
+        ),
+        (["evaluation.epochs=100000", "synthesis.ipc=1000", "labels.kind=online"], None),
+        ([], None),
+    ],
+)
+def test_what_cannot_fit_the_machine_is_refused(config, tmp_path, monkeypatch, words, sentence):
+    node = config(*words)
+    dataset = factory.dataset_of(node, build("dataset.source", node.dataset.source))
+    if "batch_size" in str(words):
+        dataset.loaded = dataclasses.replace(dataset.loaded, size=900)
+    monkeypatch.setattr(factory, "machine_memory", lambda: 2_000_000_000)
+    monkeypatch.setattr(factory.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(3_000_000_000, 0, 0))
+    methods = {"one": build("methods.random", node.methods["random"])}
+    if sentence is None:
+        factory.check_size(node, methods, dataset, tmp_path / "new" / "store")
+        return
+    with pytest.raises(UserError, match=sentence):
+        factory.check_size(node, methods, dataset, tmp_path / "new" / "store")
 
 
 def test_students_are_protocols_times_networks_times_seeds(config):

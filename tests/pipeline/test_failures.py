@@ -117,3 +117,22 @@ def test_a_full_disk_is_named_and_the_run_goes_on_when_there_is_room(finished, s
     ballast.unlink()
     done = workspace.run(*words)
     assert [row["method"] for row in done.rows] == ["teddy", "random"]
+
+
+@pytest.mark.parametrize("room", ["none left", "read-only"])
+def test_an_output_folder_that_cannot_be_written_is_named_and_finished_work_is_kept(
+    finished, small_disk, tmp_path, room
+):
+    workspace = finished.copy(tmp_path, without=("students",))
+    before, out = workspace.manifests(), workspace.folder / "run0"
+    out.symlink_to(small_disk)
+    if room == "none left":
+        free = os.statvfs(small_disk)
+        (small_disk / "ballast").write_bytes(bytes(free.f_bavail * free.f_frsize - 4 * 4096))
+    else:
+        subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    done = workspace.run("evaluation.epochs=3", code=1)
+    assert done.sentence.startswith(f"teddy: the output folder {out} cannot be written (")
+    assert "free some space or set hydra.run.dir=FOLDER" in done.sentence
+    assert "Logging error" not in done.err
+    assert workspace.manifests().items() >= before.items()

@@ -5,14 +5,17 @@ something on the disk to go on from, and are started again by the same command.
 """
 
 import contextlib
+import os
 import re
 import shutil
 import signal
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from teddy.runtime.resume import load_point, save_point
 
@@ -108,8 +111,10 @@ PLUGIN = '''
 """A method with inner state: pixels follow a random walk that remembers its velocity."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from PIL import Image
 
 from teddy.runtime import seeding
 from teddy.synthesis.optimized import OptimizedMethod, State
@@ -255,8 +260,30 @@ def test_told_to_stop(name, how, whole, finished, tmp_path):
     workspace = type(finished)(uncut, done).copy(tmp_path, without=stage.gone)
     started = workspace.start(*LONG, settings=EVERY_EPOCH)
     stopped = started.stop_when(lambda: any(workspace.store.glob(stage.sign)), how)
-    if name == "labels" and how == signal.SIGTERM:  # no Lightning there, so the system's own way to end a process
-        assert stopped.code == -signal.SIGTERM
-    else:
-        assert (stopped.code, stopped.sentence) == (130, "teddy: Interrupted; run the same command again to go on.")
+    assert stopped.sentence == "teddy: Interrupted; run the same command again to go on."
+    assert stopped.code == 128 + how
     assert "Traceback" not in stopped.err
+
+
+def test_told_to_stop_together_with_its_loader_processes(finished, tmp_path):
+    """As a scheduler does, which signals all processes of a job; torch would report the loaders as crashed."""
+    workspace = type(finished.workspace)(tmp_path, finished.workspace.start_process)
+    for split in ("train", "test"):
+        for label in ("cat", "dog"):
+            folder = tmp_path / "pets" / split / label
+            folder.mkdir(parents=True)
+            for index in range(30):
+                Image.new("L", (8, 8), 10 + 5 * index).save(folder / f"{index}.png")
+    words = ("dataset=imagefolder", f"dataset.root={tmp_path / 'pets'}", "dataset.name=pets", "trainer.workers=2")
+    started = workspace.start(*words, "pool.training.epochs=2000", "pool.training.batch_size=4")
+    children = Path(f"/proc/{started.process.pid}/task/{started.process.pid}/children")
+
+    def loaders_are_stopped():
+        if not any(workspace.store.glob("trajectory/*/epoch-0001.safetensors")):
+            return False
+        for child in children.read_text().split():
+            os.kill(int(child), signal.SIGTERM)
+        return True
+
+    stopped = started.stop_when(loaders_are_stopped, signal.SIGTERM)
+    assert (stopped.code, stopped.sentence) == (143, "teddy: Interrupted; run the same command again to go on.")

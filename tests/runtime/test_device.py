@@ -24,8 +24,8 @@ def machine(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_what_is_given_is_kept() -> None:
-    device_config = resolve_device("cpu", "32-true", devices=3, workers=2)
-    assert device_config == DeviceConfig("cpu", "32-true", devices=3, workers=2)
+    device_config = resolve_device("cpu", "32-true", devices=2, workers=2)
+    assert device_config == DeviceConfig("cpu", "32-true", devices=2, workers=2)
     assert device_config.device == torch.device("cpu")
     assert (device_config.autocast_dtype, device_config.frozen_weights) == (None, torch.float32)
     device_config = resolve_device("cpu", "bf16-mixed", num_nodes=2, strategy="ddp", deterministic=True)
@@ -83,3 +83,10 @@ def test_autocast_changes_the_arithmetic_of_products_only() -> None:
     assert product.dtype == torch.bfloat16
     torch.testing.assert_close(product.float(), images @ weights.T, atol=0.05, rtol=0.05)
     assert weights.dtype == torch.float32
+
+
+def test_more_processes_than_cores_are_refused(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    assert resolve_device("cpu", "32-true", devices=4).devices == 4
+    with pytest.raises(UserError, match=r"trainer\.devices=5 asks for more than 4 on this machine \(cpu\); lower it"):
+        resolve_device("cpu", "32-true", devices=5)

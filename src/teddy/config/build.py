@@ -133,15 +133,22 @@ def _argument(key: str, value: Any) -> Any:
     return build(key, value) if isinstance(value, Mapping) and "_target_" in value else value
 
 
+@cache
+def _adapter(factory: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(factory)
+
+
 def _validated(key: str, factory: Any, arguments: dict[str, Any]) -> Any:
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     known = [one.name for one in dataclasses.fields(factory) if one.init]
     for name in arguments:
         if name not in known:
             raise UserError(f"There is no key '{key}.{name}'; {factory.__name__} has {', '.join(known)}.")
     try:
-        return TypeAdapter(factory).validate_python(arguments)
+        return _adapter(factory).validate_python(arguments)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, (key, *first["loc"])))

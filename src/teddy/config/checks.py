@@ -12,7 +12,9 @@ from teddy.config.errors import UserError
 from teddy.config.schema import RULE, STAGES, PoolConfig, SearchConfig, TeddyConfig, walk
 
 _SECRET = re.compile(r"'\w*(api_?key|token|password|secret)': (?!None)", re.IGNORECASE)
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+SEEDS = 1000
+"""Student seeds of a run, at most."""
 
 
 def check(config: TeddyConfig) -> None:
@@ -22,14 +24,20 @@ def check(config: TeddyConfig) -> None:
         UserError: the first rule that is broken, with its key and what to do.
     """
     for key, name in (("name", config.name), *(("method", name) for name in config.methods)):
-        _require(_NAME.fullmatch(name), f"{key}={name!r} names folders; use letters, digits, '_', '-' and '.' only.")
+        _require(
+            _NAME.fullmatch(name),
+            f"{key}={name!r} names folders; use letters, digits, '_', '-' and '.' only, at most 100.",
+        )
     secret = os.environ.get("WANDB_API_KEY")
     for key, value, one in walk(config):
         _require(
             not (secret and secret in str(value)) and not (key == "logger" and _SECRET.search(str(value))),
             f"{key} holds an API key, and is written to files and logs; take it out, and run `wandb login` or set WANDB_API_KEY.",
         )
-        if value is not None and one is not None and RULE in one.metadata:
+        words = value if isinstance(value, list) else [value]
+        printable = all(word.isprintable() for word in words if isinstance(word, str))
+        _require(printable, f"{key}={value!r} holds a line break or another character that cannot be shown; remove it.")
+        if one is not None and RULE in one.metadata and (value is not None or one.type == "Any"):
             holds, text = one.metadata[RULE]
             _require(holds(value), f"{key}={value!r} {text}.")
     for stage in config.stages:
@@ -117,7 +125,8 @@ def _check_labels(config: TeddyConfig) -> None:
 def _check_evaluation(config: TeddyConfig) -> None:
     chosen, seed = config.evaluation.protocol, config.evaluation.seeds
     known = ", ".join(config.evaluation.protocols)
-    _require(isinstance(chosen, str | list), f"evaluation.protocol={chosen!r} must be a name or a list of names.")
+    named = isinstance(chosen, str) or (isinstance(chosen, list) and all(isinstance(one, str) for one in chosen))
+    _require(named, f"evaluation.protocol={chosen!r} must be a name or a list of names.")
     _require(chosen, f"evaluation.protocol is empty; name some of {known}.")
     for name in protocols(config):
         _require(
@@ -129,11 +138,13 @@ def _check_evaluation(config: TeddyConfig) -> None:
             protocol.labels == "hard" or protocol.augment == "views",
             f"evaluation.protocols.{name}: soft labels belong to views; set augment=views or labels=hard.",
         )
+    most = SEEDS if type(seed) is int else 2**63 - 1
     counts = [seed] if type(seed) is int else seed if isinstance(seed, list) else []
     low = 1 if type(seed) is int else 0
     _require(
-        counts and all(type(one) is int and one >= low for one in counts),
-        f"evaluation.seeds={seed!r} must be a number of seeds or a list of them, such as 3 or [0,1,2].",
+        counts and all(type(one) is int and low <= one <= most for one in counts),
+        f"evaluation.seeds={seed!r} must be a number of seeds or a list of them, such as 3 or [0,1,2]; at most {SEEDS:,}, each "
+        "below 2^63.",
     )
     _require(len(set(counts)) == len(counts), f"evaluation.seeds={seed} names a seed twice.")
 

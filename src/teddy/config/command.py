@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,8 @@ WITH_VALUE = ("--allow", "--config-dir", "--config-path", "--config-name", "--pa
 FLAGS = ("--help", "--hydra-help", "--version", "--resolve", "--run", "--multirun", "--info", "--shell-completion")
 SEARCH_WORDS = ("hydra.mode=MULTIRUN", "hydra/sweeper=search", "~hydra.callbacks.sweep_report")
 """What makes Hydra run a search, which reports on its own."""
+MOST_JOBS = 1000
+"""Jobs of a sweep, at most."""
 ASKS = ("--help", "--hydra-help", "--cfg", "--info", "--shell-completion")
 
 
@@ -202,7 +205,10 @@ def check_jobs(command: Command) -> list[TeddyConfig]:
             for one in [*parser.parse_overrides(params), *parsed]:
                 key, line = one.get_key_element(), str(one.input_line)
                 swept = one.is_sweep_override()
-                choices[key] = [f"{key}={value}" for value in one.sweep_string_iterator()] if swept else [line]
+                values = itertools.islice(one.sweep_string_iterator(), MOST_JOBS + 1) if swept else ()
+                choices[key] = [f"{key}={value}" for value in values] if swept else [line]
+            if math.prod(map(len, choices.values())) > MOST_JOBS:
+                raise UserError(f"this sweep has more than {MOST_JOBS:,} jobs; name fewer values.")
             nodes = [make(overrides=list(job)) for job in itertools.product(*choices.values())]
         return [to_config(node) for node in nodes]
 

@@ -9,6 +9,10 @@ class UserError(Exception):
     The message is one sentence that names the key or the file and the remedy.
     """
 
+    def __str__(self) -> str:
+        # torch passes an error of a loader process on with that process's traceback before it.
+        return super().__str__().rpartition("teddy.config.errors.UserError: ")[2].strip()
+
 
 class StageFailed(Exception):
     """A stage could not be finished for a reason outside the input (disk full, device lost); exit code 1."""

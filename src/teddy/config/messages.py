@@ -13,6 +13,8 @@ from teddy.config.paths import config_dir
 from teddy.config.schema import TeddyConfig
 
 _HELP = "'python -m teddy --help' lists groups and experiments"
+LISTED = 30
+"""Files of a group of ``conf/`` that a sentence lists, at most."""
 _FRAME = re.compile(
     r"In '|full_key:|object_type=|reference_type=|Error merging override|.*raised while composing config:?$"
 )
@@ -136,7 +138,9 @@ def _no_file(name: str, place: str) -> str:
         return f"There is no config file '{name}' any more: {moved}."
     group, _, option = name.rpartition("/")
     named = "" if place in ("", " in conf/config.yaml") else f", which is named{place}"
-    return f"There is no config file '{name}'{named}{_near(option, _options(group))}; {_HELP}."
+    options = _options(group)
+    choice = f"choose one of {', '.join(options)}" if 0 < len(options) <= LISTED else _HELP
+    return f"There is no config file '{name}'{named}{_near(option, options)}; {choice}."
 
 
 def _moved(key: str) -> str | None:
@@ -146,7 +150,7 @@ def _moved(key: str) -> str | None:
 
 
 def _options(group: str) -> list[str]:
-    return sorted(file.stem for file in (config_dir() / group).glob("*.yaml"))
+    return sorted(file.stem for file in (config_dir() / group).glob("[!_]*.yaml"))
 
 
 def _first_line(text: str, key: str, otherwise: str, place: str) -> str:

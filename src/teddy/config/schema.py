@@ -8,6 +8,7 @@ them to Hydra, which names file and key of any typo. ``Any`` stands where a clas
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,11 +17,31 @@ from omegaconf import MISSING
 
 STAGES = ("pool", "synthesis", "labels", "evaluation", "report")
 RULE = "rule"
+MOST = 10_000_000
+"""The largest number that makes sense anywhere, lest a mistyped one fills the memory; seeds alone may be larger."""
+EPOCHS = 100_000
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "count": (lambda value: value >= 1, "must be at least 1"),
-    "batch": (lambda value: value >= 2, "must be at least 2, as BatchNorm needs"),
-    "positive": (lambda value: value > 0, "must be greater than 0"),
-    "weight": (lambda value: value >= 0, "must not be negative"),
+    "count": (lambda value: 1 <= value <= MOST, f"must be at least 1 and at most {MOST:,}"),
+    "epochs": (lambda value: 1 <= value <= EPOCHS, f"must be at least 1 and at most {EPOCHS:,}"),
+    "trials": (lambda value: 1 <= value <= 1000, "must be at least 1 and at most 1,000"),
+    "threads": (lambda value: 1 <= value <= 1024, "must be at least 1 and at most 1,024"),
+    "pixels": (lambda value: 1 <= value <= 4096, "must be at least 1 and at most 4,096 pixels"),
+    "batch": (lambda value: 2 <= value <= MOST, f"must be at least 2, as BatchNorm needs, and at most {MOST:,}"),
+    "positive": (lambda value: 0 < value <= MOST, f"must be greater than 0 and at most {MOST:,}"),
+    "weight": (lambda value: 0 <= value <= MOST, f"must not be negative and at most {MOST:,}"),
+    "padding": (lambda value: 0 <= value <= 4096, "must not be negative and at most 4,096 pixels"),
+    "seed": (lambda value: 0 <= value < 2**63, "must not be negative and below 2^63"),
+    "temperature": (lambda value: 0.001 <= value <= 1000, "must lie between 0.001 and 1,000"),
+    "means": (
+        lambda value: all(map(math.isfinite, value)),
+        "must be finite numbers, one for each channel, such as [0.5]",
+    ),
+    "deviations": (
+        lambda value: all(0 < one <= MOST for one in value),
+        "must be numbers greater than 0, one for each channel, such as [0.25]",
+    ),
+    "title": (lambda value: 1 <= len(value) <= 100, "must have at least 1 and at most 100 characters"),
+    "titles": (lambda value: all(1 <= len(one) <= 100 for one in value), "must be names of 1 to 100 characters"),
     "area": (lambda value: 0 < value <= 1, "is a share of the image's area: above 0 and at most 1"),
     "share": (lambda value: 0 < value < 1, "must lie between 0 and 1, for example 0.05"),
     "shares": (
@@ -38,7 +59,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "must be two numbers in [0, 1), such as [0.5,0.9]",
     ),
     "members": (
-        lambda value: value == "all" or (type(value) is int and value >= 1),
+        lambda value: value == "all" or (type(value) is int and 1 <= value <= MOST),
         "must be 'all' or a number of teachers",
     ),
     "networks": (bool, "names no network; name at least one, such as [convnet3]"),
@@ -59,7 +80,7 @@ class AugmentConfig:
     """What teacher training does to a real image: random crop (padded, resized or none), flip, and DSA."""
 
     crop: str = _is("padded | resized | none")
-    padding: int = _is("weight")
+    padding: int = _is("padding")
     min_scale: float = _is("area")
     flip: bool = MISSING
     dsa: str = _is("none | dsa | dsa_strong", "none")
@@ -69,16 +90,16 @@ class AugmentConfig:
 class DatasetConfig:
     """A real dataset; facts that are null are read from the data."""
 
-    name: str = MISSING
+    name: str = _is("title")
     root: str | None = None
     source: Any = MISSING
     num_classes: int | None = _is("count", None)
     channels: int | None = _is("count", None)
-    size: int | None = _is("count", None)
-    resize: int | None = _is("count", None)
-    mean: list[float] | None = None
-    std: list[float] | None = None
-    class_names: list[str] | None = None
+    size: int | None = _is("pixels", None)
+    resize: int | None = _is("pixels", None)
+    mean: list[float] | None = _is("means", None)
+    std: list[float] | None = _is("deviations", None)
+    class_names: list[str] | None = _is("titles", None)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     holdout: float = _is("share")
     per_class: int | None = _is("count", None)
@@ -99,7 +120,7 @@ class ModelConfig:
 class TrainingConfig:
     """Training of the base model, which all pools of a run share (Table 6)."""
 
-    epochs: int = _is("count")
+    epochs: int = _is("epochs")
     lr: float = _is("positive")
     momentum: float = _is("weight")
     weight_decay: float = _is("weight")
@@ -131,7 +152,7 @@ class ViewConfig:
     crop: bool = MISSING
     min_scale: float = _is("area")
     flip: bool = MISSING
-    shift: int = _is("weight")
+    shift: int = _is("padding")
 
 
 @dataclass
@@ -139,7 +160,7 @@ class SynthesisConfig:
     """What the methods of a run share, and Table 7's numbers, which a method may take or replace by its own."""
 
     ipc: int = _is("count")
-    seed: int = _is("weight")
+    seed: int = _is("seed")
     iterations: int = _is("count")
     lr: float = _is("positive")
     betas: list[float] = _is("betas")
@@ -164,9 +185,9 @@ class LabelsConfig:
 
     kind: str = _is("online | stored | fixed | hard")
     members: Any = _is("members")
-    temperature: float = _is("positive")
+    temperature: float = _is("temperature")
     batch_size: int = _is("count")
-    epochs: int | None = _is("count", None)
+    epochs: int | None = _is("epochs", None)
     top_k: int | None = _is("count", None)
     mix: str = _is("cutmix | none")
     alpha: float = _is("positive")
@@ -187,7 +208,7 @@ class ProtocolConfig:
     momentum: float = _is("weight")
     weight_decay: float = _is("weight")
     batch_size: int = _is("batch")
-    epochs: int = _is("count")
+    epochs: int = _is("epochs")
     schedule: str = _is("cosine | step")
     eta: float = _is("positive")
     milestones: list[float] = _is("shares")
@@ -202,7 +223,7 @@ class EvaluationConfig:
     protocols: dict[str, ProtocolConfig] = field(default_factory=dict)
     students: list[str] = _is("networks")
     seeds: Any = MISSING
-    epochs: int | None = _is("count", None)
+    epochs: int | None = _is("epochs", None)
     batch_size: int | None = _is("batch", None)
     split: str = _is("test | heldout")
     divergence: bool = MISSING
@@ -221,7 +242,7 @@ class TrainerConfig:
     sync_batchnorm: bool = MISSING
     deterministic: bool = MISSING
     workers: int = _is("weight")
-    threads: int | None = _is("count", None)
+    threads: int | None = _is("threads", None)
     callbacks: dict[str, Any] = field(default_factory=dict)
 
 
@@ -233,7 +254,7 @@ class SearchConfig:
     """
 
     method: str = MISSING
-    trials: int = _is("count")
+    trials: int = _is("trials")
     values: dict[str, list[Any]] = field(default_factory=dict)
     shared: dict[str, Any] = field(default_factory=dict)
 
@@ -243,7 +264,7 @@ class TeddyConfig:
     """One run: everything that ``python -m teddy`` reads."""
 
     name: str = MISSING
-    seed: int = _is("weight")
+    seed: int = _is("seed")
     store: str = MISSING
     stages: list[str] = _is("stages")
     dataset: DatasetConfig = field(default_factory=DatasetConfig)

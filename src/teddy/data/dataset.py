@@ -87,6 +87,11 @@ class RealDataset:
                 f"dataset.class_names holds {len(self.class_names)} names, but {self.name} has {found['num_classes']} "
                 "classes; give one name per class or null."
             )
+        for name in (*loaded.class_names, *loaded.class_ids):
+            if not name.isprintable() or not 1 <= len(name) <= 100:
+                raise UserError(
+                    f"the class {name!r} of {self.name} cannot be shown; give it a name of 1 to 100 characters in one line."
+                )
         for key, values in (("mean", self.mean), ("std", self.std)):
             if values is not None and len(values) != found["channels"]:
                 raise UserError(f"dataset.{key} needs one number per channel ({found['channels']}), not {len(values)}.")

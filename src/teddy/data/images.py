@@ -17,10 +17,12 @@ from teddy.config.errors import UserError
 
 Indices = Sequence[int] | np.ndarray | torch.Tensor
 
-GREY_MODES = frozenset({"L", "1", "I;16"})
+GREY_MODES = frozenset({"L", "1", "I;16", "I;16B"})
 """Pillow's modes of images with one channel."""
 PIL_MODES = {1: "L", 3: "RGB"}
 """Pillow's mode by the number of channels."""
+_WIDE_MODES = ("I", "F")
+"""Pillow's modes of pixels without a known range."""
 
 
 @runtime_checkable
@@ -104,7 +106,7 @@ class FileImages(DecodedImages):
 
     def open(self, index: int) -> Image.Image:
         with open_image(self.paths[index], str(self.paths[index])) as image:
-            return image.convert(PIL_MODES[self.channels])
+            return to_mode(image, self.channels)
 
 
 class Subset:
@@ -142,6 +144,21 @@ def open_image(file: str | Path | io.BytesIO, name: str) -> Iterator[Image.Image
             yield image
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"{name} cannot be read as an image ({error}); replace or remove it.") from error
+
+
+def to_mode(image: Image.Image, channels: int) -> Image.Image:
+    """Convert an image to mode L or RGB: 16 bits to 8, transparency dropped, the first frame of several, else by Pillow's rules.
+
+    Raises:
+        ValueError: what black and white are in the file is not known.
+    """
+    if image.mode in _WIDE_MODES:
+        raise ValueError(f"its pixels are numbers without a known range, mode {image.mode}; convert it to 8 bits")
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))  # 65535 / 257 = 255
+    if image.mode in ("P", "PA") and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert(PIL_MODES[channels])
 
 
 def _centre_square(image: Image.Image, size: int, resize: int) -> Image.Image:

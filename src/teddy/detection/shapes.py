@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
+
 import numpy as np
 import torch
 
 from teddy.artifacts.fingerprint import fingerprint
+from teddy.config.types import Count, Number
 from teddy.data.sources.base import Loaded, numbered_ids
 from teddy.detection.objects import Objects, Scenes
 from teddy.runtime import seeding
@@ -16,23 +19,25 @@ MOST = 3
 """Objects of an image."""
 
 
+@dataclass(frozen=True)
 class Shapes:
-    """Circles, squares and triangles, one to three in an image, in any colour."""
+    """Circles, squares and triangles, one to three in an image, in any colour; ``train`` and ``test`` images."""
 
-    def __init__(self, size: int, train: int, test: int, seed: int) -> None:
-        self.size, self.counts, self.seed = size, {"train": train, "test": test}, seed
+    size: Count
+    train: Count
+    test: Count
+    seed: Number
 
     def check(self) -> None:
         """Nothing: there are no files."""
 
     def fingerprint(self) -> str:
-        content = {"size": self.size, **self.counts, "seed": self.seed}
-        return fingerprint({"source": "shapes", "version": VERSION, **content})
+        return fingerprint({"source": "shapes", "version": VERSION, **asdict(self)})
 
     def load(self) -> Loaded:
         """Draw all images."""
         splits = []
-        for split, count in self.counts.items():
+        for split, count in (("train", self.train), ("test", self.test)):
             images, objects = zip(*(scene(self.size, self.seed, split, index) for index in range(count)), strict=True)
             splits.append(Scenes(torch.from_numpy(np.stack(images)), objects))
         return Loaded(splits[0], splits[1], CLASSES, numbered_ids(CLASSES), 3, self.size)

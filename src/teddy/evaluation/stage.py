@@ -23,7 +23,7 @@ from teddy.evaluation.split import EvalSplit
 from teddy.evaluation.student import StudentTraining
 from teddy.labels.stage import Labels
 from teddy.labels.views import ViewMaker, ViewRecipe, ViewSource
-from teddy.models.classifier import TEST_MACRO_F1, TEST_TOP1
+from teddy.models.classifier import TEST_LOSS, TEST_MACRO_F1, TEST_TOP1
 from teddy.models.networks import build_network
 from teddy.runtime import metrics
 from teddy.runtime.device import DeviceConfig
@@ -88,7 +88,11 @@ class Classification:
 
     def facts(self, result: Mapping[str, float]) -> dict[str, Any]:
         """What is noted of a student, from the values that its module logged in the test."""
-        return {"top1": round(result[TEST_TOP1], 4), "macro_f1": round(result[TEST_MACRO_F1], 4)}
+        return {
+            "top1": round(result[TEST_TOP1], 4),
+            "macro_f1": round(result[TEST_MACRO_F1], 4),
+            "loss": round(result[TEST_LOSS], 5),
+        }
 
 
 def evaluate(
@@ -103,7 +107,7 @@ def evaluate(
     divergence: Divergence | None = None,
     task: Classification | None = None,
 ) -> Iterator[Artifact]:
-    """Train each student unless it is in the store, and measure its accuracy and F1 score (percent, ``facts``).
+    """Train each student unless it is in the store, and measure its accuracy and F1 score (percent) and its loss (``facts``).
 
     The split's images are used once per student, after its last epoch. ``facts["seconds"]`` are those of training and test,
     over all runs that had a part in them.

@@ -11,14 +11,15 @@ from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch.nn import functional as F
 
 from teddy.config.errors import UserError
+from teddy.config.types import Count
 from teddy.data.images import ImageSet
 from teddy.data.spec import DatasetSpec
 from teddy.methods.unrolled import Batch, Unrolled, UnrolledState, unroll, walk
-from teddy.models.networks import build_network, check_network
+from teddy.models.networks import check_network, random_network
 from teddy.models.stateless import StatelessNetwork
 from teddy.pool.strategy import PoolStrategy
 from teddy.pool.trajectory import BaseTraining
@@ -53,20 +54,17 @@ class BPTT(Unrolled):
     """
 
     network: str
-    window: PositiveInt | None
-    real_images: PositiveInt
+    window: Count | None
+    real_images: Count
     betas: tuple[Beta, Beta]
 
     citation: ClassVar[str] = "Wang et al., Dataset Distillation, 2018 (arXiv 1811.10959)"
+    remedy: ClassVar[str] = "lower inner_steps, batch_syn or real_images, or set a smaller window"
 
     @property
     def graph_steps(self) -> int:
         """Inner steps that are differentiated."""
         return self.window or self.inner_steps
-
-    @property
-    def remedy(self) -> str:
-        return "lower inner_steps, batch_syn or real_images, or set a smaller window"
 
     def check(self, members: int | None) -> None:
         super().check(members)
@@ -81,13 +79,11 @@ class BPTT(Unrolled):
         self.check_memory(self.network, base.dataset.spec, base.device_config, self.graph_steps, self.real_images)
 
     def prepare(self, inputs: Inputs, device_config: DeviceConfig) -> Shared:
-        return Shared(self.student(inputs.spec, 0, device_config.device), inputs.train, inputs.spec)
+        return Shared(self.student(inputs.spec, device_config.device), inputs.train, inputs.spec)
 
-    def student(self, spec: DatasetSpec, seed: int, device: torch.device) -> StatelessNetwork:
-        """An untrained student."""
-        return StatelessNetwork(
-            build_network(self.network, spec.num_classes, spec.channels, spec.size, seed).to(device)
-        )
+    def student(self, spec: DatasetSpec, device: torch.device, *keys: seeding.Key) -> StatelessNetwork:
+        """An untrained student, the same for the same keys."""
+        return StatelessNetwork(random_network(self.network, spec, *keys).to(device))
 
     def optimizer(self, state: Any) -> torch.optim.Optimizer:
         return torch.optim.Adam(self.parameter_groups(state), betas=self.betas)
@@ -106,8 +102,7 @@ class BPTT(Unrolled):
         """The gradient of Eq. 1 for one initialisation and one real batch."""
         device = state.pixels.device
         with torch.autocast(device.type, enabled=False):
-            seed = seeding.stable_seed(state.seed, "initialisation", iteration)
-            start = self.student(state.shared.spec, seed, device).initial
+            start = self.student(state.shared.spec, device, state.seed, iteration).initial
             batch = partial(self.batch, state, state.labels, iteration)
             loss = self.loss(state, start, batch, *self.real_batch(state, iteration))
             loss.backward(inputs=[state.pixels, state.rate])

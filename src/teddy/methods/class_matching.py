@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
+from teddy.config.types import Count, Number, Positive, Weight
 from teddy.methods.class_statistics import RealClasses, Statistics, StatisticsNetwork
 from teddy.runtime import seeding
 from teddy.runtime.device import DeviceConfig
@@ -39,11 +39,11 @@ class ClassMatching(OptimizedMethod):
         real_images: of each class that are measured at a time, at most.
     """
 
-    lr: PositiveFloat
-    momentum: NonNegativeFloat
+    lr: Positive
+    momentum: Weight
     strategy: Literal["dsa", "dsa_strong", "dsa_strong_matching"]
-    augmentations: NonNegativeInt
-    real_images: PositiveInt
+    augmentations: Number
+    real_images: Count
 
     @abstractmethod
     def networks(self, inputs: Inputs, device_config: DeviceConfig) -> list[tuple[dict[str, Any], StatisticsNetwork]]:

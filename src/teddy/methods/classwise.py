@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from pydantic import NonNegativeFloat, PositiveInt
 from torch.nn import functional as F
 
+from teddy.config.types import Count, Weight
 from teddy.methods.class_matching import ClassMatching
 from teddy.methods.class_statistics import Statistics, StatisticsNetwork
 from teddy.runtime.device import DeviceConfig
@@ -54,9 +54,9 @@ class ClassWise(ClassMatching):
         bn_weight: alpha; 0 leaves the BatchNorm layers out, for networks without them.
     """
 
-    depth: PositiveInt
-    ce_weight: NonNegativeFloat
-    bn_weight: NonNegativeFloat
+    depth: Count
+    ce_weight: Weight
+    bn_weight: Weight
 
     version: ClassVar[int] = 2
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from pydantic import NonNegativeInt
 
 from teddy.config.errors import UserError
+from teddy.config.types import Number
 from teddy.methods.class_matching import ClassMatching
 from teddy.methods.class_statistics import Statistics, StatisticsNetwork
 from teddy.models.networks import check_network, random_network
@@ -31,7 +31,7 @@ class DM(ClassMatching):
     """
 
     network: str
-    count: NonNegativeInt
+    count: Number
 
     citation: ClassVar[str] = (
         "Zhao & Bilen, Dataset Condensation with Distribution Matching, WACV 2023 (arXiv 2110.04181)"

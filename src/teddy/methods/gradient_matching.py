@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from teddy.config.errors import UserError
+from teddy.config.types import Count, Number, Positive, Weight
 from teddy.data.dsa import dsa
 from teddy.data.spec import DatasetSpec
 from teddy.methods.class_statistics import RealClasses
@@ -66,14 +66,14 @@ class GradientMatching(OptimizedMethod):
     """
 
     network: str
-    lr: PositiveFloat
-    momentum: NonNegativeFloat
-    outer_loops: PositiveInt | None
-    inner_loops: NonNegativeInt | None
-    network_lr: PositiveFloat
-    network_batch_size: PositiveInt
+    lr: Positive
+    momentum: Weight
+    outer_loops: Count | None
+    inner_loops: Number | None
+    network_lr: Positive
+    network_batch_size: Count
     strategy: Literal["none", "dsa", "dsa_strong", "dsa_strong_matching"]
-    real_images: PositiveInt
+    real_images: Count
 
     citation: ClassVar[str] = (
         "Zhao, Mopuri & Bilen, Dataset Condensation with Gradient Matching, ICLR 2021 (arXiv 2006.05929); "

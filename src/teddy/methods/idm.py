@@ -16,11 +16,11 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch.nn import functional as F
 from torch.nn.utils import vector_to_parameters
 
 from teddy.config.errors import UserError
+from teddy.config.types import Count, Number, Positive, Weight
 from teddy.data.spec import DatasetSpec
 from teddy.methods.class_matching import ClassMatching
 from teddy.methods.class_statistics import RealClasses, Statistics, StatisticsNetwork
@@ -67,16 +67,16 @@ class IDM(ClassMatching):
     """
 
     network: str
-    ce_weight: NonNegativeFloat
-    first: PositiveInt
-    every: PositiveInt
-    most: PositiveInt
-    trained: NonNegativeInt
-    train_steps: PositiveInt
-    network_lr: PositiveFloat
-    network_momentum: NonNegativeFloat
-    network_weight_decay: NonNegativeFloat
-    network_batch_size: PositiveInt
+    ce_weight: Weight
+    first: Count
+    every: Count
+    most: Count
+    trained: Number
+    train_steps: Count
+    network_lr: Positive
+    network_momentum: Weight
+    network_weight_decay: Weight
+    network_batch_size: Count
     augmentations: Literal[0] = 0
 
     citation: ClassVar[str] = (

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from pydantic import PositiveInt
 
+from teddy.config.types import Count
 from teddy.data.spec import DatasetSpec
 from teddy.data.tiles import check_tiles, encode_tiles
 from teddy.synthesis.init import random_images
@@ -22,7 +22,7 @@ from teddy.synthesis.method import Inputs, Method, Run, SyntheticSet
 class Mosaic(Method):
     """IPC images of each class, each of ``tiles`` x ``tiles`` random training images; students see each tile enlarged."""
 
-    tiles: PositiveInt
+    tiles: Count
 
     citation: ClassVar[str] = (
         "Kim et al., Dataset Condensation via Efficient Synthetic-Data Parameterization, ICML 2022"

@@ -13,10 +13,11 @@ from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from teddy.config.epochs import saved_epochs
 from teddy.config.errors import UserError
+from teddy.config.types import Count
 from teddy.methods.unrolled import Batch, Unrolled, UnrolledState, unroll
 from teddy.models.stateless import StatelessNetwork
 from teddy.pool.members import Trajectory
@@ -39,13 +40,6 @@ class Shared:
     starts: list[int]
 
 
-@dataclass
-class MatchedState(UnrolledState):
-    """The moving average of the pixels (N, C, H, W), besides."""
-
-    average: torch.Tensor
-
-
 @dataclass(frozen=True, kw_only=True)
 class MTT(Unrolled):
     """Matching of training trajectories.
@@ -57,14 +51,16 @@ class MTT(Unrolled):
         ema_decay: of the images' moving average, which is then the result; 0: the images themselves.
     """
 
-    expert_epochs: PositiveInt
-    max_start_epoch: PositiveInt
+    expert_epochs: Count
+    max_start_epoch: Count
     momentum: Share
     ema_decay: Share
 
     citation: ClassVar[str] = (
         "Cazenavette et al., Dataset Distillation by Matching Training Trajectories, CVPR 2022 (arXiv 2203.11932)"
     )
+
+    remedy: ClassVar[str] = "lower inner_steps or batch_syn, or choose method=tesla, which keeps one step"
 
     def needs(self) -> Needs:
         """The trajectories, and real images where the synthetic ones start from them."""
@@ -74,10 +70,6 @@ class MTT(Unrolled):
     def graph_steps(self) -> int:
         """Inner steps in the graph at once."""
         return self.inner_steps
-
-    @property
-    def remedy(self) -> str:
-        return "lower inner_steps or batch_syn, or choose method=tesla, which keeps one step"
 
     def check_run(self, strategy: PoolStrategy, base: BaseTraining) -> None:
         trainings = strategy.trainings(base)
@@ -110,9 +102,6 @@ class MTT(Unrolled):
         trajectories = inputs.pool.trajectories
         network = StatelessNetwork(trajectories[0].untrained().to(device_config.device))
         return Shared(trajectories, network, self.starts(trajectories[0].epochs))
-
-    def setup(self, state: State) -> MatchedState:
-        return MatchedState(**vars(super().setup(state)), average=state.pixels.detach().clone())
 
     def optimizer(self, state: Any) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameter_groups(state), momentum=self.momentum)

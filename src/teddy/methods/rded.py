@@ -8,14 +8,14 @@ squares; here a crop is scored at full size, by the mean over the pool, and has 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from pydantic import Field, PositiveInt
 from torch import nn
 from torch.nn import functional as F
 
 from teddy.config.errors import UserError
+from teddy.config.types import Area, Count
 from teddy.data.batches import Batch, class_batches
 from teddy.data.geometry import CROP_DRAWS, crop_boxes, resized_crop
 from teddy.data.spec import DatasetSpec
@@ -36,10 +36,10 @@ class RDED(Method):
         min_scale: smallest area of a crop as a share of the image.
     """
 
-    candidates: PositiveInt
-    crops: PositiveInt
-    min_scale: Annotated[float, Field(gt=0, le=1)]
-    tiles: PositiveInt
+    candidates: Count
+    crops: Count
+    min_scale: Area
+    tiles: Count
 
     citation: ClassVar[str] = (
         "Sun et al., On the Diversity and Realism of Distilled Dataset, CVPR 2024 (arXiv 2312.03526)"

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch.nn import functional as F
 
 from teddy.config.errors import UserError
+from teddy.config.types import Count
 from teddy.data.batches import eval_batches
 from teddy.runtime.device import DeviceConfig
 from teddy.runtime.progress import StageProgress
@@ -103,7 +104,7 @@ class CADPrune(Scored):
     """
 
     window: Annotated[int, Field(ge=2)]
-    last: PositiveInt
+    last: Count
 
     citation: ClassVar[str] = (
         "Dey et al., Rethinking Dataset Distillation: Hard Truths about Soft Labels, CVPR 2026 (arXiv 2604.18811)"

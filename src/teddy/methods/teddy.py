@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import torch
-from pydantic import NonNegativeInt
 from torch import nn
 from torch.nn import functional as F
 
 from teddy.config.errors import UserError
+from teddy.config.types import Beta, Count, Number, Positive, Weight
 from teddy.methods.balanced import Targets, balanced_statistics
 from teddy.methods.batchnorm import LayerStatistics, MeasuredTeacher
 from teddy.runtime import seeding
@@ -212,18 +212,18 @@ class Teddy(OptimizedMethod):
             instead of the running ones, for unbalanced data (Sec. C.2); 0: the running ones.
     """
 
-    lr: float
-    betas: tuple[float, float]
-    weight_decay: float
-    ce_weight: float
-    bn_weight: float
-    first_bn_weight: float
-    teachers_per_block: int
+    lr: Positive
+    betas: tuple[Beta, Beta]
+    weight_decay: Weight
+    ce_weight: Weight
+    bn_weight: Weight
+    first_bn_weight: Weight
+    teachers_per_block: Count
     teacher_policy: str
     view: BlockView
     compile: bool
     bn_balance: bool = later(False)
-    balanced: NonNegativeInt = later(0)
+    balanced: Number = later(0)
 
     version: ClassVar[int] = 3  # 2: another kernel for the statistics
     citation: ClassVar[str] = (

@@ -33,14 +33,11 @@ class TESLA(MTT):
     citation: ClassVar[str] = (
         "Cui et al., Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory, ICML 2023 (arXiv 2211.10586)"
     )
+    remedy: ClassVar[str] = "lower batch_syn"
 
     @property
     def graph_steps(self) -> int:
         return 1
-
-    @property
-    def remedy(self) -> str:
-        return "lower batch_syn"
 
     @torch.no_grad()
     def targets(self, state: State, expert: torch.Tensor) -> torch.Tensor:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import nn
 
 from teddy.config.errors import UserError
+from teddy.config.types import Count, Positive, Weight
 from teddy.data.dsa import dsa
 from teddy.data.spec import DatasetSpec
 from teddy.models.networks import build_network
@@ -56,9 +56,10 @@ def walk(
 
 @dataclass
 class UnrolledState(State):
-    """The images, and the learning rate that is learned with them, a scalar."""
+    """The images, the learning rate that is learned with them, a scalar, and the moving average of the images' pixels."""
 
     rate: nn.Parameter
+    average: torch.Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,14 +73,17 @@ class Unrolled(OptimizedMethod):
         lr_lr: learning rate of the student's learning rate.
         batch_syn: images in an inner step, of a new order whenever all have had their turn; None: all.
         strategy: of DSA in the inner steps; see :data:`teddy.data.dsa.STRATEGIES`.
+        remedy: for too large a graph.
     """
 
-    lr: PositiveFloat
-    inner_steps: PositiveInt
-    inner_lr: PositiveFloat
-    lr_lr: NonNegativeFloat
-    batch_syn: PositiveInt | None
+    lr: Positive
+    inner_steps: Count
+    inner_lr: Positive
+    lr_lr: Weight
+    batch_syn: Count | None
     strategy: Literal["none", "dsa", "dsa_strong", "dsa_strong_matching"]
+
+    remedy: ClassVar[str]
 
     def check(self, members: int | None) -> None:
         if self.batch_size is not None or self.blocks_at_once > 1:
@@ -124,14 +128,9 @@ class Unrolled(OptimizedMethod):
                 f"GB, and {free / 1e9:.1f} GB are free; {self.remedy}."
             )
 
-    @property
-    def remedy(self) -> str:
-        """What to do about too large a graph."""
-        return "lower inner_steps or batch_syn"
-
     def setup(self, state: State) -> UnrolledState:
         rate = torch.tensor(self.inner_lr, dtype=torch.float32, device=state.pixels.device)
-        return UnrolledState(**vars(state), rate=nn.Parameter(rate))
+        return UnrolledState(**vars(state), rate=nn.Parameter(rate), average=state.pixels.detach().clone())
 
     def parameter_groups(self, state: Any) -> list[dict[str, Any]]:
         """What is optimised: the pixels at ``lr``, and the student's rate at its own."""

@@ -8,11 +8,13 @@ from typing import ClassVar
 import lightning as L
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 VAL_TOP1 = "val/top1"
 TEST_TOP1 = "test/top1"
 TEST_MACRO_F1 = "test/macro_f1"
+TEST_LOSS = "test/loss"
 
 
 class Top1(MulticlassAccuracy):
@@ -37,7 +39,7 @@ class MacroF1(MulticlassF1Score):
 
 
 class Classifier(L.LightningModule):
-    """A network with its accuracy on held-out images (``val/top1``), and with that and its F1 score on test images.
+    """A network with its accuracy on held-out images (``val/top1``), and with that, its F1 score and its loss on test images.
 
     A batch is ``(normalised images (n, C, H, W), labels (n,), ...)``. A subclass adds ``training_step`` and
     ``configure_optimizers``; without them the module serves ``Trainer.validate`` and ``Trainer.test``.
@@ -66,3 +68,5 @@ class Classifier(L.LightningModule):
         for name, metric in ((TEST_TOP1, self.accuracy), (TEST_MACRO_F1, self.f1)):
             metric.update(logits, batch[1])
             self.log(name, metric)
+        loss = F.cross_entropy(logits.float(), batch[1])
+        self.log(TEST_LOSS, loss, on_step=False, on_epoch=True, batch_size=len(batch[1]), sync_dist=True)

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
-
+from teddy.config.types import Count, Positive, Weight
 from teddy.pool.members import ModelPool, Trajectory
 from teddy.pool.schedule import Recipe
 from teddy.pool.sharpness import Sharpness
@@ -29,12 +28,12 @@ class Experts(PoolStrategy):
         sharpness: for flat trajectories; None: plain SGD.
     """
 
-    count: PositiveInt
-    epochs: PositiveInt
-    lr: PositiveFloat
-    momentum: NonNegativeFloat
-    weight_decay: NonNegativeFloat
-    batch_size: PositiveInt
+    count: Count
+    epochs: Count
+    lr: Positive
+    momentum: Weight
+    weight_decay: Weight
+    batch_size: Count
     network: str | None = None
     sharpness: Sharpness | None = None
 

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from teddy.config.errors import UserError
+from teddy.config.schema import EPOCHS, MOST
 from teddy.pool.base import base_model, check_base
 from teddy.pool.members import ModelPool
 from teddy.pool.pruned_model import PrunedModel, PruningConfig, check_targets
@@ -19,7 +20,7 @@ from teddy.pool.trajectory import BaseTraining
 Number = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 """A finite number from 0 on. Whole ones become floats, so that 1.2e9 and 1200000000 are the same target."""
 Positive = Annotated[Number, Field(gt=0)]
-Count = Annotated[int, Field(strict=True, ge=0)]
+Count = Annotated[int, Field(strict=True, ge=0, le=MOST)]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class PostPool(PoolStrategy):
     macs: Positive | None
     parameters: Positive | None
     step: Annotated[Positive, Field(le=0.5)]
-    epochs: Number
+    epochs: Annotated[Number, Field(le=EPOCHS)]
     lr: Positive
     lr_end: Positive
     momentum: Annotated[Number, Field(le=1)]

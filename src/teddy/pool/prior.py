@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from teddy.config.epochs import member_epochs
+from teddy.config.types import Epoch
 from teddy.pool.members import ModelPool, Trajectory
 from teddy.pool.strategy import PoolStrategy
 from teddy.pool.trajectory import BaseTraining, trajectory
@@ -23,10 +24,10 @@ class PriorPool(PoolStrategy):
         size: instead of ``every``, this many members between the same ends (Fig. 3c).
     """
 
-    first: int
-    last: int | None
-    every: int
-    size: int | None = None
+    first: Epoch
+    last: Epoch | None
+    every: Epoch
+    size: Epoch | None = None
 
     label: ClassVar[str] = "prior"
 

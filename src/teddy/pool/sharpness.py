@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pydantic import NonNegativeFloat, PositiveFloat
+
+from teddy.config.types import Positive, Weight
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,8 @@ class Sharpness:
         alpha: weight of the surrogate gap; 0: SAM (Foret et al., ICLR 2021).
     """
 
-    rho: PositiveFloat
-    alpha: NonNegativeFloat
+    rho: Positive
+    alpha: Weight
 
 
 class GSAM(torch.optim.SGD):

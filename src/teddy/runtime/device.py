@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,8 +74,11 @@ def resolve_device(accelerator: str, precision: str, devices: int = 1, workers: 
         )
     if wanted == "cuda" and devices > torch.cuda.device_count():
         raise UserError(
-            f"trainer.devices={devices} asks for more than the {torch.cuda.device_count()} GPUs of this machine."
+            f"trainer.devices={devices} asks for more than the {torch.cuda.device_count()} GPUs of this machine; lower it."
         )
+    most = 1 if wanted == "mps" else max(2, os.cpu_count() or 1)  # two processes on one core, to try them out
+    if wanted != "cuda" and devices > most:
+        raise UserError(f"trainer.devices={devices} asks for more than {most} on this machine ({wanted}); lower it.")
     if wanted != "cuda" and rest.get("sync_batchnorm"):
         raise UserError("trainer.sync_batchnorm=true needs GPUs; set trainer.sync_batchnorm=false.")
     if precision == "auto":

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,29 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 
 from teddy.artifacts.processes import is_leader
 from teddy.artifacts.store import read_json, write_json
-from teddy.config.errors import UserError
+from teddy.config.errors import StageFailed, UserError
 from teddy.runtime import metrics as names
 from teddy.runtime.wandb_run import WandbRun, open_run
 
 GRID_COLUMNS = 10
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Say of which folder it is that it cannot be written.
+
+    Raises:
+        StageFailed: the disk is full or read-only, or the user's share of it is used up.
+    """
+    try:
+        yield
+    except BrokenPipeError:  # of what is printed, not of a file
+        raise
+    except OSError as error:
+        raise StageFailed(
+            f"the output folder {folder} cannot be written ({error.strerror or error}); free some space or set "
+            "hydra.run.dir=FOLDER, and run the command again: finished work is kept."
+        ) from error
 
 
 class RunLog:
@@ -56,27 +75,30 @@ class RunLog:
     def show(self, key: str, image: np.ndarray, step: int = 0) -> None:
         """Give an image (H, W, C) to the loggers that have a method for it: Lightning's own, or TensorBoard's."""
         for logger in self.loggers:
-            if hasattr(logger, "log_image"):
-                logger.log_image(key, [image], step)
-            elif hasattr(getattr(logger, "experiment", None), "add_image"):
-                logger.experiment.add_image(key, image, step, dataformats="HWC")  # type: ignore[attr-defined]
+            with writing(self.folder):
+                if hasattr(logger, "log_image"):
+                    logger.log_image(key, [image], step)
+                elif hasattr(getattr(logger, "experiment", None), "add_image"):
+                    logger.experiment.add_image(key, image, step, dataformats="HWC")  # type: ignore[attr-defined]
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Record final numbers, in ``summary.json`` and in all loggers."""
         if not is_leader():
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "summary.json"
-        write_json(path, {**(read_json(path) if path.is_file() else {}), **values})
-        for logger in self.loggers:
-            logger.log_metrics({name: value for name, value in values.items() if isinstance(value, int | float)}, 0)
-        if self.wandb is not None:
-            self.wandb.summary(values)
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / "summary.json"
+            write_json(path, {**(read_json(path) if path.is_file() else {}), **values})
+            for logger in self.loggers:
+                logger.log_metrics({name: value for name, value in values.items() if isinstance(value, int | float)}, 0)
+            if self.wandb is not None:
+                self.wandb.summary(values)
 
     def finish(self, exit_code: int = 0) -> None:
         """Close all loggers."""
-        for logger in self.loggers:
-            logger.finalize("success" if exit_code == 0 else "failed")
+        with writing(self.folder):
+            for logger in self.loggers:
+                logger.finalize("success" if exit_code == 0 else "failed")
         if self.wandb is not None:
             self.wandb.finish(exit_code)
         self.loggers, self.wandb = [], None
@@ -103,10 +125,11 @@ class StageLogger(Logger):
         step = self._first_step + (step or 0)
         # Lightning adds an epoch that counts from 0 where the fit was resumed; a module that needs epochs logs them.
         values = {names.in_fit(self._name, name): float(one) for name, one in metrics.items() if name != "epoch"}
-        for logger in self._run_log.loggers:
-            logger.log_metrics(values, step)
-        if self._run_log.wandb is not None:
-            self._run_log.wandb.log(self._name, step, values)
+        with writing(self._run_log.folder):
+            for logger in self._run_log.loggers:
+                logger.log_metrics(values, step)
+            if self._run_log.wandb is not None:
+                self._run_log.wandb.log(self._name, step, values)
 
     def log_image(self, key: str, images: torch.Tensor, step: int, caption: str = "") -> None:
         """Show images, uint8 (n, C, H, W), as one grid at a step of the fit."""
@@ -118,7 +141,8 @@ class StageLogger(Logger):
         grid = make_grid(images, nrow=GRID_COLUMNS, pad_value=255).permute(1, 2, 0).numpy()
         log.show(key, grid, step)
         if log.wandb is not None:
-            log.wandb.image(key, grid, caption, self._name, step)
+            with writing(log.folder):
+                log.wandb.image(key, grid, caption, self._name, step)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Do nothing: the whole resolved config is logged when the run is opened."""

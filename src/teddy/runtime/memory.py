@@ -1,13 +1,19 @@
-"""Memory: the peak of one piece of work, what is free, and what a graph will take."""
+"""Memory: of the machine, the peak of one piece of work, what is free, and what a graph will take."""
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
+
+def machine_memory() -> int:
+    """The memory of this machine in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 class PeakMemory:

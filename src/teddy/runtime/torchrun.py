@@ -12,5 +12,5 @@ if __name__ == "__main__":
     except ChildFailedError as error:
         code = error.get_first_failure()[1].exitcode
         sys.exit(code if code > 0 else 1)
-    except SignalException:
-        sys.exit(130)
+    except SignalException as stop:
+        sys.exit(128 + stop.sigval)

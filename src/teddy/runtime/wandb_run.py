@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import configparser
 import json
 import logging
-import netrc
 import os
 import re
+import ssl
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from teddy.artifacts.store import write_json
 from teddy.config.errors import UserError
@@ -19,6 +19,8 @@ from teddy.runtime import metrics as names
 
 LONG_FACT = 4000
 """Characters of JSON beyond which a fact stays out of an artifact's metadata, such as the loss curves of all blocks."""
+PATIENCE = 5.0
+"""Seconds to wait for W&B's server, first for any answer and then for a run."""
 _log = logging.getLogger("teddy")
 
 
@@ -32,6 +34,8 @@ def choose_mode(offline: bool | None) -> tuple[str, str]:
         UserError: WANDB_MODE holds no mode, or the mode is online and there is no API key.
     """
     wish = os.environ.get("WANDB_MODE")
+    if not wish:
+        os.environ.pop("WANDB_MODE", None)  # W&B refuses an empty one
     if offline is not None:
         mode, why = "offline" if offline else "online", f"logger.wandb.offline={str(offline).lower()}"
     elif wish:
@@ -46,24 +50,35 @@ def choose_mode(offline: bool | None) -> tuple[str, str]:
 
 
 def has_key() -> bool:
-    """Whether W&B has an API key in the environment, its settings files or the netrc file; asks no server, unlike W&B's own."""
-    home = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
-    settings = configparser.ConfigParser(interpolation=None)
+    """Whether W&B finds an API key for its server in the environment, its settings files or the netrc file; asks no server.
+
+    Raises:
+        UserError: W&B cannot read its settings, or what it finds is no key.
+    """
+    import wandb
+    from wandb.sdk import wandb_setup
+    from wandb.sdk.lib import wbauth
+
     try:
-        settings.read([home / "settings", Path(os.environ.get("WANDB_DIR") or ".") / "wandb" / "settings"])
-    except (configparser.Error, UnicodeDecodeError):
-        settings.clear()
-    if any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")):
-        return True
-    if settings.get("default", "api_key", fallback=""):
-        return True
-    server = os.environ.get("WANDB_BASE_URL") or settings.get("default", "base_url", fallback="https://api.wandb.ai")
-    candidates = [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]
-    path = next((found for name in candidates if (found := Path(name).expanduser()).is_file()), None)
+        settings = wandb_setup.singleton().settings
+        known = settings.api_key or settings.identity_token_file or wbauth.read_netrc_auth(host=settings.base_url)
+    except (wandb.Error, ValueError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"W&B cannot use its settings ({reason}); run `wandb login` again or use logger=csv."
+        ) from error
+    return bool(known)
+
+
+def _reach(server: str) -> None:
+    """Raise OSError if a server does not answer; W&B would go on trying, at the end of the program as well."""
     try:
-        return path is not None and netrc.netrc(path).authenticators(str(urlsplit(server).netloc)) is not None
-    except (netrc.NetrcParseError, OSError):
-        return False
+        urllib.request.urlopen(server, timeout=PATIENCE).close()
+    except urllib.error.HTTPError:  # an answer
+        pass
+    except urllib.error.URLError as error:
+        if not isinstance(error.reason, ssl.SSLError):  # W&B has certificates of its own
+            raise
 
 
 class WandbRun:
@@ -179,8 +194,10 @@ def open_run(make: Callable[..., Any], offline: bool | None) -> WandbRun | None:
     import wandb
 
     def start(mode: str) -> Any:
+        if mode == "online":
+            _reach(str(wandb.setup().settings.base_url))
         # offline=False: Lightning would set WANDB_MODE for the whole process.
-        settings = wandb.Settings(silent=True, console="off")
+        settings = wandb.Settings(silent=True, console="off", init_timeout=PATIENCE)
         logger = make(offline=False, mode=mode, resume=None, settings=settings)
         getattr(logger, "_wandb_init", {}).pop("anonymous", None)  # W&B warns about it, even where it is None
         return logger.experiment
@@ -190,7 +207,7 @@ def open_run(make: Callable[..., Any], offline: bool | None) -> WandbRun | None:
     except (wandb.errors.Error, OSError) as error:
         if mode == "offline" or offline is not None:
             raise UserError(f"W&B could not start ({error}); use logger=offline or logger=csv.") from error
-        mode, why = "offline", f"the server could not be used: {error}"
+        mode, why = "offline", f"the server could not be used: {str(error).splitlines()[0]}"
         run = start(mode)
     where = run.url if mode == "online" else f"{Path(run.dir).parent}, upload later with `wandb sync`"
     _log.info("W&B %s (%s): %s", mode, why, where)

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import torch
 
 from teddy.artifacts.store import Artifact, ArtifactStore
+from teddy.config.types import Count
 from teddy.data.datamodule import stratified_split
 from teddy.data.dataset import RealDataset
 from teddy.data.images import ImageSet, Subset
@@ -151,7 +152,7 @@ class Method(ABC):
         citation: the paper.
     """
 
-    ipc: int
+    ipc: Count
     title: str = field(default="", compare=False)
     pool: Any = field(default=None, compare=False)
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pydantic import PositiveInt
 from torch import nn
 
+from teddy.config.types import Count
 from teddy.data.spec import DatasetSpec
 from teddy.data.tiles import check_tiles, enlarge_tiles
 from teddy.runtime.device import DeviceConfig
@@ -66,11 +66,11 @@ class OptimizedMethod(Method):
             :attr:`teddy.synthesis.method.SyntheticSet.tiles`.
     """
 
-    iterations: int
+    iterations: Count
     initial: str = "real"
-    batch_size: int | None = None
-    blocks_at_once: int = 1
-    tiles: PositiveInt = later(1)
+    batch_size: Count | None = None
+    blocks_at_once: Count = 1
+    tiles: Count = later(1)
 
     def check_data(self, spec: DatasetSpec) -> None:
         check_tiles(spec.size, self.tiles)

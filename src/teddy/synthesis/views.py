@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from teddy.config.types import Area, Shift
 from teddy.data import geometry
 from teddy.runtime import seeding
 
@@ -22,9 +23,9 @@ class BlockView:
     """
 
     crop: bool
-    min_scale: float
+    min_scale: Area
     flip: bool
-    shift: int
+    shift: Shift
 
     def __call__(self, images: torch.Tensor, *keys: int | str) -> torch.Tensor:
         """The view of ``images`` (N, C, H, W) that ``keys`` name; differentiable."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -127,6 +129,52 @@ def test_what_is_wrong_is_named_with_its_remedy(root, damage, sentence):
     for ask in ("fingerprint", "load"):
         with pytest.raises(UserError, match=sentence):
             getattr(ImageFolder(str(root)), ask)()
+
+
+def link_to_above(root: Path) -> None:
+    (root / "train" / "bee" / "again").symlink_to(root / "train")
+
+
+def link_to_itself(root: Path) -> None:
+    (root / "train" / "bee" / "x.png").symlink_to(root / "train" / "bee" / "x.png")
+
+
+def pipe(root: Path) -> None:
+    os.mkfifo(root / "train" / "bee" / "x.png")
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (link_to_above, "bee/again is a link to a folder that it lies in; remove it"),
+        (link_to_itself, r"bee/x\.png cannot be read \(Too many levels of symbolic links\)"),
+        (pipe, r"bee/x\.png is no ordinary file; remove it"),
+    ],
+)
+def test_what_would_be_read_for_ever_is_refused(root, damage, sentence):
+    damage(root)
+    with pytest.raises(UserError, match=sentence):
+        ImageFolder(str(root)).fingerprint()
+
+
+def test_a_link_to_another_class_is_followed(root):
+    (root / "train" / "bee" / "more").symlink_to(root / "train" / "ant")
+    assert ImageFolder(str(root)).load().train.labels.tolist() == [0] * 3 + [1] * 6 + [2] * 3
+
+
+@pytest.mark.parametrize("locked", ["train", "train/bee"])
+def test_a_folder_that_may_not_be_read_is_named(root, monkeypatch, locked):
+    real = os.scandir
+
+    def scandir(path):
+        if Path(path) == root / locked:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    monkeypatch.setattr(os, "listdir", lambda path: [entry.name for entry in scandir(path)])
+    with pytest.raises(UserError, match=rf"{locked} cannot be read \(Permission denied\); put the images"):
+        ImageFolder(str(root)).fingerprint()
 
 
 def test_no_folder_at_all():

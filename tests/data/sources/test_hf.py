@@ -17,6 +17,8 @@ from teddy.data.sources import hf
 from teddy.data.sources.hf import HuggingFace
 
 datasets = pytest.importorskip("datasets", reason="the extra hf is not installed")
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
 
 CIFAR = Path(__file__).resolve().parents[4] / "shared" / "data" / "cifar10"
 NAMES = ["ant", "bee", "cat"]
@@ -135,6 +137,88 @@ def test_an_unreadable_image_is_named(tmp_path, monkeypatch):
         write_split(tmp_path / "data", split, cells, [0, 1, 2])
     with pytest.raises(UserError, match="row 1 of the column img cannot be read"):
         source(tmp_path / "data").load().train.take([0, 1])
+
+
+def write_cells(folder: Path, split: str, cells: list) -> None:
+    """Write a split as it is: the library itself would put the files into the table."""
+    features = datasets.Features({"img": datasets.Image(), "label": datasets.ClassLabel(names=NAMES)})
+    columns = {"img": pa.array(cells, datasets.Image().pa_type), "label": pa.array([0, 1, 2], pa.int64())}
+    pq.write_table(pa.table(columns, schema=features.arrow_schema), folder / f"{split}-00000-of-00001.parquet")
+
+
+INTEGER, WORD = datasets.Value("int64"), datasets.Value("string")
+
+
+@pytest.mark.parametrize(
+    ("train", "kind", "sentence"),
+    [
+        ([0, None, 1], INTEGER, "row 1 of the split train has no label; fill the column label"),
+        ([0, 1, -1], INTEGER, r"must be 0, 1, … without a gap.* but -1 is missing or one too many"),
+        ([0, 1, 3], INTEGER, r"without a gap.* but 2 is missing"),
+        ([0, 1, 10**6], INTEGER, r"without a gap.* but 2 is missing"),
+        ([0, 1, 1], None, r"without a gap.* but 2 is missing"),  # of the three names
+        ([0, 0, 0], INTEGER, "two or more, but there is 1"),
+        (["a", "b", "c"], WORD, r"no column that fits among img, label; set dataset\.source\.label_column"),
+    ],
+)
+def test_labels_that_cannot_be_right_are_named(tmp_path, train, kind, sentence):
+    write_split(tmp_path / "data", "train", [png(i) for i in range(3)], train, kind)
+    write_split(tmp_path / "data", "test", [png(i) for i in range(3)], [train[0]] * 3, kind)
+    with pytest.raises(UserError, match=sentence):
+        source(tmp_path / "data").load()
+
+
+def test_a_test_label_without_training_images_is_named(tmp_path):
+    write_split(tmp_path / "data", "train", [png(i) for i in range(3)], [0, 1, 2], INTEGER)
+    write_split(tmp_path / "data", "test", [png(i) for i in range(3)], [0, 1, 7], INTEGER)
+    with pytest.raises(
+        UserError, match=r"the split test has the label 7, and the training images have the classes 0 to 2"
+    ):
+        source(tmp_path / "data").load()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"label_column": "img"}, r"label_column=img holds no whole numbers"),
+        ({"image_column": "label"}, r"image_column=label holds no images"),
+    ],
+)
+def test_a_column_of_another_kind_is_named(root, options, sentence):
+    with pytest.raises(UserError, match=sentence):
+        source(root, **options).load()
+
+
+def test_splits_with_other_columns_are_named(root):
+    more = (["x"] * 3, WORD)
+    write_split(root, "test", [png(i) for i in range(3)], [0, 1, 2], more=more)
+    table = datasets.Dataset.from_dict({"img": [1, 2, 3]})
+    table.to_parquet(root / "test-00000-of-00001.parquet")
+    with pytest.raises(UserError, match=r"cannot be read|has no column label"):
+        source(root).load()
+
+
+@pytest.mark.parametrize(
+    ("cell", "sentence"),
+    [
+        (None, "row 1 of the column img holds no image; remove the row"),
+        ({"bytes": None, "path": None}, "row 1 of the column img holds no image; remove the row"),
+        ({"bytes": None, "path": "/etc/hostname"}, "row 1 .* names the file /etc/hostname, which is not in"),
+        ({"bytes": None, "path": "../secret.png"}, r"row 1 .* names the file .*/secret\.png, which is not in"),
+        ({"bytes": None, "path": "nowhere.png"}, r"row 1 .*nowhere\.png, cannot be read"),
+    ],
+)
+def test_a_cell_that_is_no_image_of_the_dataset_is_named(root, cell, sentence):
+    Image.new("RGB", (8, 8)).save(root.parent / "secret.png")
+    write_cells(root, "train", [png(0), cell, png(2)])
+    with pytest.raises(UserError, match=sentence):
+        source(root).load()
+
+
+def test_a_path_inside_the_folder_is_read(root):
+    Image.fromarray(pixels(5)).save(root / "here.png")
+    write_cells(root, "train", [png(0), {"bytes": None, "path": "here.png"}, png(2)])
+    assert np.array_equal(source(root).load().train.take([1])[0].permute(1, 2, 0), pixels(5))
 
 
 def test_fingerprint_follows_the_files_and_not_the_place(root):

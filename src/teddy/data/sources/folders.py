@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
@@ -18,23 +20,41 @@ Samples = list[tuple[str, int]]
 """Image files with their class indices, as torchvision lists them."""
 
 
+IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""Ends of the names of image files, those of torchvision."""
+
+
 def list_images(folder: Path, classes: Sequence[str]) -> Samples:
-    """List the image files below each class folder, sorted by class and path; hidden files are ignored.
+    """List the image files below each class folder, sorted by class and path; what is hidden is ignored.
 
     Raises:
-        UserError: a class has no image.
+        UserError: a class has no image, or a link leads back to a folder that it lies in.
+        OSError: a folder cannot be read.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS, make_dataset
-
-    def is_image(path: str) -> bool:
-        return path.lower().endswith(IMG_EXTENSIONS) and f"{os.sep}." not in path.removeprefix(str(folder))
-
-    indices = {name: index for index, name in enumerate(classes)}
-    samples: Samples = make_dataset(folder, indices, is_valid_file=is_image, allow_empty=True)
-    empty = set(indices.values()) - {index for _, index in samples}
-    if empty:
-        raise UserError(f"{folder / classes[min(empty)]} holds no image; add some or remove the folder of that class.")
+    samples: Samples = []
+    for index, name in enumerate(classes):
+        found = sorted(_walk(folder / name))
+        images = [
+            os.path.join(place, file) for place, files in found for file in files if file.lower().endswith(IMAGES)
+        ]
+        if not images:
+            raise UserError(f"{folder / name} holds no image; add some or remove the folder of that class.")
+        samples += [(path, index) for path in images]
     return samples
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield every folder with the names of its files, sorted."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for place, inner, files in os.walk(folder, onerror=fail, followlinks=True):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        for path in (os.path.join(place, name) for name in inner):
+            if os.path.islink(path) and Path(place).resolve().is_relative_to(Path(path).resolve()):
+                raise UserError(f"{path} is a link to a folder that it lies in; remove it.")
+        yield place, sorted(name for name in files if not name.startswith("."))
 
 
 def class_folders(folder: Path) -> tuple[str, ...]:
@@ -70,8 +90,16 @@ class ImageFolder:
         self.channels, self.size, self.resize = channels, size, resize
 
     def check(self) -> None:
-        self._folder("train")
-        self._folder(*self.test_folders)
+        with self._readable():
+            self._folder("train")
+            self._folder(*self.test_folders)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(f"{error.filename} cannot be read ({error.strerror}); {self.layout}") from error
 
     def _folder(self, *names: str) -> Path:
         for name in names:
@@ -84,10 +112,11 @@ class ImageFolder:
     def listing(self) -> tuple[tuple[str, ...], Samples, Samples]:
         """The class folders, and the files of the training and of the test split."""
         train, test = self._folder("train"), self._folder(*self.test_folders)
-        classes = class_folders(train)
-        if len(classes) < 2:
-            raise UserError(f"{train} holds {len(classes)} class folders but needs two or more; {self.layout}")
-        return classes, list_images(train, classes), self.list_test(test, classes)
+        with self._readable():
+            classes = class_folders(train)
+            if len(classes) < 2:
+                raise UserError(f"{train} holds {len(classes)} class folders but needs two or more; {self.layout}")
+            return classes, list_images(train, classes), self.list_test(test, classes)
 
     def list_test(self, folder: Path, classes: tuple[str, ...]) -> Samples:
         """List the files of the test split; raise UserError if it has other classes than the training split."""
@@ -97,11 +126,13 @@ class ImageFolder:
     def fingerprint(self) -> str:
         """Hash the relative names and sizes of all files."""
         _, train, test = self.listing
-        paths = sorted(Path(path) for path, _ in (*train, *test))
-        try:
-            files = [(path.relative_to(self.root).as_posix(), path.stat().st_size) for path in paths]
-        except FileNotFoundError as error:
-            raise UserError(f"{error.filename} is missing; {self.layout}") from error
+        files = []
+        with self._readable():
+            for path in sorted(Path(path) for path, _ in (*train, *test)):
+                found = path.stat()
+                if not stat.S_ISREG(found.st_mode):  # to read a pipe would take for ever
+                    raise UserError(f"{path} is no ordinary file; remove it.")
+                files.append((path.relative_to(self.root).as_posix(), found.st_size))
         return fingerprint({"source": self.kind, "files": files})
 
     def load(self) -> Loaded:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from teddy.artifacts.fingerprint import fingerprint
 from teddy.config.errors import UserError
-from teddy.data.images import GREY_MODES, PIL_MODES, DecodedImages, ImageSet, open_image
+from teddy.data.images import GREY_MODES, DecodedImages, ImageSet, open_image, to_mode
 from teddy.data.sources.base import Loaded, numbered_ids
 from teddy.data.sources.decoded import decode, decode_once
 
@@ -26,13 +26,24 @@ IN_MEMORY_BYTES = 300_000_000
 
 
 class TableImages(DecodedImages):
-    """A split with an image column that holds encoded bytes or a path (``datasets.Image(decode=False)``)."""
+    """A split with an image column that holds encoded bytes or a path (``datasets.Image(decode=False)``).
+
+    Args:
+        folder: of the dataset; a path that leads out of it is refused, since a table from elsewhere could name any file.
+    """
 
     def __init__(
-        self, table: Any, column: str, labels: torch.Tensor, channels: int, size: int, resize: int | None
+        self,
+        table: Any,
+        column: str,
+        labels: torch.Tensor,
+        channels: int,
+        size: int,
+        resize: int | None,
+        folder: Path,
     ) -> None:
         super().__init__(labels, channels, size, resize)
-        self.table, self.column = table.select_columns([column]), column
+        self.table, self.column, self.folder = table.select_columns([column]), column, folder
 
     def open(self, index: int) -> Image.Image:
         return next(self.open_all([index]))
@@ -41,7 +52,7 @@ class TableImages(DecodedImages):
         cells = self.table[list(indices)][self.column]  # one query for all rows is much faster than one for each
         for index, cell in zip(indices, cells, strict=True):
             with self._opened(index, cell) as image:
-                decoded = image.convert(PIL_MODES[self.channels])
+                decoded = to_mode(image, self.channels)
             yield decoded
 
     def header(self, index: int) -> tuple[str, tuple[int, int]]:
@@ -49,9 +60,18 @@ class TableImages(DecodedImages):
         with self._opened(index, self.table[index][self.column]) as image:
             return image.mode, image.size
 
-    def _opened(self, index: int, cell: dict[str, Any]) -> AbstractContextManager[Image.Image]:
-        file = io.BytesIO(cell["bytes"]) if cell["bytes"] is not None else cell["path"]
-        return open_image(file, f"row {index} of the column {self.column}")
+    def _opened(self, index: int, cell: dict[str, Any] | None) -> AbstractContextManager[Image.Image]:
+        name, cell = f"row {index} of the column {self.column}", cell or {}
+        if cell.get("bytes") is not None:
+            return open_image(io.BytesIO(cell["bytes"]), name)
+        if not cell.get("path"):
+            raise UserError(f"{name} holds no image; remove the row.")
+        path = (self.folder / cell["path"]).resolve()
+        if not path.is_relative_to(self.folder.resolve()):
+            raise UserError(
+                f"{name} names the file {path}, which is not in {self.folder}; put it there or remove the row."
+            )
+        return open_image(path, f"{name}, {path},")
 
 
 @dataclass
@@ -110,20 +130,33 @@ class HuggingFace:
         integers = [name for name, feature in features.items() if "int" in str(getattr(feature, "dtype", ""))]
         image = self._column("image_column", images, features)
         label = self._column("label_column", classes or integers, features)
+        if label not in (*classes, *integers):
+            raise UserError(f"dataset.source.label_column={label} holds no whole numbers; name a column that does.")
         used = [split for split in ("train", *TEST_SPLITS) if split in tables]
-        labels = {split: torch.tensor(tables[split][label][:], dtype=torch.int64) for split in used}
-        class_names = getattr(features[label], "names", None) or range(int(labels["train"].max()) + 1)
-        names = tuple(map(str, class_names))
+        labels = {split: self._labels(tables[split], split, label) for split in used}
+        names = self._names(labels, label, getattr(features[label], "names", None))
+        test = self._test_split(labels)
+        if int(labels[test].max()) >= len(names):
+            raise UserError(
+                f"the split {test} has the label {int(labels[test].max())}, and the training images have the classes 0 to "
+                f"{len(names) - 1}; correct the column {label}."
+            )
 
         def encoded(split: str, channels: int, size: int) -> TableImages:
-            table = tables[split].cast_column(image, library.Image(decode=False))
-            return TableImages(table, image, labels[split], channels, size, self.resize)
+            try:
+                table = tables[split].cast_column(image, library.Image(decode=False))
+            except Exception as error:  # Arrow's and the library's own kinds
+                raise UserError(
+                    f"dataset.source.image_column={image} holds no images; name a column that does."
+                ) from error
+            folder = library.config.HF_CACHE_HOME if self.root is None else self.root
+            return TableImages(table, image, labels[split], channels, size, self.resize, Path(folder).expanduser())
 
         mode, (width, height) = encoded("train", 3, 1).header(0)
         if self.size is None and width != height:
             raise UserError("the images are not square; set dataset.size to the pixels you want.")
         channels, size = self.channels or (1 if mode in GREY_MODES else 3), self.size or width
-        splits = encoded("train", channels, size), encoded(self._test_split(labels), channels, size)
+        splits = encoded("train", channels, size), encoded(test, channels, size)
         return Loaded(*self._decoded(*splits), names, numbered_ids(names), channels, size)
 
     def _decoded(self, train: TableImages, test: TableImages) -> tuple[ImageSet, ImageSet]:
@@ -186,6 +219,27 @@ class HuggingFace:
         several = f"several columns that fit ({', '.join(fitting)})"
         state = several if fitting else f"no column that fits among {columns}"
         raise UserError(f"the data have {state}; set dataset.source.{option} to the right one.")
+
+    def _labels(self, table: Any, split: str, column: str) -> torch.Tensor:
+        if column not in table.features:
+            raise UserError(f"the split {split} has no column {column}, as the training images have; add it.")
+        values = table[column][:]
+        if None in values:
+            raise UserError(f"row {values.index(None)} of the split {split} has no label; fill the column {column}.")
+        return torch.tensor(values, dtype=torch.int64)
+
+    def _names(self, labels: dict[str, torch.Tensor], column: str, names: Sequence[str] | None) -> tuple[str, ...]:
+        """Name the classes, each of which has training images."""
+        found = labels["train"].unique().tolist()
+        count = len(found) if names is None else len(names)
+        odd = sorted(set(found) ^ set(range(count)))
+        if odd or count < 2:
+            state = f"{odd[0]} is missing or one too many" if odd else f"there is {count}"
+            raise UserError(
+                f"the labels of the training images (column {column}) must be 0, 1, … without a gap, one for each class and two "
+                f"or more, but {state}; correct them."
+            )
+        return tuple(map(str, names or range(count)))
 
     def _test_split(self, labels: dict[str, torch.Tensor]) -> str:
         for split in TEST_SPLITS:
