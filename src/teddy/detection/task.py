@@ -31,11 +31,11 @@ class Detection:
 
     def check(self, plan: Plan) -> None:
         """Raise UserError if something in a run is for classification only, or a package is missing."""
-        config = plan.config
         if find_spec("pycocotools") is None:
             raise UserError(
                 "evaluation=detection needs the package pycocotools; install it with pip install 'teddy-distill[detection]'."
             )
+        config = plan.config
         for name, method in plan.methods.items():
             if not isinstance(method, Annotated):
                 raise UserError(
