@@ -11,8 +11,11 @@ from teddy.config.errors import UserError
 from teddy.config.messages import is_about_config, known_keys, sentence, unknown_key
 from teddy.config.paths import config_dir
 
-METHODS = ", ".join(sorted(file.stem for file in (config_dir() / "method").iterdir())) + "."
-DATASETS = "; choose one of cifar10, cifar100, cifar10_hf, fashion_mini, fashion_mnist, hf, imagefolder, imagenet, tiny_imagenet."
+METHODS = ", ".join(sorted(file.stem for file in (config_dir() / "method").glob("*.yaml"))) + "."
+DATASETS = (
+    "; choose one of cifar10, cifar100, cifar10_hf, fashion_mini, fashion_mnist, hf, imagefolder, imagenet, shapes, "
+    "tiny_imagenet, voc."
+)
 HELP = "; 'python -m teddy --help' lists groups and experiments."
 
 

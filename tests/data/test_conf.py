@@ -24,7 +24,7 @@ def configured(name: str, *overrides: str) -> dict:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_file_is_whole(name, tmp_path):
-    config = configured(name, *([] if name == "fashion_mini" else [f"dataset.root={tmp_path}"]))
+    config = configured(name, *([] if name in ("fashion_mini", "shapes") else [f"dataset.root={tmp_path}"]))
     Augmentation(**config["augment"])
     assert 0 < config["holdout"] < 1
     if config["mean"] is not None:
@@ -33,6 +33,9 @@ def test_file_is_whole(name, tmp_path):
     data = RealDataset(config["name"], build("dataset.source", config["source"]), **{key: config[key] for key in facts})
     if name == "fashion_mini":
         assert data.spec.mean == (0.286,)
+    elif name == "shapes":  # is made, not read
+        data.source.check()
+        assert len(data.fingerprint) == 16
     elif name not in ("cifar10", "cifar100", "fashion_mnist"):  # those three would look elsewhere or download
         with pytest.raises(UserError, match=str(tmp_path)):
             _ = data.fingerprint
@@ -43,7 +46,13 @@ def test_file_is_whole(name, tmp_path):
 def test_the_first_look_fetches_nothing(tmp_path):
     for name in NAMES:
         config = configured(name)
-        if config["source"].get("root") is None and name not in ("imagefolder", "imagenet", "tiny_imagenet", "hf"):
+        if config["source"].get("root") is None and name not in (
+            "imagefolder",
+            "imagenet",
+            "tiny_imagenet",
+            "hf",
+            "voc",
+        ):
             build("dataset.source", config["source"]).check()
     build("dataset.source", configured("cifar10", f"dataset.root={tmp_path / 'new'}")["source"]).check()
     assert not (tmp_path / "new").exists()
@@ -53,7 +62,7 @@ def test_the_first_look_fetches_nothing(tmp_path):
         build("dataset.source", configured("cifar10", f"dataset.root={tmp_path}")["source"]).check()
 
 
-@pytest.mark.parametrize("name", ["imagenet", "imagefolder", "tiny_imagenet", "hf"])
+@pytest.mark.parametrize("name", ["imagenet", "imagefolder", "tiny_imagenet", "hf", "voc"])
 def test_a_folder_that_was_not_given_is_asked_for(name):
     with pytest.raises(UserError, match=r"dataset\.root"):
         build("dataset.source", configured(name)["source"])
