@@ -25,6 +25,7 @@ from teddy.data.spec import DatasetSpec
 from teddy.evaluation.stage import evaluate
 from teddy.labels.stage import prepare_labels
 from teddy.pipeline import Invocation
+from teddy.plan import Plan
 from teddy.report.results_log import ResultsLog
 from teddy.runtime import seeding
 from teddy.runtime.distributed import is_leader
@@ -49,6 +50,14 @@ class ClassIncremental:
     def invocation(self, *arguments: Any) -> Invocation:
         """The run of the pipeline that evaluates in this way; see :class:`teddy.pipeline.Invocation`."""
         return (Continual if self.mode == "paper" else StrictContinual)(*arguments)
+
+    def check(self, plan: Plan) -> None:
+        """Raise UserError if the labels need teachers that the mode does not have."""
+        if self.mode == "strict" and factory.needs_soft_labels(plan.config):
+            raise UserError(
+                "evaluation.task.mode=strict knows no teacher of all classes so far, so it is for hard labels; choose an "
+                "evaluation.protocol that has them, or evaluation.task.mode=paper."
+            )
 
     def parts(self, num_classes: int, order: int) -> list[list[int]]:
         """The classes of each step, in one of the orders.
@@ -142,11 +151,6 @@ class StrictContinual(Continual):
 
     def _pool(self) -> None:
         self.task.parts(self.dataset.spec.num_classes, 0)
-        if factory.needs_soft_labels(self.config):
-            raise UserError(
-                "evaluation.task.mode=strict knows no teacher of all classes so far, so it is for hard labels; choose an "
-                "evaluation.protocol that has them, or evaluation.task.mode=paper."
-            )
         for order in range(self.task.orders):
             for part in self.task.parts(self.dataset.spec.num_classes, order):
                 self._step(part)

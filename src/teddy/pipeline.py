@@ -8,6 +8,7 @@ import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from rich.console import Console
@@ -19,10 +20,11 @@ from teddy.config.command import to_yaml
 from teddy.config.schema import STAGES
 from teddy.data.dataset import RealDataset
 from teddy.evaluation.split import EvalSplit
-from teddy.evaluation.stage import Student, evaluate
+from teddy.evaluation.stage import Classification, Student, evaluate
 from teddy.labels.stage import Labels, hard_labels, prepare_labels
 from teddy.plan import Plan
 from teddy.pool.members import ModelPool
+from teddy.pool.trajectory import BaseTraining
 from teddy.report import tables
 from teddy.report.page import write_report
 from teddy.report.results_log import Result, ResultsLog
@@ -111,6 +113,9 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
 class Invocation:
     """One run of the pipeline: what its stages have made so far, by method."""
 
+    learning: ClassVar[Classification] = Classification()
+    """What students learn."""
+
     def __init__(
         self, plan: Plan, folder: Path, store: ArtifactStore, dataset: RealDataset, device: DeviceConfig, log: RunLog
     ) -> None:
@@ -135,7 +140,7 @@ class Invocation:
                     self._report()
 
     def _pool(self) -> None:
-        base = factory.base_training(self.config, self.store, self.dataset, self.device_config, self.log)
+        base = self._base()
         strategies = {name: method.pool or self.plan.strategy for name, method in self.methods.items()}
         wanted = {name: one for name, one in strategies.items() if self._needs_pool(name)}
         for strategy in wanted.values():
@@ -152,7 +157,16 @@ class Invocation:
         for pool in made.values():
             for member in pool.members:
                 facts = pool.label, member.epoch, member.top1_holdout
-                _log.info("pool %s: epoch %g, held-out accuracy %.1f %%", *facts)
+                _log.info("pool %s: epoch %g, %.1f %% on held-out images", *facts)
+
+    def _base(self) -> BaseTraining:
+        """The training of the base model."""
+        return factory.base_training(self.config, self.store, self.dataset, self.device_config, self.log)
+
+    def _inputs(self, name: str) -> Inputs:
+        """What a method may read."""
+        pool = partial(self.pools.__getitem__, name)
+        return Inputs(self.dataset, self.store, pool, self.config.dataset.holdout, self.config.seed)
 
     def _needs_pool(self, name: str) -> bool:
         soft = factory.needs_soft_labels(self.config) and self.config.labels.kind != "hard"
@@ -160,12 +174,10 @@ class Invocation:
 
     def _synthesis(self) -> None:
         for name, method in self.methods.items():
-            pool = partial(self.pools.__getitem__, name)
-            inputs = Inputs(self.dataset, self.store, pool, self.config.dataset.holdout, self.config.seed)
             self.images[name] = synthesize(
                 self.store,
                 method,
-                inputs,
+                self._inputs(name),
                 self.device_config,
                 seed=self.config.synthesis.seed,
                 log=self.log,
@@ -203,9 +215,8 @@ class Invocation:
                 divergence = None
                 if pool is not None:
                     divergence = factory.divergence(self.config, self.dataset, pool, self.device_config)
-                made = evaluate(
-                    self.store, split, images, students, self.device_config, self.log, progress, name, divergence
-                )
+                common = (self.device_config, self.log, progress, name, divergence, self.learning)
+                made = evaluate(self.store, split, images, students, *common)
                 for student, artifact in zip(students, made, strict=True):
                     row = self._result(name, student, split, artifact)
                     self.rows.append(row)
@@ -230,7 +241,9 @@ class Invocation:
             student=student.network,
             seed=student.seed,
             top1=artifact.facts["top1"],
+            measure=artifact.facts.get("measure", "top1"),
             macro_f1=artifact.facts.get("macro_f1"),  # an earlier version measured none
+            coco_map=artifact.facts.get("coco_map"),
             seconds=artifact.facts["seconds"],
             peak_memory_mb=artifact.facts["peak_memory_mb"],
             fingerprints=fingerprints | ({"pool": pool.fingerprint} if pool else {}),
@@ -255,7 +268,7 @@ class Invocation:
                     name: metadata.method_entry(name, self.methods[name], images, self.pools.get(name))
                     for name, images in self.images.items()
                 },
-                "class_names": self.dataset.spec.class_names,
+                "class_names": self._inputs(next(iter(self.methods))).spec.class_names,
                 "pool": metadata.pool_members(self.pools),
                 "paper": self.config.paper,
                 "facts": facts,

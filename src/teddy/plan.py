@@ -43,6 +43,8 @@ def make_plan(config: TeddyConfig) -> Plan:
     for node in config.logger.values():
         if "offline" in node:  # W&B's: without a key it cannot go online
             choose_mode(node["offline"])
+    # First, since it may bring networks of its own.
+    task = None if config.evaluation.task is None else build("evaluation.task", config.evaluation.task)
     for name in (config.model.name, *config.evaluation.students):
         check_network(name)
     source: Source = build("dataset.source", config.dataset.source)
@@ -68,5 +70,7 @@ def make_plan(config: TeddyConfig) -> Plan:
     for group, nodes in {"logger": config.logger, "trainer.callbacks": config.trainer.callbacks}.items():
         for name, node in nodes.items():
             factory_of(f"{group}.{name}", node)
-    task = None if config.evaluation.task is None else build("evaluation.task", config.evaluation.task)
-    return Plan(config, source, strategy, methods, task)
+    plan = Plan(config, source, strategy, methods, task)
+    if task is not None:
+        task.check(plan)
+    return plan

@@ -15,7 +15,7 @@ from teddy.runtime import metrics
 from teddy.runtime.loggers import RunLog
 from teddy.synthesis.stage import ImageFolderArtifact
 
-COLUMNS = ("method", "protocol", "labels", "student", "seed", "top1")
+COLUMNS = ("method", "protocol", "labels", "student", "seed", "measure", "top1")
 COSTS = {
     "pool_seconds": metrics.COST_POOL_SECONDS,
     "synthesis_seconds": metrics.COST_SYNTHESIS_SECONDS,
@@ -29,12 +29,12 @@ def export_results(log: RunLog, folder: Path, rows: Sequence[Result], cost: Mapp
     Args:
         cost: of the first method, as in :class:`teddy.report.results_log.Result`.
     """
-    groups: dict[str, list[float]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows:
-        groups[f"{row.method}/{row.protocol}/{row.labels}/{row.student}"].append(row.top1)
-    for name, values in groups.items():
-        spread = {metrics.student(name, "top1_std"): stdev(values)} if len(values) > 1 else {}
-        log.summary({metrics.student(name): fmean(values), **spread})
+        groups[f"{row.method}/{row.protocol}/{row.labels}/{row.student}", row.measure].append(row.top1)
+    for (name, measure), values in groups.items():
+        spread = {metrics.student(name, f"{measure}_std"): stdev(values)} if len(values) > 1 else {}
+        log.summary({metrics.student(name, measure): fmean(values), **spread})
     log.summary({name: cost[key] for key, name in COSTS.items() if key in cost})
     first = rows[0].method if rows else ""
     distances = [nats for row in rows if row.method == first for nats in row.divergence.values()]

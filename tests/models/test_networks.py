@@ -224,3 +224,5 @@ def test_a_registered_network_without_logits_is_refused(registry) -> None:
     register_network("features", lambda num_classes, channels, size: nn.Flatten())
     with pytest.raises(UserError, match=r"'features' cannot be used.*shape \(1, 192\), not \(1, 10\)"):
         build_network("features", 10, 3, 8)
+    register_network("boxes", lambda num_classes, channels, size: nn.Flatten(), classifier=False)
+    assert isinstance(build_network("boxes", 10, 3, 8), nn.Flatten)

@@ -84,16 +84,16 @@ def test_no_term_no_figure(tmp_path, make_terms):
 
 def test_the_pool_s_members_are_marked(tmp_path, pixels_of):
     pool = [dict(epoch=e, top1_holdout=3.0 * e, chosen=False) for e in range(1, 11)]
-    plain = pixels_of(pool_curve(pool, tmp_path / "plain.png"), BLUE)
+    plain = pixels_of(pool_curve(pool, tmp_path / "plain.png", "top-1 (%)"), BLUE)
     for teacher in pool[::2]:
         teacher["chosen"] = True
-    assert pixels_of(pool_curve(pool, tmp_path / "marked.png"), BLUE) > plain + 200
+    assert pixels_of(pool_curve(pool, tmp_path / "marked.png", "top-1 (%)"), BLUE) > plain + 200
 
 
 @pytest.mark.parametrize("epochs", [[0.22, 0.44, 0.9, 2.0], [1, 1, 1, 2], [0, 0.5, 0.5, 30]])
 def test_pruned_models_stand_side_by_side_in_equal_steps(tmp_path, pixels_of, epochs):
     pool = [dict(epoch=epoch, top1_holdout=50.0, chosen=True) for epoch in epochs]
-    places = pixels_of(pool_curve(pool[::-1], tmp_path / "p.png"), BLUE, where=True)
+    places = pixels_of(pool_curve(pool[::-1], tmp_path / "p.png", "top-1 (%)"), BLUE, where=True)
     rows, counts = np.unique(places[:, 0], return_counts=True)
     columns = np.sort(places[places[:, 0] == rows[counts.argmax()]][:, 1])  # the row in which all markers lie
     dots = [part.mean() for part in np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1)]
@@ -103,14 +103,14 @@ def test_pruned_models_stand_side_by_side_in_equal_steps(tmp_path, pixels_of, ep
 
 def test_pruned_models_outside_the_pool_are_hollow(tmp_path, pixels_of):
     pool = [dict(epoch=0.5, top1_holdout=50.0 + n, chosen=True) for n in range(6)]
-    full = pixels_of(pool_curve(pool, tmp_path / "a.png"), BLUE)
+    full = pixels_of(pool_curve(pool, tmp_path / "a.png", "top-1 (%)"), BLUE)
     for teacher in pool[1:]:
         teacher["chosen"] = False
-    assert pixels_of(pool_curve(pool, tmp_path / "b.png"), BLUE) < 0.7 * full
+    assert pixels_of(pool_curve(pool, tmp_path / "b.png", "top-1 (%)"), BLUE) < 0.7 * full
 
 
 def test_a_teacher_may_lack_a_number(tmp_path, pixels_of):
     pool = [dict(epoch=n % 3, top1_holdout=50.0 + n if n else None, chosen=True) for n in range(6)]
-    assert pixels_of(pool_curve(pool, tmp_path / "p.png"), BLUE) > 200
-    assert pool_curve([dict(epoch=0, chosen=True)], tmp_path / "none.png") is None
-    assert pool_curve([], tmp_path / "none.png") is None
+    assert pixels_of(pool_curve(pool, tmp_path / "p.png", "top-1 (%)"), BLUE) > 200
+    assert pool_curve([dict(epoch=0, chosen=True)], tmp_path / "none.png", "top-1 (%)") is None
+    assert pool_curve([], tmp_path / "none.png", "top-1 (%)") is None

@@ -125,9 +125,9 @@ class Subset:
 
 
 def subset(images: ImageSet, indices: Indices) -> ImageSet:
-    """Make a set of the images at ``indices``; a copy if they are in memory."""
+    """Make a set of the images at ``indices``; a copy if they are in memory and nothing more is known of them."""
     part = Subset(images, indices)
-    return TensorImages(images.take(indices), part.labels) if isinstance(images, TensorImages) else part
+    return TensorImages(images.take(indices), part.labels) if type(images) is TensorImages else part
 
 
 @contextmanager

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+from torch import nn
 
 from teddy.artifacts.store import Artifact, ArtifactStore
 from teddy.config.errors import StageFailed
@@ -58,6 +59,42 @@ class Student:
     seed: int
 
 
+class Classification:
+    """What students are trained and tested on, and what is measured; another task overrides all three functions."""
+
+    def num_classes(self, images: SyntheticImages) -> int:
+        """How many classes the network knows."""
+        return images.spec.num_classes
+
+    def fit(
+        self,
+        student: Student,
+        network: nn.Module,
+        images: SyntheticImages,
+        split: EvalSplit,
+        device_config: DeviceConfig,
+        done: int,
+    ) -> tuple[L.LightningDataModule, StudentTraining]:
+        """The data and the module of a student that has ``done`` epochs behind it."""
+        spec, protocol, source = images.spec, student.protocol, student.labels.source()
+        pixels = images.images.images.to(device_config.device)
+        views: ViewSource = ViewMaker(pixels, spec, student.view, student.view_seed)
+        if protocol.augment != "views":
+            views = DsaViews(pixels, spec, student.seed, protocol.augment, protocol.cutmix)
+        data = DistilledViews(
+            views, source, protocol.batch_size, student.seed, spec, split.images, done, device_config.workers
+        )
+        return data, StudentTraining(network, protocol, source.loss, spec.num_classes, student.seed, done)
+
+    def facts(self, result: Mapping[str, float]) -> dict[str, Any]:
+        """What is noted of a student, from the values that its module logged in the test."""
+        return {
+            "top1": round(result[TEST_TOP1], 4),
+            "macro_f1": round(result[TEST_MACRO_F1], 4),
+            "loss": round(result[TEST_LOSS], 5),
+        }
+
+
 def evaluate(
     store: ArtifactStore,
     split: EvalSplit,
@@ -68,6 +105,7 @@ def evaluate(
     progress: StageProgress,
     method: str,
     divergence: Divergence | None = None,
+    task: Classification | None = None,
 ) -> Iterator[Artifact]:
     """Train each student unless it is in the store, and measure its accuracy and F1 score (percent) and its loss (``facts``).
 
@@ -78,6 +116,7 @@ def evaluate(
         progress: the display of all students' epochs.
         method: the name of the method that made the images, for people.
         divergence: measures the students' distance to their teachers as well (``facts["divergence"]``).
+        task: by default, classification.
 
     Raises:
         StageFailed: a student diverged, or the disk is full.
@@ -98,7 +137,9 @@ def evaluate(
         if divergence is not None:
             content["divergence"] = divergence.identity
 
-        build = partial(_train, student, split, images, device_config, log, progress, method, divergence)
+        build = partial(
+            _train, student, split, images, device_config, log, progress, method, divergence, task or Classification()
+        )
         before = progress.done
         artifact = store.produce(KIND, content, build, collective=True)
         progress.skip(student.protocol.epochs - (progress.done - before))
@@ -114,22 +155,18 @@ def _train(
     progress: StageProgress,
     method: str,
     divergence: Divergence | None,
+    task: Classification,
     folder: Path,
 ) -> dict[str, Any]:
-    spec, protocol, source = images.spec, student.protocol, student.labels.source()
+    spec, protocol = images.spec, student.protocol
     memory, started = PeakMemory(device_config.accelerator), time.monotonic()
-    network = build_network(student.network, spec.num_classes, spec.channels, spec.size, seed=student.seed)
+    classes = task.num_classes(images)
+    network = build_network(student.network, classes, spec.channels, spec.size, seed=student.seed)
     point = ResumePoint(folder / ".resume.safetensors", RESUME_SECONDS, lambda: time.monotonic() - started)
     done, seconds = point.restore(network)
     started -= seconds or 0.0  # of a killed run
     progress.skip(done)
-    pixels = images.images.images.to(device_config.device)
-    views: ViewSource = ViewMaker(pixels, spec, student.view, student.view_seed)
-    if protocol.augment != "views":
-        views = DsaViews(pixels, spec, student.seed, protocol.augment, protocol.cutmix)
-    data = DistilledViews(
-        views, source, protocol.batch_size, student.seed, spec, split.images, done, device_config.workers
-    )
+    data, module = task.fit(student, network, images, split, device_config, done)
     steps = len(data.train_dataloader())
     title = f"{student.network} of {method} (protocol {student.protocol_name}, seed {student.seed})"
     fit = metrics.student_fit(method, student.protocol_name, student.network, student.seed)
@@ -141,14 +178,11 @@ def _train(
         callbacks=[EpochEnd(progress, title, protocol.lr), point],  # a point is written only after the loss was checked
         log_every=max(1, protocol.epochs * steps // 50),
     )
-    module = StudentTraining(network, protocol, source.loss, spec.num_classes, student.seed, done)
     if done < protocol.epochs:
         trainer.fit(module, datamodule=data)
     (result,) = trainer.test(module, datamodule=data, verbose=False)
     facts = {
-        "top1": round(result[TEST_TOP1], 4),
-        "macro_f1": round(result[TEST_MACRO_F1], 4),
-        "loss": round(result[TEST_LOSS], 5),
+        **task.facts(result),
         "seconds": round(time.monotonic() - started, 2),
         "peak_memory_mb": memory.megabytes(),
     }

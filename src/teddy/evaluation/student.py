@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -46,11 +47,15 @@ class StudentTraining(Classifier):
         return [optimizer], [schedule]
 
     def training_step(self, batch: Sequence[torch.Tensor], batch_idx: int) -> torch.Tensor:
-        """Mean loss of a batch, float32; it is logged once in ``log_every_n_steps``, because ``self.log`` costs time."""
+        """Loss of a batch; it is logged once in ``log_every_n_steps``, because ``self.log`` costs time."""
         seeding.seed_torch(self.seed, "student", self.first_epoch + self.current_epoch, batch_idx)
-        views, targets = batch
-        loss = self.loss(self(views).float(), targets)
+        loss = self.batch_loss(batch)
         self.last_loss = loss.detach()
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log(metrics.EVALUATION_LOSS, self.last_loss)
         return loss
+
+    def batch_loss(self, batch: Sequence[Any]) -> torch.Tensor:
+        """Mean loss of a batch, float32."""
+        views, targets = batch
+        return self.loss(self(views).float(), targets)

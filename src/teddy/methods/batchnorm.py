@@ -184,14 +184,16 @@ class MeasuredTeacher:
         replace_batchnorm(network, lambda layer: BatchNormWithStatistics(layer, self._collector))
         self.network, self._targets = network, targets
 
-    def __call__(self, images: torch.Tensor, blocks: int = 1) -> tuple[torch.Tensor, list[LayerStatistics]]:
-        """Logits (N, classes) for normalised images (N, C, H, W), and the statistics in the order of the forward pass.
+    def __call__(self, images: torch.Tensor, blocks: int = 1, *more: Any) -> tuple[Any, list[LayerStatistics]]:
+        """Logits (N, classes), or what else the network returns, for normalised images (N, C, H, W), and the statistics in the
+        order of the forward pass.
 
         Args:
             blocks: how many blocks of the same size the images are, one after the other; each has its own statistics.
+            more: further arguments of the network.
         """
         self._collector.start(blocks)
-        logits, layers = self.network(images), self._collector.take()
+        logits, layers = self.network(images, *more), self._collector.take()
         if self._targets:
             pairs = zip(layers, self._targets, strict=True)
             layers = [LayerStatistics(layer.mean, layer.var, *target) for layer, target in pairs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import lightning as L
 import torch
@@ -42,7 +43,12 @@ class Classifier(L.LightningModule):
 
     A batch is ``(normalised images (n, C, H, W), labels (n,), ...)``. A subclass adds ``training_step`` and
     ``configure_optimizers``; without them the module serves ``Trainer.validate`` and ``Trainer.test``.
+
+    Attributes:
+        score: name of the value in percent by which snapshots are known.
     """
+
+    score: ClassVar[str] = VAL_TOP1
 
     def __init__(self, network: nn.Module, num_classes: int) -> None:
         super().__init__()

@@ -33,10 +33,10 @@ Factory = Callable[[int, int, int], nn.Module]
 
 _CONVNET = re.compile(r"convnet([1-9]\d*)(?:_w([1-9]\d*))?(?:_(bn|in|none))?")
 _RESNET = re.compile(r"(resnet(?:18|34|50|101|152))(_cifar)?(?:_w([1-9]\d*))?")
-_registered: dict[str, Factory] = {}
+_registered: dict[str, tuple[Factory, bool]] = {}
 
 
-def register_network(name: str, factory: Factory) -> None:
+def register_network(name: str, factory: Factory, *, classifier: bool = True) -> None:
     """Make a network of a user's own package available by name; the package calls this when it is imported.
 
     The name is all that fingerprints contain of the network, so a changed network needs a new name.
@@ -44,13 +44,18 @@ def register_network(name: str, factory: Factory) -> None:
     Args:
         factory: called as ``factory(num_classes, channels, size)``; returns a freshly initialised network that maps images
           (N, channels, size, size) to logits (N, num_classes). torch's global random state has been seeded.
+        classifier: whether it returns logits; the output of other networks is not checked.
 
     Raises:
         UserError: another network has this name.
     """
-    if _registered.get(name, factory) is not factory or _is_own(name) or name in _torchvision_names():
+    if (
+        _registered.get(name, (factory, classifier)) != (factory, classifier)
+        or _is_own(name)
+        or name in _torchvision_names()
+    ):
         raise UserError(f"there is a network {name!r} already; register yours under another name.")
-    _registered[name] = factory
+    _registered[name] = factory, classifier
 
 
 def check_network(name: str) -> None:
@@ -82,7 +87,8 @@ def build_network(name: str, num_classes: int, channels: int, size: int, seed: i
         torch.manual_seed(seed)
         try:
             network = _build(name, num_classes, channels, size)
-            _try_out(network, num_classes, channels, size)
+            if _registered.get(name, (None, True))[1]:
+                _try_out(network, num_classes, channels, size)
         except (ValueError, TypeError, RuntimeError, AssertionError) as error:
             reason = str(error).partition("\n")[0].rstrip(".")
             raise UserError(
@@ -119,7 +125,7 @@ def _torchvision_names() -> list[str]:
 
 def _build(name: str, num_classes: int, channels: int, size: int) -> nn.Module:
     if name in _registered:
-        return _registered[name](num_classes, channels, size)
+        return _registered[name][0](num_classes, channels, size)
     if match := _CONVNET.fullmatch(name):
         depth, width, norm = int(match[1]), int(match[2] or 128), match[3] or "bn"
         return ConvNet(num_classes, channels, size, depth=depth, width=width, norm=norm)

@@ -28,7 +28,8 @@ class Member:
     Attributes:
         epoch: epochs of training behind it; of fine-tuning, for a pruned model, where parts of an epoch count too.
         identity: name of the weights in fingerprints, independent of their path.
-        top1_holdout: accuracy in percent on the images held out from training; test images are not for teachers.
+        top1_holdout: accuracy in percent on the images held out from training, of a detector its mAP@.5; test images are not
+            for teachers.
         history: JSON file with the pruning history, or None for the network as it is built.
         seconds: of training from the base model's first step on; for a pruned model, of its own pruning and fine-tuning only.
     """

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from teddy.config.errors import StageFailed
-from teddy.models.classifier import VAL_TOP1, Classifier
+from teddy.models.classifier import Classifier
 from teddy.pool.schedule import FineTune, Recipe
 from teddy.pool.sharpness import GSAM
 from teddy.runtime import metrics
@@ -64,13 +64,17 @@ class TeacherTraining(Classifier):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": self.interval}}
 
     def training_step(self, batch: Sequence[torch.Tensor], batch_idx: int) -> torch.Tensor:
-        """Mean cross-entropy of a batch."""
+        """Loss of a batch, logged."""
         seed_torch(self.seed, "teacher", self.first_epoch + self.current_epoch, batch_idx)
-        loss = F.cross_entropy(self(batch[0]), batch[1])
+        loss = self.batch_loss(batch)
         # Only when a value is due: self.log costs several percent of a small network's step.
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log(metrics.POOL_LOSS, loss)
         return loss
+
+    def batch_loss(self, batch: Sequence[Any]) -> torch.Tensor:
+        """Mean cross-entropy of a batch."""
+        return F.cross_entropy(self(batch[0]), batch[1])
 
     def on_validation_epoch_end(self) -> None:
         """Log the epoch, the horizontal axis of the accuracy on the held-out images."""
@@ -121,7 +125,7 @@ class SnapshotPool(L.Callback):
         name = f"epoch-{epoch:04d}.safetensors"
         if trainer.is_global_zero:
             save_tensors(self.folder / name, module.network.state_dict(), {"epoch": epoch})
-        top1 = round(float(trainer.callback_metrics[VAL_TOP1]), 3)
+        top1 = round(float(trainer.callback_metrics[module.score]), 3)
         self.records.append({"epoch": epoch, "file": name, "seconds": round(self.seconds, 2), "top1_holdout": top1})
 
 

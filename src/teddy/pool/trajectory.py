@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -15,7 +15,6 @@ from teddy.config.errors import UserError
 from teddy.data.augment import Augmentation
 from teddy.data.datamodule import RealData
 from teddy.data.dataset import RealDataset
-from teddy.models.classifier import VAL_TOP1, Classifier
 from teddy.models.networks import build_network
 from teddy.pool.members import Member
 from teddy.pool.schedule import Recipe
@@ -44,6 +43,7 @@ class BaseTraining:
         save_every: epochs between two snapshots of the trajectory.
         seed: of initialisation, order and augmentation.
         log: ``log.stage("pool/<name>")`` is a Lightning logger of its own.
+        data: batches for training and validation; another task than classification has its own, and its own ``training``.
         holdout_seed: of the choice of held-out images; None: ``seed``.
         name: of the curves, and in the progress.
     """
@@ -60,6 +60,9 @@ class BaseTraining:
     log: RunLog
     holdout_seed: int | None = None
     name: str = "pool"
+
+    data: ClassVar[type[RealData]] = RealData
+    training: ClassVar[type[TeacherTraining]] = TeacherTraining
 
     def content(self) -> dict[str, Any]:
         """Describe what the trajectory depends on, for its fingerprint."""
@@ -97,7 +100,7 @@ class BaseTraining:
         Raises:
             UserError: no image can be held out.
         """
-        data = RealData(
+        data = self.data(
             self.dataset.spec,
             self.dataset.train,
             augment=self.augment,
@@ -115,11 +118,11 @@ class BaseTraining:
         return data
 
     def holdout_top1(self, network: nn.Module, data: RealData) -> float:
-        """Accuracy in percent on the held-out images; moves the network to the CPU."""
+        """Accuracy (of another task, its score) in percent on the held-out images; moves the network to the CPU."""
         config = replace(self.device_config, callbacks=list)  # the user's own are for fits
         trainer = make_trainer(config, max_epochs=0, folder=self.store.root, validate=True)
-        module = Classifier(network, self.dataset.spec.num_classes)
-        return round(trainer.validate(module, datamodule=data, verbose=False)[0][VAL_TOP1], 3)
+        module = self.training(network, self.dataset.spec.num_classes, self.recipe, self.recipe.factor)
+        return round(trainer.validate(module, datamodule=data, verbose=False)[0][module.score], 3)
 
 
 def trajectory(base: BaseTraining) -> list[Member]:
@@ -161,6 +164,6 @@ def _train(base: BaseTraining, folder: Path) -> dict[str, Any]:
     )
     if done < recipe.epochs:
         classes = base.dataset.spec.num_classes
-        module = TeacherTraining(network, classes, recipe, recipe.factor, seed=base.seed, first_epoch=done)
+        module = base.training(network, classes, recipe, recipe.factor, seed=base.seed, first_epoch=done)
         trainer.fit(module, datamodule=data)
     return {"members": snapshots.records}

@@ -13,7 +13,7 @@ import pandas as pd  # type: ignore[import-untyped]
 from matplotlib.ticker import NullLocator
 from matplotlib.transforms import offset_copy
 
-from teddy.report.charts import ACCURACY, chart, palette_of
+from teddy.report.charts import chart, palette_of
 from teddy.report.comparison import SETTING, Comparison, has_column, is_number, value_of, value_text
 
 PAPER = "#606060"
@@ -101,7 +101,7 @@ def ablation(comparison: Comparison, key: str, path: Path) -> Path | None:
                     grey: Any = dict(color="white", edgecolor=PAPER, label="the paper")
                     axis.scatter(paper.x, paper.paper.str[0], 60, **grey)
             _set_ticks(axis, values, native)
-            axis.set(xlabel=key, ylabel=ACCURACY)
+            axis.set(xlabel=key, ylabel=comparison.axis)
             axis.margins(y=0.14)
     return path
 

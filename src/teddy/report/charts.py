@@ -21,7 +21,7 @@ from teddy.report.comparison import SETTING, Comparison
 INK, GREY = "#222222", "#949494"
 COLOURS = [colour for colour in sns.color_palette("colorblind").as_hex() if colour != GREY]
 DPI, ACROSS = 160, 2
-ACCURACY, MEMORY = "top-1 accuracy (%)", "synthesis_peak_memory_mb"
+MEMORY = "synthesis_peak_memory_mb"
 STYLE = sns.axes_style("whitegrid") | {
     "axes.titlesize": 12,
     "axes.titlelocation": "left",
@@ -86,7 +86,7 @@ def accuracy_bars(comparison: Comparison, path: Path) -> Path:
                 axis.scatter(x[dots.index] - width / 4, dots, 14, color="white", edgecolor=INK, lw=0.7, zorder=3)
             axis.set_xticks(range(len(groups)), groups)
             axis.grid(False, axis="x")
-            axis.set_ylabel(ACCURACY)
+            axis.set_ylabel(comparison.axis)
     return path
 
 
@@ -104,7 +104,7 @@ def class_curves(comparison: Comparison, path: Path) -> Path:
                 look: Any = dict(color=colours[name], label=name, marker="o", capsize=3, transform=shift)
                 axis.errorbar(line.classes, line["mean"], line["std"], **look)
             axis.set_xticks(sorted(some.classes.unique()))
-            axis.set(xlabel="classes so far", ylabel=ACCURACY)
+            axis.set(xlabel="classes so far", ylabel=comparison.axis)
     return path
 
 
@@ -139,7 +139,7 @@ def term_curves(terms: Path, path: Path) -> Path | None:
     return path
 
 
-def pool_curve(pool: Sequence[dict[str, Any]], path: Path) -> Path | None:
+def pool_curve(pool: Sequence[dict[str, Any]], path: Path, axis_name: str) -> Path | None:
     """Accuracy of the teachers: snapshots of one training over its epochs, or pruned models side by side.
 
     Args:
@@ -163,7 +163,7 @@ def pool_curve(pool: Sequence[dict[str, Any]], path: Path) -> Path | None:
         axis.locator_params(axis="x", integer=True)
         if pruned:
             axis.set_xticks(x, [f"{epoch:.3g}" for epoch in frame.epoch])
-        axis.set(xlabel="epochs of fine-tuning" if pruned else "epoch", ylabel=ACCURACY)
+        axis.set(xlabel="epochs of fine-tuning" if pruned else "epoch", ylabel=axis_name)
     return path
 
 
@@ -199,7 +199,7 @@ def efficiency(comparison: Comparison, path: Path) -> Path | None:
                 axis.text(row.time, row.mean, text, ha="center", va="center", fontsize=9, color="white", zorder=4)
             axis.margins(0.15)
             axis.set_xlim(left=0)
-            axis.set(xlabel="minutes for pool and synthesis", ylabel=ACCURACY)
+            axis.set(xlabel="minutes for pool and synthesis", ylabel=comparison.axis)
         axes[0].plot([], [], ls="none", label=f"number: {', '.join(keys)}; area: {memory} GB")
     return path
 
@@ -235,7 +235,7 @@ def stages(comparison: Comparison, path: Path) -> Path | None:
                 left.plot(ends, [sum(row.epochs.values()) / len(row.epochs)] * 2, **segment)
                 right.plot(ends, [row.mean] * 2, **segment)
         left.set(xlabel="epoch of the teacher", ylabel="KL divergence (nats)")
-        right.set(xlabel="epochs of the teachers", ylabel=ACCURACY)
+        right.set(xlabel="epochs of the teachers", ylabel=comparison.axis)
     return path
 
 

@@ -17,6 +17,8 @@ ENOUGH_SEEDS = 3
 SETTING = ["dataset", "protocol", "student", "labels", "ipc", "classes"]
 """Columns in which two rows must agree to be compared."""
 ANY = "any"
+MEASURES = {"top1": "top-1", "map50": "mAP50"}
+"""Names for people, by ``Result.measure``."""
 NOT_COMPARED = ("hydra", "sweep", "search", "launch", "store", "logger")
 """Groups that change where work is done, not its results."""
 NULL_MEANS = {"labels.top_k": "all"}
@@ -48,6 +50,16 @@ class Comparison:
     def methods(self) -> list[str]:
         """Names of all methods in the order typed."""
         return list(dict.fromkeys(name for run in self.runs for name in run.methods))
+
+    @property
+    def measure(self) -> str:
+        """Name what the accuracies of the students are."""
+        return " or ".join(MEASURES[name] for name in self.students.measure.unique())
+
+    @property
+    def axis(self) -> str:
+        """Label an axis of accuracies."""
+        return f"{self.measure} (%)"
 
     def first_method(self, rows: pd.DataFrame) -> str | None:
         """Find the method typed first among some rows, baselines aside unless there is nothing else."""
@@ -131,7 +143,7 @@ def summarize(students: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
 
     Returns:
         The columns grouped by, and ``title``, ``baseline``, ``top1`` (accuracies in percent by seed), ``mean``, ``std``
-        (sample standard deviation, NaN for a single student), ``f1`` (both of the F1 scores, NaN where unknown), ``seeds``
+        (sample standard deviation, NaN for a single student), ``f1`` and ``coco`` (both, NaN where unknown), ``seeds``
         (how many differ), ``cost`` and ``divergence`` (means over the students that have them), ``same`` (equal for rows
         of the very same students).
     """
@@ -142,8 +154,8 @@ def summarize(students: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     for group, some in latest.sort_values("seed", kind="stable").groupby(columns, sort=False):
         row = dict(zip(columns, group, strict=True)) | some[["title", "baseline"]].iloc[0].to_dict()
         row |= {"top1": some.top1.to_list(), "mean": some.top1.mean(), "std": some.top1.std()}
-        scores = pd.to_numeric(some.macro_f1)
-        row |= {"f1": (scores.mean(), scores.std())}
+        for name, scores in {"f1": some.macro_f1, "coco": some.coco_map}.items():
+            row[name] = (pd.to_numeric(scores).mean(), pd.to_numeric(scores).std())
         row |= {name: pd.DataFrame(some[name].to_list()).mean().to_dict() for name in ("cost", "divergence")}
         names = sorted({one.get("student", "") for one in some.fingerprints})
         same = repr([row["method"], *(row[name] for name in SETTING), names if all(names) else len(rows)])

@@ -12,14 +12,18 @@ import torch
 from matplotlib.figure import Figure
 from torch.nn.functional import interpolate
 from torchvision.transforms.functional import pil_to_tensor
-from torchvision.utils import make_grid
+from torchvision.utils import draw_bounding_boxes, make_grid
 
+from teddy.artifacts.store import read_json
 from teddy.data.images import open_image
 from teddy.report.runs import Run
 from teddy.runtime.resume import load_tensors
 
 MAX_CLASSES, COLUMNS = 20, 10
 GAP, LINE = 4, 28
+ANNOTATIONS = "annotations.json"
+"""COCO file beside the class folders, where the images have boxes."""
+BOX_COLOURS = ("red", "yellow", "cyan", "magenta", "lime", "orange", "white", "blue")
 CELL = 112
 """Aim for the width of a shown image in pixels; larger images are shrunk to it, smaller ones repeat whole pixels."""
 
@@ -106,11 +110,24 @@ def class_folders(folder: Path) -> list[Path]:
 
 
 def read_images(folder: Path) -> list[torch.Tensor]:
-    """Read the first ten images of a class, uint8 (3, H, W)."""
-    images = []
-    for file in sorted(folder.glob("*.png"))[:COLUMNS]:
+    """Read the first ten images of a class, uint8 (3, H, W), and draw their boxes if they have some."""
+    files, images = sorted(folder.glob("*.png"))[:COLUMNS], []
+    for file in files:
         with open_image(file, str(file)) as image:
             images.append(pil_to_tensor(image.convert("RGB")))
+    annotations = folder.parent / ANNOTATIONS
+    if not annotations.is_file():
+        return images
+    content = read_json(annotations)
+    places = {one["id"]: one["file_name"] for one in content["images"]}
+    names = [f"{folder.name}/{file.name}" for file in files]
+    for one in content["annotations"]:
+        if places[one["image_id"]] in names:
+            index = names.index(places[one["image_id"]])
+            x, y, width, height = one["bbox"]
+            colour = BOX_COLOURS[(one["category_id"] - 1) % len(BOX_COLOURS)]
+            box, line = torch.tensor([[x, y, x + width, y + height]]), max(1, images[index].shape[-1] // 80)
+            images[index] = draw_bounding_boxes(images[index], box, colors=colour, width=line)
     return images
 
 

@@ -39,7 +39,7 @@ def draw_pictures(comparison: Comparison, folder: Path) -> list[Picture]:
     """Draw what the runs allow into a folder; one run alone also shows its images, curves and pool."""
     pictures = [*_charts(comparison, folder)]
     if len(comparison.runs) == 1:
-        pictures += _one_run(comparison.runs[0], folder)
+        pictures += _one_run(comparison.runs[0], folder, comparison.axis)
     pictures += _methods(comparison, folder)
     return [picture for picture in pictures if picture.path]
 
@@ -61,11 +61,13 @@ def _charts(comparison: Comparison, folder: Path) -> Iterator[Picture]:
     yield Picture(efficiency(comparison, folder / "efficiency.png"), "Time and memory", caption)
 
 
-def _one_run(run: Run, folder: Path) -> Iterator[Picture]:
+def _one_run(run: Run, folder: Path, axis: str) -> Iterator[Picture]:
     for name, entry in run.methods.items():
         title, method = entry["title"], plain(name)
         if source := run.path(name, "images"):
             caption = f"Images as exported; a row is a class, at most {grids.MAX_CLASSES} classes with ten images each."
+            if (source / grids.ANNOTATIONS).is_file():
+                caption = "Images as exported, at most ten, with the boxes of their objects; a colour is a class."
             yield Picture(grids.image_grid(source, run, folder / f"images_{method}.png"), f"Images: {title}", caption)
         if source := run.path(name, "snapshots"):
             path = grids.iteration_grid(source, run, folder / f"iterations_{method}.png")
@@ -77,7 +79,7 @@ def _one_run(run: Run, folder: Path) -> Iterator[Picture]:
                 "The terms of the objective over the iterations: thin lines are blocks, the thick line is their median."
             )
             yield Picture(path, f"Synthesis: {title}", caption)
-    path = pool_curve(run.record.get("pool", []), folder / "pool.png")
+    path = pool_curve(run.record.get("pool", []), folder / "pool.png", axis)
     yield Picture(path, "The pool", "Accuracy of each teacher; full markers are in the pool.")
 
 

@@ -19,7 +19,9 @@ class Result:
     Attributes:
         pool: description of the teachers, e.g. ``prior 2-18/2 (9)``.
         labels: ``online``, ``stored`` or ``hard``.
-        top1: accuracy on the real test set in percent.
+        top1: accuracy on the real test set in percent, or whatever ``measure`` says.
+        measure: what ``top1`` holds: ``top1``, or of detectors ``map50``, the mean average precision at an IoU of 0.5.
+        coco_map: of detectors, the mean average precision over IoUs from 0.5 to 0.95, in percent.
         classes: how many of the dataset's classes the student knows, in continual learning; 0: all.
         macro_f1: mean of the classes' F1 scores in percent; None where it was not measured.
         title: the method's name in prose and legends; ``method`` by default.
@@ -45,7 +47,9 @@ class Result:
     baseline: bool = False
     seconds: float = 0.0
     peak_memory_mb: float = 0.0
+    measure: str = "top1"
     macro_f1: float | None = None
+    coco_map: float | None = None
     classes: int = 0
     fingerprints: dict[str, str] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)

@@ -22,9 +22,11 @@ def sentences(comparison: Comparison) -> list[str]:
 def notes(comparison: Comparison) -> list[str]:
     """Write what has to be known to read the table."""
     rows = comparison.rows
-    found = [
-        "Top-1 on real test images (or held-out ones) after the last epoch: mean ± sample standard deviation over seeds."
-    ]
+    measure = comparison.measure.replace("top", "Top")
+    where = "on real test images (or held-out ones) after the last epoch"
+    found = [f"{measure} {where}: mean ± sample standard deviation over seeds."]
+    if (comparison.students.measure == "map50").any():
+        found.append("Of detectors, IPC counts all images of a set.")
     if (rows.seeds < rows.top1.map(len)).any():
         found.append("Some rows hold a seed more than once, from settings that the columns do not tell apart.")
     if rows.seeds.min() < ENOUGH_SEEDS:

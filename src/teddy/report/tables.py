@@ -13,12 +13,32 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
-from teddy.report.comparison import SETTING, Comparison, compare, has_column, value_of, value_text, with_spread
+from teddy.report.comparison import (
+    MEASURES,
+    SETTING,
+    Comparison,
+    compare,
+    has_column,
+    value_of,
+    value_text,
+    with_spread,
+)
 from teddy.report.runs import read_runs
 from teddy.report.sentences import sentences
 
-ACCURACY, F1, LABELS_MB, SECONDS, TEACHERS = "top-1 %", "macro-F1 %", "labels MB", "seconds", "teachers"
-NUMBERS = {"IPC", "classes", "seeds", LABELS_MB, SECONDS, ACCURACY, F1, "against random", "paper"}
+F1, COCO, LABELS_MB, SECONDS, TEACHERS = "macro-F1 %", "mAP50-95 %", "labels MB", "seconds", "teachers"
+NUMBERS = {
+    "IPC",
+    "classes",
+    "seeds",
+    LABELS_MB,
+    SECONDS,
+    F1,
+    COCO,
+    *(f"{one} %" for one in MEASURES.values()),
+    "against random",
+    "paper",
+}
 SHAREABLE = {"dataset", "labels", "protocol", "student", "classes", "IPC", "seeds"}
 """Columns that move into a note where they are the same in every row."""
 
@@ -43,8 +63,8 @@ def text_table(comparison: Comparison) -> pd.DataFrame:
             LABELS_MB: _labels_mb(row),
             SECONDS: _seconds_before(row),
         }
-        own |= {ACCURACY: with_spread(row.mean, row.std), "against random": _signed(row.against)}
-        own |= {F1: "" if math.isnan(row.f1[0]) else with_spread(*row.f1)}
+        own |= {f"{comparison.measure} %": with_spread(row.mean, row.std), "against random": _signed(row.against)}
+        own |= {name: "" if math.isnan(one[0]) else with_spread(*one) for name, one in ((F1, row.f1), (COCO, row.coco))}
         own |= {"paper": with_spread(*row.paper) if row.paper else ""}
         keys = [key for key in comparison.values if not has_column(key)]
         lines.append(line | {_free_name(key, {*line, *own}): comparison.text(row, key) for key in keys} | own)
@@ -86,7 +106,7 @@ def latex(comparison: Comparison, title: str = "") -> str:
     groups = rows.groupby(SETTING)["mean"]
     best = set(groups.idxmax()[groups.size() > 1])
     bold = ["textbf:--rwrap" if row in best else "" for row in table.index]
-    style = table.style.hide(axis="index").apply(lambda column: bold, subset=[ACCURACY])
+    style = table.style.hide(axis="index").apply(lambda column: bold, subset=[f"{comparison.measure} %"])
     style = style.format(_latex_cell, escape="latex").format_index(_latex_cell, escape="latex", axis=1)
     kinds = "".join("r" if right else "l" for right in numeric_columns(table))
     lines = style.to_latex(hrules=True, column_format=kinds).splitlines()
