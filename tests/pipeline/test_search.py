@@ -17,7 +17,7 @@ FILE = """
 # Two step sizes and one that diverges.
 method: teddy
 trials: 3
-values: {pool.training.lr: [0.05, 1.0e+30, 0.1]}
+values: {pool.training.lr: [0.05, 1.0e+7, 0.1]}
 shared: {evaluation.epochs: 2}
 """
 ARGUMENTS = (

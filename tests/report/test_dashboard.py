@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import wandb
 
 from teddy.report.dashboard import CURVES, KEYS, main
 from teddy.runtime import metrics
@@ -23,6 +24,9 @@ def no_key(monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    wandb.teardown()  # it reads its settings once
+    yield
+    wandb.teardown()
 
 
 @pytest.fixture(scope="module")
