@@ -106,7 +106,7 @@ def measured(name: str, ipc: int, threads: int, folder: str) -> dict[str, Any]:
             method.step(state, iteration)
         optimizer.step()
         seconds.append(time.perf_counter() - start)
-        if sum(seconds) > 40 and iteration >= 2:
+        if sum(seconds) > 40 and iteration >= 1:
             break
     return {
         "iterations": method.iterations,
