@@ -451,6 +451,11 @@ def test_the_examples_of_the_help_work():
         jobs(*shlex.split(line[1]))
 
 
+def test_deterministic_runs_do_not_depend_on_the_number_of_cores():
+    trainer = composed("trainer=deterministic").trainer
+    assert (trainer.deterministic, trainer.precision, trainer.threads) == (True, "32-true", 1)
+
+
 def test_the_stages_run_in_their_order_by_default():
     assert composed().stages == list(STAGES) == ["pool", "synthesis", "labels", "evaluation", "report"]
 
