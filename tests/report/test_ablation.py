@@ -7,6 +7,7 @@ from PIL import Image
 from teddy.report.ablation import PAPER, ablation, keys_to_draw, series_of, short_names
 from teddy.report.charts import COLOURS, GREY
 from teddy.report.comparison import compare
+from teddy.report.pictures import draw_pictures
 from teddy.report.runs import read_runs
 
 BLUE, ORANGE = COLOURS[:2]
@@ -164,3 +165,13 @@ def test_names_lose_what_they_share():
     assert short_names(["x_a_b", "x_c_d"]) == ["a_b", "c_d"]
     assert short_names(["x", "x_prior"]) == ["x", "x_prior"]
     assert short_names(["a"]) == ["a"]
+
+
+def test_runs_of_different_methods_have_bars_of_the_methods(tmp_path, make_run, students):
+    for job, name in enumerate(("ours", "other")):
+        make_run(tmp_path / str(job), students(name, [50.0], f"{job}"), {}, {"method": f"[{name},random]"})
+    comparison = compare(read_runs([tmp_path]))
+    assert list(comparison.values) == ["method"]
+    assert keys_to_draw(comparison) == []
+    (picture,) = [one for one in draw_pictures(comparison, tmp_path / "figures") if "accuracy" in one.heading.lower()]
+    assert picture.path == tmp_path / "figures" / "accuracy.png"

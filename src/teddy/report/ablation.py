@@ -23,10 +23,11 @@ MARKERS = "osD^vP"
 def keys_to_draw(comparison: Comparison) -> list[str]:
     """Choose the keys that get a chart: the numeric ones if there are any, else all.
 
-    Of keys that always change together it is the first. Seeds, students, protocols and IPC only count where nothing else varies.
+    Of keys that always change together it is the first. Seeds, students, protocols and IPC only count where nothing else varies,
+    and which methods a run has does not count: their names tell the rows apart.
     """
     keys: list[str] = []
-    for key in comparison.values:
+    for key in [key for key in comparison.values if key != "method"]:
         same = (_follows(comparison, key, other) and _follows(comparison, other, key) for other in keys)
         keys += [key] * (not any(same))
     for rest in ("seed".__eq__, lambda key: has_column(key) and not key.endswith(".ipc"), has_column):
