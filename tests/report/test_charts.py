@@ -3,8 +3,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from teddy.report.charts import COLOURS, DPI, GREY, accuracy_bars, palette_of, pool_curve, term_curves
+from teddy.report.charts import COLOURS, DPI, GREY, accuracy_bars, class_curves, palette_of, pool_curve, term_curves
 from teddy.report.comparison import compare
+from teddy.report.pictures import draw_pictures
 from teddy.report.runs import read_runs
 
 BLUE, ORANGE = COLOURS[:2]
@@ -114,3 +115,19 @@ def test_a_teacher_may_lack_a_number(tmp_path, pixels_of):
     assert pixels_of(pool_curve(pool, tmp_path / "p.png", "top-1 (%)"), BLUE) > 200
     assert pool_curve([dict(epoch=0, chosen=True)], tmp_path / "none.png", "top-1 (%)") is None
     assert pool_curve([], tmp_path / "none.png", "top-1 (%)") is None
+
+
+def test_class_curves_fall_as_the_accuracies_do(tmp_path, make_run, students, pixels_of):
+    rows = [row for count in (2, 6, 10) for row in students("real", [50.0, 52.0], f"{count}", classes=count)]
+    for count, top1 in ((2, 90.0), (6, 80.0), (10, 60.0)):
+        rows += students("ours", [top1, top1 + 2], f"{count}", classes=count)
+    make_run(tmp_path / "run", rows)
+    comparison = compare(read_runs([tmp_path / "run"]))
+    path = class_curves(comparison, tmp_path / "classes.png")
+    height = Image.open(path).height
+    line = pixels_of(path, BLUE, where=True)
+    line = line[line[:, 0] < 0.75 * height]  # without the legend
+    first, last = (line[line[:, 1] == edge(line[:, 1])][:, 0].mean() for edge in (np.min, np.max))
+    assert last > first + height / 5
+    names = [picture.path.name for picture in draw_pictures(comparison, tmp_path / "figures") if picture.path]
+    assert names == ["classes.png"]

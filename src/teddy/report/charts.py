@@ -14,9 +14,8 @@ import seaborn as sns  # type: ignore[import-untyped]
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
-from matplotlib.transforms import offset_copy
 
-from teddy.report.comparison import SETTING, Comparison
+from teddy.report.comparison import SETTING, Comparison, has_column
 
 INK, GREY = "#222222", "#949494"
 COLOURS = [colour for colour in sns.color_palette("colorblind").as_hex() if colour != GREY]
@@ -92,17 +91,22 @@ def accuracy_bars(comparison: Comparison, path: Path) -> Path:
 
 def class_curves(comparison: Comparison, path: Path) -> Path:
     """Accuracy on the classes so far over their number (Fig. 3e), with the standard deviation as whisker; a panel per protocol,
-    labels and student.
+    labels, student and further settings.
     """
     rows = comparison.rows.assign(series=comparison.rows.title)
     rows["panel"] += ", " + rows.student if rows.student.nunique() > 1 else ""
+    keys = [key for key in comparison.values if not has_column(key)]
+    further = [", ".join(["", *comparison.texts(row, keys)]) for row in rows.itertuples()]
+    rows["panel"] += further if rows.panel.nunique() < (rows.panel + further).nunique() else ""
     colours, panels = palette_of(rows), dict(list(rows.groupby("panel", sort=False)))
     with chart(path, 6.4 if len(panels) == 1 else 5.2, 4.2, list(panels), sharey=True) as axes:
         for axis, some in zip(axes, panels.values(), strict=True):
-            for number, (name, line) in enumerate(some.sort_values("classes").groupby("series", sort=False)):
-                shift = offset_copy(axis.transData, axis.figure, x=4 * number, units="points")
-                look: Any = dict(color=colours[name], label=name, marker="o", capsize=3, transform=shift)
-                axis.errorbar(line.classes, line["mean"], line["std"], **look)
+            series = list(some.sort_values("classes").groupby("series", sort=False))
+            apart = 0.008 * (some.classes.max() - some.classes.min())  # so that whiskers do not overlap
+            for number, (name, line) in enumerate(series):
+                look: Any = dict(color=colours[name], label=name, marker="o", capsize=3)
+                shift = apart * (number - (len(series) - 1) / 2)
+                axis.errorbar(line.classes + shift, line["mean"], line["std"], **look)
             axis.set_xticks(sorted(some.classes.unique()))
             axis.set(xlabel="classes so far", ylabel=comparison.axis)
     return path

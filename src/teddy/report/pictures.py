@@ -46,10 +46,11 @@ def draw_pictures(comparison: Comparison, folder: Path) -> list[Picture]:
 
 def _charts(comparison: Comparison, folder: Path) -> Iterator[Picture]:
     caption = f"{SPREAD}dashed, with its standard deviation as a band: students that the key does not matter to."
-    names = {key: f"ablation_{plain(key)}.png" for key in keys_to_draw(comparison)}
+    by_classes = comparison.rows.classes.nunique() > 1
+    names = {key: f"ablation_{plain(key)}.png" for key in keys_to_draw(comparison) if not by_classes}
     charts = [(key, path) for key, name in names.items() if (path := ablation(comparison, key, folder / name))]
     yield from (Picture(path, f"Accuracy over {key}", caption) for key, path in charts)
-    if comparison.rows.classes.nunique() > 1:
+    if by_classes:
         path = class_curves(comparison, folder / "classes.png")
         yield Picture(path, "Accuracy on the classes so far", f"{SPREAD}over orders of the classes as well.")
     elif not charts:
