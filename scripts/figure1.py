@@ -130,19 +130,28 @@ def pool_of(config: Any, folder: Path) -> ModelPool:
 
 
 def write(frame: pd.DataFrame) -> None:
-    """The record's table, file and figure."""
+    """The record's table, file and figures."""
     frame.to_csv(RECORD / "results.csv", index=False, lineterminator="\n")
     colours = dict(zip(METHODS, COLOURS * 2, strict=False))
     markers = dict(zip(METHODS, "osD^vP*Xhp", strict=False))
     with chart(RECORD / "figures" / "figure1.png", 5.2, 4.2, ["Time", "Memory"]) as axes:
-        for axis, key, label in zip(
-            axes, ("seconds", "megabytes"), ("seconds of an update", "MB of an update"), strict=True
-        ):
+        for axis, key in zip(axes, ("seconds", "megabytes"), strict=True):
             for name, line in frame.groupby("method", sort=False):
                 known = line.dropna(subset=[key])
                 axis.plot(known.ipc, known[key].clip(lower=1e-3), color=colours[name], marker=markers[name], label=name)
-            axis.set(xscale="log", yscale="log", xlabel="images per class", ylabel=label)
+            axis.set(xscale="log", yscale="log", xlabel="images per class", ylabel=f"{key} of an update")
             axis.set_xticks(IPCS, IPCS)
+    students = pd.read_csv(RECORD.parent / "methods" / "results.csv")
+    students = students[students.student.str.endswith("_in") & ~students.baseline]
+    costs = students.cost.map(json.loads)
+    students["seconds"] = [sum(one.get(key, 0.0) for key in ("pool_seconds", "synthesis_seconds")) for one in costs]
+    with chart(RECORD / "figures" / "accuracy_over_time.png", 6.4, 4.2, ["Small form, one image per class"]) as (axis,):
+        for name, line in students.groupby("method", sort=False):
+            axis.errorbar(
+                line.seconds.mean(), line.top1.mean(), line.top1.std(), fmt="o", capsize=3, color=colours.get(name)
+            )
+            axis.annotate(name, (line.seconds.mean(), line.top1.mean()), (6, 4), textcoords="offset points")
+        axis.set(xscale="log", xlabel="seconds for pool and synthesis", ylabel="top-1 (%)")
     lines = ["| method | iterations | " + " | ".join(f"IPC {ipc}" for ipc in IPCS) + " |", "|---|---:|---:|---:|---:|"]
     for name, line in frame.groupby("method", sort=False):
         cells = [
