@@ -26,9 +26,7 @@ from teddy.evaluation.stage import evaluate
 from teddy.labels.stage import prepare_labels
 from teddy.pipeline import Invocation
 from teddy.plan import Plan
-from teddy.report.results_log import ResultsLog
 from teddy.runtime import seeding
-from teddy.runtime.distributed import is_leader
 from teddy.runtime.progress import StageProgress
 
 
@@ -106,7 +104,7 @@ class Continual(Invocation):
         """Nothing: the images of each step are labelled anew, since other classes and partners of a mix are there."""
 
     def _evaluation(self) -> None:
-        results, config = ResultsLog(self.folder / "results.jsonl"), self.config
+        config = self.config
         fits = self.task.steps * self.task.orders * len(self.methods)
         epochs = sum(one.epochs for one in factory.protocol_list(config).values())
         epochs *= len(config.evaluation.students) * len(factory.seeds(config))
@@ -114,12 +112,10 @@ class Continual(Invocation):
             for name in self.methods:
                 for order in range(self.task.orders):
                     for memory in self._memories(name, order):
-                        for row in self._students(name, order, memory, progress):
-                            self.rows.append(row)
-                            if is_leader():
-                                results.append(row)
+                        self._students(name, order, memory, progress)
 
-    def _students(self, name: str, order: int, memory: Memory, progress: StageProgress) -> Iterator[Any]:
+    def _students(self, name: str, order: int, memory: Memory, progress: StageProgress) -> None:
+        """Train and measure the students of one step."""
         config, pool, seen = self.config, self.pools.get(name), self._seen(memory.classes)
         soft = None
         if pool is not None and self.task.mode == "paper" and factory.needs_soft_labels(config):
@@ -130,7 +126,7 @@ class Continual(Invocation):
         title = f"{name}, order {order}, {len(memory.classes)} classes"
         made = evaluate(self.store, split, memory, students, self.device_config, self.log, progress, title)
         for student, artifact in zip(students, made, strict=True):
-            yield replace(self._result(name, student, split, artifact), classes=len(memory.classes))
+            self._keep(replace(self._result(name, student, split, artifact), classes=len(memory.classes)))
 
     def _seen(self, classes: Sequence[int]) -> RealDataset:
         return dataset_of_classes(self.dataset, classes)

@@ -115,6 +115,8 @@ class Invocation:
 
     learning: ClassVar[Classification] = Classification()
     """What students learn."""
+    inputs: ClassVar[type[Inputs]] = Inputs
+    """What methods may read."""
 
     def __init__(
         self, plan: Plan, folder: Path, store: ArtifactStore, dataset: RealDataset, device: DeviceConfig, log: RunLog
@@ -166,7 +168,7 @@ class Invocation:
     def _inputs(self, name: str) -> Inputs:
         """What a method may read."""
         pool = partial(self.pools.__getitem__, name)
-        return Inputs(self.dataset, self.store, pool, self.config.dataset.holdout, self.config.seed)
+        return self.inputs(self.dataset, self.store, pool, self.config.dataset.holdout, self.config.seed)
 
     def _needs_pool(self, name: str) -> bool:
         soft = factory.needs_soft_labels(self.config) and self.config.labels.kind != "hard"
@@ -203,7 +205,6 @@ class Invocation:
         self.log.summary({metrics.LABELS_STORAGE_MB: max(labels.megabytes for labels in self.labels.values())})
 
     def _evaluation(self) -> None:
-        results = ResultsLog(self.folder / "results.jsonl")
         split = factory.eval_split(self.config, self.dataset)
         planned = {
             name: factory.students(self.config, images, self.labels.get(name)) for name, images in self.images.items()
@@ -218,11 +219,14 @@ class Invocation:
                 common = (self.device_config, self.log, progress, name, divergence, self.learning)
                 made = evaluate(self.store, split, images, students, *common)
                 for student, artifact in zip(students, made, strict=True):
-                    row = self._result(name, student, split, artifact)
-                    self.rows.append(row)
-                    if is_leader():
-                        with writing(self.folder):
-                            results.append(row)
+                    self._keep(self._result(name, student, split, artifact))
+
+    def _keep(self, row: Result) -> None:
+        """Add a student to the run's results, in memory and on disk."""
+        self.rows.append(row)
+        if is_leader():
+            with writing(self.folder):
+                ResultsLog(self.folder / "results.jsonl").append(row)
 
     def _result(self, name: str, student: Student, split: EvalSplit, artifact: Artifact) -> Result:
         pool, images, method = self.pools.get(name), self.images[name], self.methods[name]

@@ -13,7 +13,6 @@ from teddy.artifacts.store import read_json
 from teddy.config.errors import UserError
 from teddy.data.images import ImageSet, Subset, TensorImages
 
-ANNOTATIONS = "annotations.json"
 Target = dict[str, torch.Tensor]
 
 

@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from teddy.config.errors import UserError
+from teddy.data.distilled import ANNOTATIONS
 from teddy.data.spec import DatasetSpec
-from teddy.detection.objects import ANNOTATIONS, Objects, Target, objects_of, write_coco
+from teddy.detection.objects import Objects, Target, objects_of, write_coco
 from teddy.methods.batchnorm import MeasuredTeacher
 from teddy.methods.random import Random
 from teddy.methods.teddy import Teddy, TeddyState, Terms, Weights, distance_at_once

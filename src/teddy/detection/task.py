@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,7 +17,6 @@ from teddy.plan import Plan
 from teddy.pool.prior import PriorPool
 from teddy.pool.single import SinglePool
 from teddy.pool.trajectory import BaseTraining
-from teddy.synthesis.method import Inputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +57,8 @@ class Detection:
 class DetectionInvocation(Invocation):
     """A run whose base model and students are detectors, and whose methods see real images with boxes."""
 
-    learning = Detecting()
+    learning, inputs = Detecting(), SceneInputs
 
     def _base(self) -> BaseTraining:
         objects_of(self.dataset.train, 0)  # images without boxes are found before anything is trained
         return DetectorBase(**vars(super()._base()))
-
-    def _inputs(self, name: str) -> Inputs:
-        pool = partial(self.pools.__getitem__, name)
-        return SceneInputs(self.dataset, self.store, pool, self.config.dataset.holdout, self.config.seed)

@@ -16,8 +16,9 @@ from torchmetrics.detection import MeanAveragePrecision
 from teddy.data.augment import Augmentation
 from teddy.data.batches import Batch, InOrder, load_batches
 from teddy.data.datamodule import RealData, process_share
+from teddy.data.distilled import ANNOTATIONS
 from teddy.data.images import ImageSet
-from teddy.detection.objects import ANNOTATIONS, Scenes, objects_of, read_coco
+from teddy.detection.objects import Scenes, objects_of, read_coco
 from teddy.evaluation.split import EvalSplit
 from teddy.evaluation.stage import Classification, Student
 from teddy.evaluation.student import StudentTraining

@@ -1,4 +1,4 @@
-"""Global BatchNorm statistics in which all classes count the same, for teachers of unbalanced data (Sec. C.2).
+"""Global BatchNorm statistics in which all classes count the same, for teachers of unbalanced data (Sec. C.1).
 
 With mean m_c and variance v_c over class c, the mean is that of the m_c, and the variance ``mean_c (v_c + m_c^2) - mean^2``.
 """

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch.nn import functional as F
 
 from teddy.config.errors import UserError
-from teddy.config.types import Count
+from teddy.config.types import Beta, Count
 from teddy.data.images import ImageSet
 from teddy.data.spec import DatasetSpec
 from teddy.methods.unrolled import Batch, Unrolled, UnrolledState, unroll, walk
@@ -30,8 +29,6 @@ from teddy.synthesis.optimized import State
 
 HALVINGS = 10
 """How often the learning rates are halved over the run, as published."""
-
-Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)

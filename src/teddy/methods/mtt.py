@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 
 from teddy.config.epochs import saved_epochs
 from teddy.config.errors import UserError
-from teddy.config.types import Count
+from teddy.config.types import Beta, Count
 from teddy.methods.unrolled import Batch, Unrolled, UnrolledState, unroll
 from teddy.models.stateless import StatelessNetwork
 from teddy.pool.members import Trajectory
@@ -27,8 +26,6 @@ from teddy.runtime import seeding
 from teddy.runtime.device import DeviceConfig
 from teddy.synthesis.method import Inputs, Needs
 from teddy.synthesis.optimized import State
-
-Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 @dataclass(frozen=True)
@@ -53,8 +50,8 @@ class MTT(Unrolled):
 
     expert_epochs: Count
     max_start_epoch: Count
-    momentum: Share
-    ema_decay: Share
+    momentum: Beta
+    ema_decay: Beta
 
     citation: ClassVar[str] = (
         "Cazenavette et al., Dataset Distillation by Matching Training Trajectories, CVPR 2022 (arXiv 2203.11932)"

@@ -207,9 +207,9 @@ class Teddy(OptimizedMethod):
         view: random view of a block that its teachers see in an iteration.
         compile: whether the teachers, all of one shape, are one compiled graph; changes rounding only.
         bn_balance: whether alpha is relative to the ratio of cross-entropy to BatchNorm term of the block's first images: the
-            BatchNorm term of a ResNet-50 is a hundred times a ResNet-18's.
+            BatchNorm term of a ResNet-50 is tens of times a ResNet-18's.
         balanced: whether statistics in which all classes count the same, of at most so many real images of each, are matched
-            instead of the running ones, for unbalanced data (Sec. C.2); 0: the running ones.
+            instead of the running ones, for unbalanced data (Sec. C.1); 0: the running ones.
     """
 
     lr: Positive

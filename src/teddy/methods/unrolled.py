@@ -164,7 +164,7 @@ class Unrolled(OptimizedMethod):
             images, targets = images[chosen], targets[chosen]
         keys = state.seed, "inner step", iteration, index
         seeding.seed_torch(*keys)  # for dropout
-        return images if self.strategy == "none" else dsa(images, *keys, strategy=self.strategy), targets
+        return dsa(images, *keys, strategy=self.strategy), targets
 
     def _count(self, spec: DatasetSpec) -> int:
         return spec.num_classes * self.ipc * self.tiles**2

@@ -15,14 +15,13 @@ from torchvision.transforms.functional import pil_to_tensor
 from torchvision.utils import draw_bounding_boxes, make_grid
 
 from teddy.artifacts.store import read_json
+from teddy.data.distilled import ANNOTATIONS
 from teddy.data.images import open_image
 from teddy.report.runs import Run
 from teddy.runtime.resume import load_tensors
 
 MAX_CLASSES, COLUMNS = 20, 10
 GAP, LINE = 4, 28
-ANNOTATIONS = "annotations.json"
-"""COCO file beside the class folders, where the images have boxes."""
 BOX_COLOURS = ("red", "yellow", "cyan", "magenta", "lime", "orange", "white", "blue")
 CELL = 112
 """Aim for the width of a shown image in pixels; larger images are shrunk to it, smaller ones repeat whole pixels."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from teddy.data.distilled import ANNOTATIONS
 from teddy.report import grids
 from teddy.report.ablation import ablation, keys_to_draw, short_names
 from teddy.report.charts import accuracy_bars, class_curves, efficiency, pool_curve, stages, term_curves
@@ -67,7 +68,7 @@ def _one_run(run: Run, folder: Path, axis: str) -> Iterator[Picture]:
         title, method = entry["title"], plain(name)
         if source := run.path(name, "images"):
             caption = f"Images as exported; a row is a class, at most {grids.MAX_CLASSES} classes with ten images each."
-            if (source / grids.ANNOTATIONS).is_file():
+            if (source / ANNOTATIONS).is_file():
                 caption = "Images as exported, at most ten, with the boxes of their objects; a colour is a class."
             yield Picture(grids.image_grid(source, run, folder / f"images_{method}.png"), f"Images: {title}", caption)
         if source := run.path(name, "snapshots"):
