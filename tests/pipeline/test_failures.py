@@ -59,6 +59,59 @@ def test_a_report_alone_comes_from_finished_work(workspace):
     assert workspace.manifests() == before
 
 
+# --- numbers that are not finite ---
+
+SPOILT = """
+from dataclasses import dataclass
+
+import torch
+
+from teddy.synthesis.optimized import OptimizedMethod
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spoilt(OptimizedMethod):
+    def optimizer(self, state):
+        return torch.optim.SGD([state.pixels], lr=0.1)
+
+    def step(self, state, iteration):
+        state.pixels.grad = torch.zeros_like(state.pixels)
+        bad = state.blocks[0].index == 1 and iteration == 3
+        return {"calm": torch.zeros(()), "wild": torch.tensor(float("nan" if bad else 0.0))}
+"""
+SPOILT_YAML = (
+    "# @package methods.spoilt\n_target_: spoilt.Spoilt\nipc: ${synthesis.ipc}\niterations: 6\nbatch_size: 5\n"
+)
+
+
+def test_what_diverges_is_named_and_all_that_does_not_need_it_is_done(finished, tmp_path):
+    """A teacher, a block and a student, each in a run with others."""
+    workspace = finished.copy(tmp_path)
+    (tmp_path / "own" / "method").mkdir(parents=True)
+    (tmp_path / "own" / "method" / "spoilt.yaml").write_text(SPOILT_YAML)
+    (tmp_path / "spoilt.py").write_text(SPOILT)
+    words = (
+        *("--config-dir", "own", "--allow", "spoilt", "method=[mtt,spoilt,random]"),
+        *("methods.mtt.pool.count=1", "methods.mtt.pool.epochs=4", "methods.mtt.max_start_epoch=1"),
+        *("methods.mtt.pool.lr=1e7", "methods.mtt.pool.network=convnet2_w4_none"),
+        *("evaluation.students=[convnet2_w4_none]", "evaluation.protocol=[paper,dm]", "evaluation.protocols.dm.lr=1e7"),
+        "stages=[pool,synthesis,labels,evaluation,report]",
+    )
+    for _ in range(2):
+        done = workspace.run(*words, code=1)
+        kinds = workspace.kinds()
+        assert done.sentence.startswith("teddy: teacher training diverged in epoch 1 (iteration ")
+        assert (
+            "; synthesis by Spoilt diverged in block 1, iteration 3 (wild is nan); lower its learning" in done.sentence
+        )
+        assert "; student convnet2_w4_none of random (protocol dm, seed 0) diverged (epoch " in done.sentence
+        assert done.sentence.endswith("; everything else is done.")
+        assert done.sentence.count("diverged") == 3
+        assert [(row["method"], row["protocol"]) for row in done.rows] == [("random", "paper")]
+        assert (done.folder / "index.html").is_file()
+        assert workspace.kinds() == kinds
+
+
 # --- data ---
 
 

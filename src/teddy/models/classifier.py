@@ -54,6 +54,19 @@ class Classifier(L.LightningModule):
         super().__init__()
         self.network = network
         self.accuracy, self.f1 = Top1(num_classes), MacroF1(num_classes)
+        self._first_bad = torch.tensor(-1)
+
+    def watch(self, loss: torch.Tensor, batch_idx: int) -> None:
+        """Remember the first batch whose loss is not finite; nothing waits for the device."""
+        self._first_bad = torch.where(
+            torch.isfinite(loss.detach()) | (self._first_bad >= 0), self._first_bad, batch_idx
+        )
+
+    def trouble(self) -> str:
+        """The iteration of the epoch whose loss was not finite first, and the layers that are not finite now, for people."""
+        first, names = int(self._first_bad), not_finite(self.network)
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        return ", ".join([*([f"iteration {first}"] if first >= 0 else []), *([names[0] + more] if names else [])])
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (n, classes)."""
@@ -70,3 +83,8 @@ class Classifier(L.LightningModule):
             self.log(name, metric)
         loss = F.cross_entropy(logits.float(), batch[1])
         self.log(TEST_LOSS, loss, on_step=False, on_epoch=True, batch_size=len(batch[1]), sync_dist=True)
+
+
+def not_finite(network: nn.Module) -> list[str]:
+    """Names of the weights and statistics that are not finite, in the network's order."""
+    return [name for name, tensor in network.state_dict().items() if not torch.isfinite(tensor).all()]

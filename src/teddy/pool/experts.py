@@ -75,7 +75,7 @@ class Experts(PoolStrategy):
         """Train the experts that are not in the store.
 
         Raises:
-            StageFailed: a training diverged.
+            Diverged: a training did.
         """
         spec = base.dataset.spec
         made = tuple(Trajectory(tuple(trajectory(one)), spec, one.seed) for one in self.trainings(base))

@@ -14,15 +14,15 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from teddy.artifacts.store import write_json
-from teddy.config.errors import StageFailed
+from teddy.config.errors import Diverged
 from teddy.data.datamodule import RealData
 from teddy.data.spec import DatasetSpec
-from teddy.models.classifier import VAL_TOP1
+from teddy.models.classifier import VAL_TOP1, not_finite
 from teddy.models.networks import build_network
 from teddy.models.pruning import prune, size_of
 from teddy.pool.members import WEIGHTS, Member, ModelPool
 from teddy.pool.schedule import FineTune
-from teddy.pool.teacher import TeacherTraining, has_diverged
+from teddy.pool.teacher import TeacherTraining
 from teddy.pool.trajectory import BaseTraining
 from teddy.runtime import metrics
 from teddy.runtime.distributed import broadcast, is_leader
@@ -83,7 +83,8 @@ class PrunedModel:
         """Make the model, or find it in the store.
 
         Raises:
-            StageFailed: fine-tuning diverged or the disk is full.
+            Diverged: fine-tuning did.
+            StageFailed: the disk is full.
         """
         base = self.base
         content = {  # not how many others there are
@@ -109,7 +110,7 @@ class PrunedModel:
             new BatchNorm statistics.
 
         Raises:
-            StageFailed: fine-tuning diverged.
+            Diverged: fine-tuning did.
         """
         base, config, clock = self.base, self.config, _Clock()
         spec, data = base.dataset.spec, base.open_data(self.plan.batch_size, seed=self.seed)
@@ -153,9 +154,12 @@ class PrunedModel:
             callbacks=[ProgressCallback(f"pool: {title}", total=steps), _StopAfter(steps)],
         )
         classes, factor = base.dataset.spec.num_classes, partial(plan.factor, steps=steps)
-        trainer.fit(TeacherTraining(network.train(), classes, plan, factor, "step", self.seed), datamodule=data)
-        if has_diverged(network):
-            raise StageFailed(f"fine-tuning of the pruned model {title} diverged; lower pool.strategy.lr={plan.lr}.")
+        module = TeacherTraining(network.train(), classes, plan, factor, "step", self.seed)
+        trainer.fit(module, datamodule=data)
+        if not_finite(network):
+            raise Diverged(
+                f"fine-tuning of the pruned model {title} diverged ({module.trouble()}); lower pool.strategy.lr={plan.lr}."
+            )
 
 
 class _StopAfter(L.Callback):

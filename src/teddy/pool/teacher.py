@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from teddy.config.errors import StageFailed
-from teddy.models.classifier import Classifier
+from teddy.config.errors import Diverged
+from teddy.models.classifier import Classifier, not_finite
 from teddy.pool.schedule import FineTune, Recipe
 from teddy.pool.sharpness import GSAM
 from teddy.runtime import metrics
@@ -67,6 +67,7 @@ class TeacherTraining(Classifier):
         """Loss of a batch, logged."""
         seed_torch(self.seed, "teacher", self.first_epoch + self.current_epoch, batch_idx)
         loss = self.batch_loss(batch)
+        self.watch(loss, self.global_step if self.interval == "step" else batch_idx)
         # Only when a value is due: self.log costs several percent of a small network's step.
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log(metrics.POOL_LOSS, loss)
@@ -105,15 +106,16 @@ class SnapshotPool(L.Callback):
         """Stop the clock.
 
         Raises:
-            StageFailed: training has diverged, so that no later epoch can be of use.
+            Diverged: training has diverged, so that no later epoch can be of use.
         """
         assert isinstance(module, TeacherTraining)
-        diverged = has_diverged(module.network)  # waits for the device, so that the time is the whole
+        # Waits for the device, so that the time is the whole.
+        bad = torch.tensor(float(len(not_finite(module.network))), device=module.device)
         self.seconds += time.monotonic() - self._since
-        if diverged:
-            raise StageFailed(
-                f"teacher training diverged in epoch {module.epochs_done}; lower lr={module.recipe.lr} of pool.training, or "
-                "of the method's own pool."
+        if trainer.strategy.reduce(bad, reduce_op="sum"):  # the same in all processes
+            raise Diverged(
+                f"teacher training diverged in epoch {module.epochs_done} ({module.trouble()}); lower lr={module.recipe.lr} of "
+                "pool.training, or of the method's own pool."
             )
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -127,8 +129,3 @@ class SnapshotPool(L.Callback):
             save_tensors(self.folder / name, module.network.state_dict(), {"epoch": epoch})
         top1 = round(float(trainer.callback_metrics[module.score]), 3)
         self.records.append({"epoch": epoch, "file": name, "seconds": round(self.seconds, 2), "top1_holdout": top1})
-
-
-def has_diverged(network: nn.Module) -> bool:
-    """Whether any weight or statistic is not finite."""
-    return not all(bool(torch.isfinite(tensor).all()) for tensor in network.state_dict().values())

@@ -198,7 +198,7 @@ class Method(ABC):
         """Make the synthetic set. Every process of a run calls this; what the first one returns is saved.
 
         Raises:
-            StageFailed: the optimisation diverged.
+            Diverged: the optimisation did.
         """
 
     def content(self) -> dict[str, Any]:

@@ -124,7 +124,8 @@ def synthesize(
         name: of the curves.
 
     Raises:
-        StageFailed: the optimisation diverged or the disk is full.
+        Diverged: the optimisation did.
+        StageFailed: the disk is full.
     """
 
     def build(folder: Path) -> dict[str, Any]:
