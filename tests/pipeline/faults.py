@@ -160,3 +160,17 @@ def torment(
         if len(rounds) >= kills:
             break
     return rounds
+
+
+@dataclass
+class Counted:
+    """Stands in for the engine's ``save_point``, and adds the name of each finished block to a file."""
+
+    file: str
+
+    def __call__(self, path: Path, *content: Any) -> None:
+        from teddy.runtime.resume import save_point
+
+        with open(self.file, "a") as stream:
+            stream.write("/".join(path.parts[-3:]) + "\n")
+        save_point(path, *content)
