@@ -1,4 +1,4 @@
-"""The record of ``experiments/faults``: runs that are killed, and told to stop, at seeded moments.
+"""The record of ``experiments/faults``: runs that are killed or told to stop at seeded moments, or whose writes fail.
 
 PYTHONPATH=. python scripts/faults.py --kill 100 --term 50
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import errno
 import signal
 import sys
 import tempfile
@@ -21,13 +22,27 @@ def main() -> int:
     parser.add_argument("--kill", type=int, default=100, help="SIGKILLs")
     parser.add_argument("--term", type=int, default=50, help="SIGTERMs")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--writes", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("experiments/faults/kills.csv"))
     args = parser.parse_args()
     # Not above: the processes that it starts import this file.
     from tests.pipeline.conftest import TINY, Workspace, process_starter
-    from tests.pipeline.faults import EVERY_EPOCH, SMALL, torment
+    from tests.pipeline.faults import EVERY_EPOCH, SMALL, refuse_writes, rows_of, torment
 
     started, rounds = time.monotonic(), []
+    if args.writes:
+        with process_starter() as start, tempfile.TemporaryDirectory() as name:
+            places = {word: Workspace(Path(name, word), start) for word in ("uncut", "ENOSPC", "EROFS")}
+            for place in places.values():
+                place.folder.mkdir()
+            uncut = places["uncut"].run(base=TINY, settings=EVERY_EPOCH)
+            for word in ("ENOSPC", "EROFS"):
+                names, done = refuse_writes(places[word], getattr(errno, word), 1, base=TINY)
+                equal = places[word].results() == places["uncut"].results() and rows_of(done) == rows_of(uncut)
+                print(
+                    f"{word}: {len(names)} writes refused in turn, equal results: {equal}, {time.monotonic() - started:.0f} s"
+                )
+        return 0
     with process_starter() as start, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "uncut").mkdir()

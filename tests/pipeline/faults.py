@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import threading
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,3 +177,83 @@ class Counted:
         with open(self.file, "a") as stream:
             stream.write("/".join(path.parts[-3:]) + "\n")
         save_point(path, *content)
+
+
+# --- writes that fail ---
+
+WRITING = {"os.replace": os.replace, "os.fsync": os.fsync, "os.mkdir": os.mkdir, "os.open": os.open, "io.open": io.open}
+"""What a run writes files with, as it is before it is replaced; ``builtins.open`` is ``io.open``."""
+
+
+@dataclass
+class Refusal:
+    """The first write of a process that none before it was refused, and that is then refused, as by a full disk.
+
+    Attributes:
+        folder: writes to other places are let through.
+        error: number of the error.
+        share: only one in so many different writes is refused, drawn by its name.
+        seen: file with the names of what was refused.
+    """
+
+    folder: str
+    error: int
+    share: int
+    seen: str
+    spent: bool = False
+
+    def check(self, call: str, path: str) -> None:
+        if self.spent or not path.startswith(self.folder) or path.endswith(".log") or path == self.seen:
+            return
+        name = f"{call} {re.sub(r'[.]partial-[^./]*', '.partial', re.sub(r'/run[0-9]+', '/run', path[len(self.folder) :]))}"
+        before = Path(self.seen).read_text().splitlines() if Path(self.seen).exists() else []
+        if name in before or zlib.crc32(name.encode()) % self.share:
+            return
+        self.spent = True
+        with WRITING["io.open"](self.seen, "a") as stream:
+            stream.write(name + "\n")
+        raise OSError(self.error, os.strerror(self.error), path)
+
+
+@dataclass
+class Watched:
+    """Stands in for one of the functions in :data:`WRITING`."""
+
+    refusal: Refusal
+    call: str
+
+    def __call__(self, first: Any, *more: Any, **options: Any) -> Any:
+        target = more[0] if self.call == "os.replace" else first
+        if self.call == "os.fsync":
+            target = os.readlink(f"/proc/self/fd/{first}")
+        mode, writes = (*more, options.get("mode", "r"))[0], True
+        if self.call == "io.open":
+            writes = isinstance(mode, str) and not set(mode).isdisjoint("wax+")
+        elif self.call == "os.open":
+            writes = bool(mode & (os.O_WRONLY | os.O_RDWR))
+        elif self.call == "os.mkdir":
+            writes = not os.path.isdir(first)
+        if writes and isinstance(target, str | os.PathLike):
+            self.refusal.check(self.call, os.path.abspath(target))
+        return WRITING[self.call](first, *more, **options)
+
+
+def refuse_writes(workspace: Workspace, error: int, share: int, **options: Any) -> tuple[list[str], Done]:
+    """Run the tiny experiment again and again until no write is refused; return the names of the writes that were, and the last run.
+
+    Each run must end with one sentence and keep what is finished.
+    """
+    seen = workspace.folder / "refused"
+    refusal = Refusal(str(workspace.folder), error, share, str(seen))
+    settings = {name: Watched(refusal, name) for name in WRITING} | {"builtins.open": Watched(refusal, "io.open")}
+    while True:
+        kept = workspace.manifests()
+        count = len(seen.read_text().splitlines()) if seen.exists() else 0
+        done = workspace.start(settings=EVERY_EPOCH | settings, **options).wait()
+        names = seen.read_text().splitlines() if seen.exists() else []
+        assert kept.items() <= workspace.manifests().items(), names[-1]
+        if len(names) == count:
+            assert done.code == 0, done.err
+            return names, done
+        assert done.code in (1, 2), f"{names[-1]}: {done.code}\n{done.err}"
+        assert done.sentence, names[-1]

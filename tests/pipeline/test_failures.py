@@ -1,11 +1,14 @@
 """What cannot be done ends with one sentence, an exit code that a script can use, and everything else as it was."""
 
+import errno
 import json
 import os
 import subprocess
 
 import pytest
 from PIL import Image
+
+from tests.pipeline.faults import refuse_writes, rows_of
 
 
 @pytest.fixture
@@ -57,6 +60,16 @@ def test_a_report_alone_comes_from_finished_work(workspace):
     done = workspace.run("stages=[report]")
     assert (done.folder / "index.html").is_file()
     assert workspace.manifests() == before
+
+
+@pytest.mark.parametrize(("error", "share"), [(errno.ENOSPC, 16), (errno.EROFS, 25)], ids=["full", "read-only"])
+def test_a_write_that_fails_ends_the_run_and_the_next_one_goes_on(finished, tmp_path, error, share):
+    """Some of all writes, each refused once; ``scripts/faults.py`` does it with every one."""
+    workspace = type(finished.workspace)(tmp_path, finished.workspace.start_process)
+    names, done = refuse_writes(workspace, error, share)
+    assert len(names) > 5
+    assert workspace.results() == finished.workspace.results()
+    assert rows_of(done) == rows_of(finished.done)
 
 
 # --- numbers that are not finite ---
