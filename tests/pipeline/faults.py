@@ -239,7 +239,7 @@ class Watched:
 
 
 def refuse_writes(workspace: Workspace, error: int, share: int, **options: Any) -> tuple[list[str], Done]:
-    """Run the tiny experiment again and again until no write is refused; return the names of the writes that were, and the last run.
+    """Run the tiny experiment until no write is refused; return the names of the writes that were, and the last run.
 
     Each run must end with one sentence and keep what is finished.
     """
