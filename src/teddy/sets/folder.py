@@ -43,6 +43,8 @@ DESCRIPTION = "teddy.json"
 CARD = "README.md"
 """A text for people that may be laid beside the description, such as the card of a hub."""
 WHITENING = "whitening.safetensors"
+PATTERNS = [DESCRIPTION, CARD, LABELS, WHITENING, f"{IMAGES}/*", f"{DECODED}/*", "teachers/*"]
+"""What a set may consist of, as patterns of paths."""
 LARGEST = 1 << 28
 """Bytes of a description, at most."""
 _ADAPTER = TypeAdapter(Description)
