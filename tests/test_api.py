@@ -277,7 +277,8 @@ def test_an_unknown_dataset_or_method_is_refused() -> None:
 )
 def test_a_word_means_the_value_it_was_made_from(value: str) -> None:
     register_schemas()
-    words = {"dataset.root": value, "dataset.mean": [0.5], "dataset.std": None, "dataset.augment": {"crop": "none"}, "trainer.deterministic": True}
+    words = {"dataset.root": value, "dataset.mean": [0.5], "dataset.std": None, "trainer.deterministic": True}
+    words["dataset.augment"] = {"crop": "none"}
     (config,) = check_jobs(read_command([word_of(*one) for one in words.items()]))
     assert (config.dataset.root, config.dataset.mean, config.dataset.std) == (value, [0.5], None)
     assert (config.dataset.augment.crop, config.trainer.deterministic) == ("none", True)

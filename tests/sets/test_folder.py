@@ -248,3 +248,12 @@ def test_labels_of_another_shape_are_refused(whole: SetFolder) -> None:
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(UserError, match="does not hold this set's labels"):
         SetLabels(file, (3, 6), AllLogits(3), 4.0)
+
+
+def test_half_a_set_is_removed(tmp_path: Path, artifact: ImageFolderArtifact) -> None:
+    labels = stored(tmp_path / "labels", artifact, AllLogits(3))
+    labels.entries = labels.entries[:, :, None, None]  # as an error while the labels are written
+    labels.compression = None  # type: ignore[assignment]
+    with pytest.raises(AttributeError):
+        write_set(tmp_path / "sets" / "mine", describe("stored", epochs=3), artifact, (), labels)
+    assert list((tmp_path / "sets").iterdir()) == []

@@ -111,35 +111,29 @@ def write_set(
     """
     partial = folder.with_name(f".{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name in sorted(images.artifact.files):
-        if name.startswith((f"{IMAGES}/", f"{DECODED}/")):
-            _place(images.artifact.folder / name, partial / name)
-    if stored is not None:
-        with (partial / LABELS).open("wb") as stream:
-            write_labels(stream, stored)
-    if (whitening := images.spec.whitening) is not None:
-        save_tensors(partial / WHITENING, vars(whitening))
-    for facts, member in zip(description.labels.teachers, teachers, strict=True):
-        for carried, source in ((facts.file, member.file), (facts.history, member.history)):
-            if carried is not None and source is not None:
-                _place(source, partial / carried)
-    description = seal_set(partial, description)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    try:
+        for name in sorted(images.artifact.files):
+            if name.startswith((f"{IMAGES}/", f"{DECODED}/")):
+                _place(images.artifact.folder / name, partial / name)
+        for facts, member in zip(description.labels.teachers, teachers, strict=True):
+            for carried, source in ((facts.file, member.file), (facts.history, member.history)):
+                if carried is not None and source is not None:
+                    _place(source, partial / carried)
+        if stored is not None:
+            with (partial / LABELS).open("wb") as stream:
+                write_labels(stream, stored)
+        if images.spec.whitening is not None:
+            save_tensors(partial / WHITENING, vars(images.spec.whitening))
+        paths = [path for path in sorted(partial.rglob("*")) if path.is_file()]
+        files = {path.relative_to(partial).as_posix(): FileEntry(path.stat().st_size, checksum(path)) for path in paths}
+        description = dataclasses.replace(description, files=files)
+        write_json(partial / DESCRIPTION, description)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     return SetFolder(folder, description)
-
-
-def seal_set(folder: Path, description: Description) -> Description:
-    """Write ``teddy.json`` for the files that are in a folder, atomically, and return its content."""
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in (DESCRIPTION, CARD):
-            files[name] = FileEntry(path.stat().st_size, checksum(path))
-    description = dataclasses.replace(description, files=files)
-    write_json(folder / DESCRIPTION, description)
-    return description
 
 
 def _place(source: Path, target: Path) -> None:
