@@ -134,14 +134,14 @@ def prepare_labels(
         return write_stored_labels(folder, views, labeller(), recipe.epochs, stored, recipe.batch_size, RESUME_SECONDS)
 
     artifact = store.produce("labels", content, build)
-    path, num_images = artifact.file(LOGITS), len(images.images)
+    path = artifact.file(LOGITS)
     return Labels(
         "stored",
         identity,
-        lambda: StoredLabels(path, num_images, stored, recipe.temperature),
+        lambda: StoredLabels(path, stored, recipe.temperature),
         artifact.fingerprint,
         megabytes=float(artifact.facts["megabytes"]),
-        megabytes_in_full=AllLogits(spec.num_classes).megabytes(recipe.epochs, num_images),
+        megabytes_in_full=AllLogits(spec.num_classes).megabytes(recipe.epochs, len(images.images)),
         compression=stored.title,
         seconds=float(artifact.facts["seconds"]),
     )

@@ -94,7 +94,7 @@ def _resume(stream: BinaryIO, noted: Path, epoch_bytes: int) -> tuple[int, int]:
             if len(entries) < epoch_bytes:
                 raise ValueError
             crc = zlib.crc32(entries, crc)
-        if progress.get("crc32", crc) != crc:  # earlier versions noted none
+        if progress["crc32"] != crc:
             raise ValueError
         return progress["epochs_done"], crc
     except (UserError, LookupError, TypeError, ValueError, AttributeError):

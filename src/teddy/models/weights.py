@@ -109,34 +109,11 @@ def _read(path: Path) -> Any:
 
 
 def fit_weights(network: nn.Module, tensors: Mapping[str, torch.Tensor], what: str) -> None:
-    """Load a state dict, all of it.
-
-    Args:
-        what: origin of the weights, for the message.
-
-    Raises:
-        UserError: a name or a shape does not fit; the message names the first.
-    """
-    wanted = network.state_dict()
-    matrices = [key for key, tensor in wanted.items() if tensor.dim() == 2]
-    for key, tensor in wanted.items():
-        if key not in tensors:
-            if key.endswith("num_batches_tracked"):  # unknown to weights from before 2018, and of no influence
-                continue
-            raise _misfit(what, f"they lack {key}")
-        given = tuple(tensors[key].shape)
-        if given == tuple(tensor.shape):
-            continue
-        if matrices and key == matrices[-1] and given[1:] == tuple(tensor.shape[1:]):
-            raise _misfit(what, f"they are for {given[0]} classes, but the dataset has {tensor.shape[0]}")
-        raise _misfit(what, f"{key} has the shape {list(given)} instead of {list(tensor.shape)}")
-    for key in tensors:
-        if key not in wanted:
-            raise _misfit(what, f"the network has no {key}")
-    network.load_state_dict({**wanted, **tensors})
-
-
-def _misfit(what: str, why: str) -> UserError:
-    return UserError(
-        f"the weights of {what} do not fit model.name: {why}; choose the network that they were trained as."
-    )
+    """Load a state dict, all of it, or raise UserError, which calls the weights those of ``what`` and names the first misfit."""
+    try:
+        network.load_state_dict(tensors)  # BatchNorm's counters, which weights from before 2018 lack, are no misfit
+    except RuntimeError as error:
+        why = str(error).splitlines()[1].strip().rstrip(".")
+        raise UserError(
+            f"the weights of {what} do not fit model.name: {why}; choose the network that they were trained as."
+        ) from error

@@ -78,11 +78,7 @@ class Trajectory:
         return build_network(self.members[0].network, spec.num_classes, spec.channels, spec.size, self.seed)
 
     def weights(self, epoch: int) -> dict[str, torch.Tensor]:
-        """Load the state dict of an epoch.
-
-        Raises:
-            UserError: the file is missing or damaged.
-        """
+        """Load the state dict of an epoch."""
         if epoch == 0:
             return self.untrained().state_dict()
         return load_tensors(self.members[self.epochs.index(epoch) - 1].file)[0]
@@ -130,20 +126,17 @@ class ModelPool:
                 saves a cast in each pass.
 
         Raises:
-            UserError: the weights or the pruning history are missing, damaged, or of another network.
+            UserError: the network of this name is not the one that was trained.
         """
         member, spec = self.members[index], self.spec
         network = build_network(member.network, spec.num_classes, spec.channels, spec.size)
+        if member.history is not None:
+            replay(network, torch.zeros(1, spec.channels, spec.size, spec.size), read_json(member.history))
         try:
-            if member.history is not None:
-                replay(network, torch.zeros(1, spec.channels, spec.size, spec.size), read_json(member.history))
             network.load_state_dict(load_tensors(member.file)[0])
-        except (UserError, RuntimeError) as error:
-            why = str(error).splitlines()[-1].strip().partition(";")[0]
+        except RuntimeError as error:
             raise UserError(
-                f"{member.file} does not hold the weights of {member.network} for {spec.num_classes} classes ({why}); "
-                # The file alone would leave a manifest that vouches for it.
-                f"delete it with its folder {member.file.parent} and run the command again."
+                f"the network {member.network} has changed since {member.file} was trained; register it under another name."
             ) from error
         for layer in network.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -151,10 +144,6 @@ class ModelPool:
         return network.to(device).eval().requires_grad_(False)
 
     def load_teachers(self, device_config: DeviceConfig, indices: Iterable[int] | None = None) -> list[nn.Module]:
-        """Load members, all or those at ``indices``, on the run's device in the type of weights that its precision uses.
-
-        Raises:
-            UserError: as :meth:`load`.
-        """
+        """Load members, all or those at ``indices``, on the run's device in the type of weights that its precision uses."""
         chosen = range(len(self)) if indices is None else indices
         return [self.load(index, device_config.device, device_config.frozen_weights) for index in chosen]

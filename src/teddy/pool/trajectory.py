@@ -138,11 +138,8 @@ def trajectory(base: BaseTraining) -> list[Member]:
     artifact = base.store.produce("trajectory", base.content(), partial(_train, base), collective=True)
     members = []
     for record in artifact.facts["members"]:
-        file, identity = artifact.file(record["file"]), f"{artifact.fingerprint}/{record['epoch']}"
-        facts = {
-            key: record[key] for key in ("epoch", "top1_holdout", "seconds")
-        }  # there may be more, from earlier versions
-        members.append(Member(network=base.network, file=file, identity=identity, **facts))
+        place = {"file": artifact.file(record["file"]), "identity": f"{artifact.fingerprint}/{record['epoch']}"}
+        members.append(Member(network=base.network, **record | place))
     return members
 
 

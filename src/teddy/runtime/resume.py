@@ -56,9 +56,7 @@ def load_point(path: Path) -> tuple[dict[str, torch.Tensor], Any] | None:
         return None
     try:
         tensors, notes = load_tensors(path)
-        if not isinstance(notes, dict) or "sha256" not in notes:  # written by an earlier version
-            return tensors, notes
-        if notes["sha256"] == _digest(path, tensors, notes.get("notes")):
+        if isinstance(notes, dict) and notes.get("sha256") == _digest(path, tensors, notes.get("notes")):
             return tensors, notes["notes"]
         why = f"{path} does not hold what was written there"
     except UserError as error:
