@@ -58,11 +58,7 @@ class ClassIncremental:
             )
 
     def parts(self, num_classes: int, order: int) -> list[list[int]]:
-        """The classes of each step, in one of the orders.
-
-        Raises:
-            UserError: there are fewer classes than steps, or a single one in the first step.
-        """
+        """The classes of each step, in one of the orders."""
         if num_classes < 2 * self.steps:
             raise UserError(
                 f"evaluation.task.steps={self.steps} leaves a step with a single class of {num_classes}; set it to at most "
@@ -74,11 +70,7 @@ class ClassIncremental:
 
 @dataclass(frozen=True)
 class Memory:
-    """The stored images of the classes so far, numbered among these; it takes the place of a whole synthetic set.
-
-    Attributes:
-        classes: their indices in the whole dataset, ascending.
-    """
+    """The stored images of the classes so far (ascending), numbered among these; it takes the place of a whole synthetic set."""
 
     spec: DatasetSpec
     images: TensorImages
@@ -92,7 +84,6 @@ class Continual(Invocation):
 
     @cached_property
     def task(self) -> ClassIncremental:
-        """The protocol."""
         assert isinstance(self.plan.task, ClassIncremental)
         return self.plan.task
 

@@ -18,11 +18,7 @@ SEEDS = 1000
 
 
 def check(config: TeddyConfig) -> None:
-    """Check one composed configuration.
-
-    Raises:
-        UserError: the first rule that is broken, with its key and what to do.
-    """
+    """Check one composed configuration; UserError names the first rule that is broken, its key and what to do."""
     for key, name in (("name", config.name), *(("method", name) for name in config.methods)):
         _require(
             _NAME.fullmatch(name),

@@ -36,19 +36,13 @@ ASKS = ("--help", "--hydra-help", "--cfg", "--info", "--shell-completion")
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command line, taken apart.
-
-    Attributes:
-        overrides: ``key=value`` and the like.
-        named: Hydra's options by their long names, each with its value or an empty string.
-    """
+    """A command line, taken apart: overrides, and Hydra's options by their long names, each with its value or an empty string."""
 
     overrides: tuple[str, ...]
     named: dict[str, str]
 
     @property
     def options(self) -> list[str]:
-        """Hydra's options as they are typed."""
         return [f"{name}={value}" if value else name for name, value in self.named.items()]
 
     @property
@@ -58,7 +52,6 @@ class Command:
 
     @property
     def multirun(self) -> bool:
-        """Whether it stands for several jobs."""
         mode = [word.partition("=")[2] for word in self.overrides if word.startswith("hydra.mode=")]
         swept = "--multirun" in self.named or any(word.startswith("+sweep=") for word in self.overrides)
         return mode[-1] == "MULTIRUN" if mode else swept
@@ -86,9 +79,6 @@ def read_command(argv: Sequence[str]) -> Command:
 
     Overrides and options may alternate, which Hydra alone would refuse. ``--allow PACKAGE`` is ours: it allows a plug-in for this
     command and the processes that it starts.
-
-    Raises:
-        UserError: an option does not exist or lacks its value, or would load a pickle.
     """
     overrides: list[str] = []
     named: dict[str, str] = {}
@@ -214,12 +204,7 @@ def check_jobs(command: Command) -> list[TeddyConfig]:
 
 
 def to_config(node: Any) -> TeddyConfig:
-    """The composed configuration as our own dataclasses, checked; below this call nobody sees OmegaConf.
-
-    Raises:
-        UserError: a rule of :mod:`teddy.config.checks` is broken, a key was added (with ``+``) that nothing reads, or the primary
-            configuration does not use our schema.
-    """
+    """The composed configuration as our own dataclasses, checked; below this call nobody sees OmegaConf."""
     from omegaconf import OmegaConf
 
     config = OmegaConf.to_object(node)

@@ -36,11 +36,9 @@ class Augmentation:
     dsa: str = "none"
 
     def apply(self, images: torch.Tensor, indices: torch.Tensor, seed: int, epoch: int, cropped: bool) -> torch.Tensor:
-        """Crop and flip images (n, C, H, W) of levels 0..255; the result is uint8 or float of the same range.
+        """Crop, unless ``crop_decoded`` has, and flip images (n, C, H, W) of levels 0..255: uint8, or float of the same range.
 
-        Args:
-            indices: of the images in the training set (n,), which name their random numbers; on the CPU.
-            cropped: whether ``crop_decoded`` has made the crop already.
+        Their ``indices`` in the training set (n,), on the CPU, name their random numbers.
         """
         draws = self._crop_draws(indices, seed, epoch)
         if self.crop == "padded":

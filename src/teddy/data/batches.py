@@ -30,7 +30,6 @@ class EpochOrder(Sampler[Key]):
     the few images of the last batch that cannot be dealt out evenly.
 
     Args:
-        indices: of the images to visit (N,).
         batch_size: over all processes.
         purpose: key of the random numbers, so that orders of different purposes are independent.
     """
@@ -91,8 +90,7 @@ class InOrder(Sampler[Key]):
 class Batches(Dataset[Batch]):
     """Answers a key ``(epoch, indices)`` with ``(images uint8 (n, C, H, W), labels (n,), indices (n,))``.
 
-    Args:
-        augmentation: for training from encoded images, where a random crop needs what the evaluation geometry cuts off.
+    Encoded images get an augmentation in training, as a random crop needs what the evaluation geometry cuts off.
     """
 
     def __init__(self, images: ImageSet, augmentation: Augmentation | None = None, seed: int = 0) -> None:
@@ -140,10 +138,6 @@ def eval_batches(
 def class_batches(
     images: ImageSet, members: Sequence[torch.Tensor], workers: int
 ) -> Iterator[tuple[int, Iterator[Batch]]]:
-    """Load images class by class: each class with its batches, which must be taken before the next class is.
-
-    Args:
-        members: indices of the wanted images of each class (n,).
-    """
+    """Load the ``members`` of each class: each class with its batches, which must be taken before the next class is."""
     keys = [(0, part) for own in members for part in own.split(EVAL_BATCH)]
     return itertools.groupby(load_batches(images, keys, workers), key=lambda batch: int(batch[1][0]))

@@ -69,11 +69,7 @@ class RealDataset:
 
     @cached_property
     def loaded(self) -> Loaded:
-        """The opened source.
-
-        Raises:
-            UserError: the data are missing or unreadable, or are not what the configuration says.
-        """
+        """The opened source; UserError if the data are missing or unreadable, or are not what the configuration says."""
         loaded = self.source.load()
         found = {"num_classes": len(loaded.class_ids), "channels": loaded.channels, "size": loaded.size}
         for key, value in found.items():
@@ -153,10 +149,7 @@ class RealDataset:
 
 
 def measure(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Compute the mean and standard deviation of each channel in [0, 1] units, rounded to four digits.
-
-    Taken over all pixels; if images must be decoded, over at most 10,000 evenly spaced ones.
-    """
+    """Mean and standard deviation of each channel in [0, 1] units, to four digits; of encoded images, 10,000 are measured."""
     count = len(images) if isinstance(images, TensorImages) else _MEASURED_IMAGES
     chosen = _evenly_spaced(len(images), count)
     total, squares, pixels = torch.zeros(1), torch.zeros(1), 0
@@ -171,5 +164,4 @@ def measure(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _evenly_spaced(length: int, count: int = _MEASURED_IMAGES) -> np.ndarray:
-    """Indices of at most ``count`` of ``length`` images, from the first to the last."""
     return np.linspace(0, length - 1, min(length, count)).astype(np.int64)

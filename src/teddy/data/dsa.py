@@ -106,8 +106,6 @@ def dsa(images: torch.Tensor, *seed_keys: seeding.Key, strategy: str = "dsa", si
     """Augment a batch (B, C, H, W) of normalised images, in the same way whenever the keys are the same.
 
     Args:
-        seed_keys: what the draw is for, such as (seed, "dsa", epoch, batch index).
-        strategy: name in :data:`STRATEGIES`.
         siamese: one strength for all images, so that real and synthetic batches are transformed alike by the same keys.
     """
     samples = np.zeros(len(images)) if siamese else np.arange(len(images))

@@ -16,9 +16,8 @@ class DatasetSpec:
 
     Attributes:
         size: height and width in pixels (square images).
-        mean: per-channel mean of the training images in [0, 1] units.
-        std: per-channel standard deviation in [0, 1] units.
-        class_names: readable names of the classes, by class index.
+        mean, std: of each channel of the training images in [0, 1] units.
+        class_names: for people, by class index.
         class_ids: folder names of the classes; their sorted order is the index order (WordNet ids for ImageNet).
         whitening: after the normalisation, or None.
     """

@@ -29,13 +29,12 @@ class Shapes:
     seed: Number
 
     def check(self) -> None:
-        """Nothing: there are no files."""
+        pass  # there are no files
 
     def fingerprint(self) -> str:
         return fingerprint({"source": "shapes", "version": VERSION, **asdict(self)})
 
     def load(self) -> Loaded:
-        """Draw all images."""
         splits = []
         for split, count in (("train", self.train), ("test", self.test)):
             images, objects = zip(*(scene(self.size, self.seed, split, index) for index in range(count)), strict=True)

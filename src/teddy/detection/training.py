@@ -33,12 +33,7 @@ EVAL_BATCH = 20
 
 
 class SceneData(RealData):
-    """Batches ``(normalised images, targets)`` to train on, mirrored or not, and ``(normalised images, objects)`` to test on.
-
-    Attributes:
-        flip: probability that a training image is mirrored.
-        test: opens the images of the test.
-    """
+    """Batches ``(normalised images, targets)`` to train on, mirrored with a probability, and ``(normalised images, objects)``."""
 
     test: Callable[[], ImageSet]
 
@@ -57,7 +52,6 @@ class SceneData(RealData):
         return load_batches(images, InOrder(indices, EVAL_BATCH, *process_share(self.trainer)), self.workers)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:
-        """Normalise the images and look up their objects."""
         assert self.trainer is not None
         images, indices = self.spec.normalise(batch[0]), batch[2]
         objects = [objects_of(self.tested if self.trainer.testing else self.train, index) for index in indices.tolist()]

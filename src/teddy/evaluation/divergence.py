@@ -26,7 +26,7 @@ class Divergence:
 
     Args:
         images: opens real images that neither student nor teachers were trained on.
-        identity: of these images, for the student's fingerprint.
+        identity: names them in the student's fingerprint.
     """
 
     def __init__(

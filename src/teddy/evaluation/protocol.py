@@ -45,7 +45,6 @@ class Protocol:
         return self.gamma ** sum(epoch > share * self.epochs for share in self.milestones)
 
     def make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
-        """Make the optimizer of a new student."""
         if self.optimizer == "sgd":
             return torch.optim.SGD(network.parameters(), self.lr, self.momentum, weight_decay=self.weight_decay)
         # Decay on matrices and kernels only, as in the post-training code that the paper builds on.

@@ -63,7 +63,6 @@ class Classification:
     """What students are trained and tested on, and what is measured; another task overrides all three functions."""
 
     def num_classes(self, images: SyntheticImages) -> int:
-        """How many classes the network knows."""
         return images.spec.num_classes
 
     def fit(

@@ -25,7 +25,7 @@ class PoolLabeller:
     """Soft labels from a pool of frozen teachers: ``1/|M| * sum_k h(A(X); theta_k)``, the mean of their logits.
 
     Args:
-        teachers: networks that map (B, C, H, W) to (B, classes), on the device of the views; they are put in evaluation mode.
+        teachers: on the device of the views; they are put in evaluation mode.
         autocast: opens the context of the forward passes.
         classes: indices of the classes whose logits are given; None: all.
     """

@@ -15,10 +15,6 @@ def beta_quantile(uniforms: np.ndarray, alpha: float, points: int = 4097) -> np.
     One uniform makes one number, so that a draw can be repeated by itself. The density ``s**(alpha-1) * (1-s)**(alpha-1)``
     is integrated into a table from 0 to one half, in the variable ``v = s**alpha`` where alpha < 1, which removes its pole
     at 0; the other half is the mirror image.
-
-    Args:
-        uniforms: in [0, 1), any shape.
-        alpha: above 0; 1 gives the uniforms back.
     """
     power = min(alpha, 1.0)
     v = np.linspace(0, 0.5**power, points)
@@ -40,7 +36,7 @@ def cutmix(
     pixel with equal chance, and what would be outside is cut off.
 
     Args:
-        images: (n, C, H, W); ``partners`` likewise.
+        images, partners: (n, C, H, W).
         uniforms: (n, MIX_DRAWS).
 
     Returns:

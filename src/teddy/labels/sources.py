@@ -16,6 +16,9 @@ import torch.nn.functional as F
 from teddy.labels.compression import Compression
 from teddy.labels.views import Views, ViewSource
 
+Labeller = Callable[[torch.Tensor], torch.Tensor]
+"""Maps normalised images (B, C, H, W) to logits (B, classes)."""
+
 
 def soft_label_kl(student_logits: torch.Tensor, teacher_logits: torch.Tensor, temperature: float) -> torch.Tensor:
     """KL divergence of the student's softened prediction from the teachers', mean over the batch, in float32.
@@ -45,7 +48,7 @@ class LabelSource(ABC):
 
     @abstractmethod
     def loss(self, student_logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Compute what the student minimises, a float32 scalar."""
+        """What the student minimises, a float32 scalar."""
 
 
 def mixed(labels: torch.Tensor, indices: torch.Tensor, views: Views) -> torch.Tensor:
@@ -83,13 +86,10 @@ class OnlineLabels(SoftLabels):
     """Logits that the teachers compute at the beginning of each epoch: no disk, but their forward passes for each student.
 
     Args:
-        labeller: maps normalised images (B, C, H, W) to logits (B, classes).
         batch_size: views that are made and labelled at once; no student's order changes these batches.
     """
 
-    def __init__(
-        self, labeller: Callable[[torch.Tensor], torch.Tensor], temperature: float, batch_size: int = 256
-    ) -> None:
+    def __init__(self, labeller: Labeller, temperature: float, batch_size: int = 256) -> None:
         super().__init__(temperature)
         self.labeller, self.batch_size = labeller, batch_size
 
@@ -103,7 +103,6 @@ class StoredLabels(SoftLabels):
 
     Args:
         path: ``logits.npy``, (epochs, N, ...); mapped, not read into memory.
-        compression: the format in which the labels were written.
     """
 
     def __init__(self, path: Path, compression: Compression, temperature: float) -> None:
@@ -119,15 +118,9 @@ class StoredLabels(SoftLabels):
 
 
 class FixedLabels(LabelSource):
-    """One soft label for each image, mixed as its views were: what a label on disk is worth without labels of views.
+    """One soft label for each image as it is, mixed as its views were: what a label is worth without labels of views."""
 
-    Args:
-        labeller: as for :class:`OnlineLabels`; it sees each image once, as it is.
-    """
-
-    def __init__(
-        self, labeller: Callable[[torch.Tensor], torch.Tensor], temperature: float, batch_size: int = 256
-    ) -> None:
+    def __init__(self, labeller: Labeller, temperature: float, batch_size: int = 256) -> None:
         self.labeller, self.temperature, self.batch_size = labeller, temperature, batch_size
         self._labels = torch.empty(0)
 
@@ -147,11 +140,7 @@ class FixedLabels(LabelSource):
 
 
 class HardLabels(LabelSource):
-    """The class indices of the images, mixed as their views were: ``keep * own + (1 - keep) * partner``.
-
-    Args:
-        labels: class index of each distilled image, int64 (N,).
-    """
+    """The class indices of the images (N,), mixed as their views were: ``keep * own + (1 - keep) * partner``."""
 
     def __init__(self, labels: torch.Tensor, num_classes: int) -> None:
         self._one_hot = F.one_hot(labels, num_classes).float()

@@ -82,10 +82,6 @@ def prepare_labels(
     Args:
         classes: those of the teachers' classes that the images have, by their index among all; None: all of them. Soft labels
             are the teachers' predictions given that it is one of these.
-
-    Raises:
-        UserError: ``labels.top_k`` or a teacher does not fit the dataset.
-        StageFailed: the disk is full.
     """
     if recipe.kind == "hard":
         return hard_labels(images)

@@ -9,7 +9,6 @@ import logging
 import os
 import time
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +18,7 @@ import torch
 from teddy.artifacts.store import read_json, write_json
 from teddy.config.errors import UserError
 from teddy.labels.compression import Compression
+from teddy.labels.sources import Labeller
 from teddy.labels.views import ViewMaker
 from teddy.runtime.progress import StageProgress
 
@@ -30,7 +30,7 @@ _log = logging.getLogger("teddy")
 def write_stored_labels(
     folder: Path,
     views: ViewMaker,
-    labeller: Callable[[torch.Tensor], torch.Tensor],
+    labeller: Labeller,
     epochs: int,
     compression: Compression,
     batch_size: int,
@@ -42,17 +42,11 @@ def write_stored_labels(
     that is overwritten. The bytes are those of an uninterrupted run.
 
     Args:
-        folder: exists; belongs to these views, labeller, epochs and compression alone.
-        labeller: maps normalised images (B, C, H, W) to logits (B, classes).
-        compression: gives the file's type and last axes.
         batch_size: views that are made at once.
         seconds: shortest time between two resume points; 0 makes one after each epoch.
 
     Returns:
         Facts for the manifest.
-
-    Raises:
-        UserError: the labeller's output has another number of classes, or is not finite in float16.
     """
     count, classes, entry = len(views), compression.num_classes, compression.entry
     shape, epoch_bytes = (epochs, count, *entry.shape), count * entry.itemsize

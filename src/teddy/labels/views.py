@@ -57,11 +57,7 @@ class Views:
 
 
 class ViewSource(ABC):
-    """The images that a student sees, made from the distilled ones.
-
-    Args:
-        images: the exported 8-bit images, uint8 (N, C, H, W); views are made on their device.
-    """
+    """The images that a student sees, made from the exported ones, uint8 (N, C, H, W), on their device."""
 
     def __init__(self, images: torch.Tensor, spec: DatasetSpec, seed: int) -> None:
         self.images, self.spec, self.seed = images, spec, seed

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from teddy.config.types import Count, Number, Positive, Weight
-from teddy.methods.class_statistics import RealClasses, Statistics, StatisticsNetwork
+from teddy.methods.class_statistics import Named, RealClasses, Statistics, StatisticsNetwork
 from teddy.runtime import seeding
 from teddy.runtime.device import DeviceConfig
-from teddy.runtime.progress import StageProgress
 from teddy.synthesis.method import Inputs
 from teddy.synthesis.optimized import OptimizedMethod, State
 
@@ -46,7 +45,7 @@ class ClassMatching(OptimizedMethod):
     real_images: Count
 
     @abstractmethod
-    def networks(self, inputs: Inputs, device_config: DeviceConfig) -> list[tuple[dict[str, Any], StatisticsNetwork]]:
+    def networks(self, inputs: Inputs, device_config: DeviceConfig) -> Named:
         """The networks, each behind what names its statistics in fingerprints."""
 
     @abstractmethod
@@ -59,21 +58,13 @@ class ClassMatching(OptimizedMethod):
             own: of the block's images, by class (n, ·).
             real: of all classes (classes, ·).
             classes: the class of each row of ``own`` (n,).
-            logits: of the block's images (N, classes).
-            labels: of the block's images (N,).
+            logits: of the block's images (N, classes), whose classes are ``labels`` (N,).
         """
 
     def prepare(self, inputs: Inputs, device_config: DeviceConfig) -> Shared:
-        """Load the networks, and their banks, which are measured unless they are in the store."""
         real = RealClasses(inputs, device_config, self.strategy, self.real_images)
         made = self.networks(inputs, device_config)
-        banks = []
-        if self.augmentations:
-            with StageProgress("class statistics", len(made) * inputs.spec.num_classes, "classes") as progress:
-                for identity, network in made:
-                    banks.append(real.bank(network, identity, self.augmentations, progress))
-                megabytes = sum(tensor.nbytes for bank in banks for tensor in bank.values()) / 1e6
-                progress.advance(0, MB=megabytes)
+        banks = real.banks(made, self.augmentations) if self.augmentations else []
         return Shared(real, [network for _, network in made], banks)
 
     def optimizer(self, state: State) -> torch.optim.Optimizer:

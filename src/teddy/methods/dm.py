@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 from teddy.config.errors import UserError
 from teddy.config.types import Number
 from teddy.methods.class_matching import ClassMatching
-from teddy.methods.class_statistics import Statistics, StatisticsNetwork
+from teddy.methods.class_statistics import Named, Statistics, StatisticsNetwork
 from teddy.models.networks import check_network, random_network
 from teddy.runtime import seeding
 from teddy.runtime.device import DeviceConfig
@@ -45,11 +45,9 @@ class DM(ClassMatching):
                 "methods.dm.augmentations=0 or a number of networks, such as methods.dm.count=100."
             )
 
-    def networks(self, inputs: Inputs, device_config: DeviceConfig) -> list[tuple[dict[str, Any], StatisticsNetwork]]:
-        return [
-            ({"network": self.network, "index": index}, self.random_network(inputs, device_config, index))
-            for index in range(self.count)
-        ]
+    def networks(self, inputs: Inputs, device_config: DeviceConfig) -> Named:
+        names = [{"network": self.network, "index": index} for index in range(self.count)]
+        return [(name, self.random_network(inputs, device_config, index)) for index, name in enumerate(names)]
 
     def random_network(self, inputs: Inputs, device_config: DeviceConfig, *keys: seeding.Key) -> StatisticsNetwork:
         """An untrained network, the same for the same keys."""

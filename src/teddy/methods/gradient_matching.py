@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -99,21 +99,18 @@ class GradientMatching(OptimizedMethod):
         network = StatelessNetwork(random_network(self.network, state.shared.inputs.spec).to(state.pixels.device))
         return Inner(**vars(state), network=network, weights=network.initial.clone())
 
-    def tensors(self, state: State) -> dict[str, torch.Tensor]:
-        assert isinstance(state, Inner)
+    def tensors(self, state: Any) -> dict[str, torch.Tensor]:
         return {"weights": state.weights}
 
     def optimizer(self, state: State) -> torch.optim.Optimizer:
         return torch.optim.SGD([state.pixels], self.lr, self.momentum)
 
     def loops(self) -> tuple[int, int]:
-        """Outer and inner loops."""
         inner = 5 * math.ceil(100 / self.ipc) if self.inner_loops is None else self.inner_loops
         return self.outer_loops or self.ipc, inner
 
-    def step(self, state: State, iteration: int) -> dict[str, torch.Tensor]:
+    def step(self, state: Any, iteration: int) -> dict[str, torch.Tensor]:
         """The gradient of L, class by class, so that the memory is that of one class."""
-        assert isinstance(state, Inner)
         with torch.autocast(state.pixels.device.type, enabled=False):
             self.train(state, iteration)
             images = state.images

@@ -23,7 +23,7 @@ from teddy.config.errors import UserError
 from teddy.config.types import Count, Number, Positive, Weight
 from teddy.data.spec import DatasetSpec
 from teddy.methods.class_matching import ClassMatching
-from teddy.methods.class_statistics import RealClasses, Statistics, StatisticsNetwork
+from teddy.methods.class_statistics import Named, RealClasses, Statistics, StatisticsNetwork
 from teddy.models.networks import check_network, random_network, refuse_batchnorm
 from teddy.models.stateless import StatelessNetwork
 from teddy.runtime import seeding
@@ -92,9 +92,8 @@ class IDM(ClassMatching):
         super().check_data(spec)
         refuse_batchnorm(self.network, spec)
 
-    def networks(self, inputs: Inputs, device_config: DeviceConfig) -> list[tuple[dict[str, Any], StatisticsNetwork]]:
-        """None beforehand: they are in the queue."""
-        return []
+    def networks(self, inputs: Inputs, device_config: DeviceConfig) -> Named:
+        return []  # they are in the queue
 
     def setup(self, state: State) -> Queue:
         """A queue as long as it will become, with its first networks."""
@@ -109,8 +108,7 @@ class IDM(ClassMatching):
             self.join(queue, number)
         return queue
 
-    def tensors(self, state: State) -> dict[str, torch.Tensor]:
-        assert isinstance(state, Queue)
+    def tensors(self, state: Any) -> dict[str, torch.Tensor]:
         return {"weights": state.weights, "momentum": state.momentum, "accuracy": state.accuracy}
 
     def join(self, state: Queue, number: int) -> None:
@@ -135,9 +133,8 @@ class IDM(ClassMatching):
             hits += (logits.argmax(1) == truth).float().mean()
         state.accuracy[row] = 100 * hits / self.train_steps
 
-    def choose(self, state: State, iteration: int) -> tuple[StatisticsNetwork, Statistics, int]:
+    def choose(self, state: Any, iteration: int) -> tuple[StatisticsNetwork, Statistics, int]:
         """A network of the queue, after it has grown and some of it have been trained."""
-        assert isinstance(state, Queue)
         number, rest = divmod(iteration, self.every)
         if number and not rest:
             self.join(state, self.first + number - 1)

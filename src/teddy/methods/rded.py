@@ -46,7 +46,6 @@ class RDED(Method):
     )
 
     def needs(self) -> Needs:
-        """Teachers that score crops of real images."""
         return Needs(pool=True, data=True)
 
     def check(self, members: int | None) -> None:

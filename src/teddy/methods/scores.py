@@ -67,7 +67,6 @@ class Scored(Method):
     """The IPC images of each class with the highest rank; a class with fewer images starts over."""
 
     def needs(self) -> Needs:
-        """The scoring run and the images that it scores."""
         return Needs(pool=True, data=True)
 
     @abstractmethod
@@ -111,13 +110,10 @@ class CADPrune(Scored):
     )
 
     def check(self, members: int | None) -> None:
-        larger = "(pool.first, pool.last, pool.every, pool.size)"
-        if members is not None and members < 2:
-            raise UserError(f"CAD compares the predictions of two or more teachers; enlarge the pool {larger}.")
         if members is not None and self.window > members:
             raise UserError(
-                f"methods.cad_prune.window={self.window} is more than the pool's {members} teachers; lower it or enlarge the "
-                f"pool {larger}."
+                f"methods.cad_prune.window={self.window} is more than the pool's {members} teachers; lower it, to 2 at least, or "
+                "enlarge the pool (pool.first, pool.last, pool.every, pool.size)."
             )
 
     def rank(self, scores: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import nn
@@ -102,11 +102,7 @@ def teacher_terms(
 def teacher_losses(
     networks: Sequence[nn.Module], weights: Weights, targets: Sequence[Targets] | None = None
 ) -> list[TeacherLoss]:
-    """The loss of each teacher; their BatchNorm layers are replaced by ones that measure.
-
-    Args:
-        targets: of each teacher, in place of its running statistics.
-    """
+    """The loss of each teacher, perhaps with targets in place of its running statistics; its BatchNorm layers are replaced."""
     each = [[] for _ in networks] if targets is None else targets
     measured = [MeasuredTeacher(*pair) for pair in zip(networks, each, strict=True)]
     return [functools.partial(teacher_terms, teacher, weights=weights) for teacher in measured]
@@ -132,7 +128,6 @@ def ensemble_gradient(
         plan: each teacher with the indices of the blocks that it looks at.
         images: normalised, (N, C, H, W), ``blocks`` blocks of the same size one after the other; what lies before them in a
             graph is not entered.
-        labels: their classes, (N,).
 
     Returns:
         The gradient, shaped like ``images``, and the detached terms summed over the teachers of each block.
@@ -231,7 +226,6 @@ class Teddy(OptimizedMethod):
     )
 
     def needs(self) -> Needs:
-        """Teachers, and real images if it starts from some or measures some."""
         return Needs(pool=True, data=self.initial == "real" or self.balanced > 0)
 
     def check(self, members: int | None) -> None:
@@ -246,7 +240,6 @@ class Teddy(OptimizedMethod):
             )
 
     def prepare(self, inputs: Inputs, device_config: DeviceConfig) -> list[TeacherLoss]:
-        """The teachers' losses, on the device."""
         from teddy.methods.compiled import compiled_losses  # imports the compiler, which takes seconds
 
         teachers = inputs.pool.load_teachers(device_config)
@@ -257,14 +250,12 @@ class Teddy(OptimizedMethod):
 
     @property
     def weights(self) -> Weights:
-        """Of the terms."""
         return Weights(self.ce_weight, self.bn_weight, self.first_bn_weight)
 
     def setup(self, state: State) -> TeddyState:
         return TeddyState(**vars(state), bn_scale=torch.ones(len(state.blocks), device=state.pixels.device))
 
-    def tensors(self, state: State) -> dict[str, torch.Tensor]:
-        assert isinstance(state, TeddyState)
+    def tensors(self, state: Any) -> dict[str, torch.Tensor]:
         return {"bn_scale": state.bn_scale} if self.bn_balance else {}
 
     def optimizer(self, state: State) -> torch.optim.Optimizer:
@@ -275,25 +266,23 @@ class Teddy(OptimizedMethod):
     def lr_factor(self, iteration: int) -> float:
         return cosine(iteration, self.iterations)
 
-    def step(self, state: State, iteration: int) -> dict[str, torch.Tensor]:
+    def step(self, state: Any, iteration: int) -> dict[str, torch.Tensor]:
         """The gradient of Eq. 7 on the iteration's views, on through the views to the pixels."""
         view = views_of(self.view, state, iteration)
         if self.bn_balance and iteration == 0:
-            assert isinstance(state, TeddyState)
             first = ensemble_gradient(self.plan(state, 0), view, state.labels, len(state.blocks))[1]
             state.bn_scale.copy_(first.ce / first.bn)
         gradient, terms = ensemble_gradient(self.plan(state, iteration), view, state.labels, len(state.blocks))
         view.backward(gradient)
         return {"loss": terms.total, "cross_entropy": terms.ce, "bn_statistics": terms.bn}
 
-    def plan(self, state: State, iteration: int) -> list[tuple[TeacherLoss, list[int]]]:
+    def plan(self, state: Any, iteration: int) -> list[tuple[TeacherLoss, list[int]]]:
         """The iteration's teachers, each with the indices of the group's blocks that it looks at."""
         members, policy = len(state.shared), TEACHER_POLICIES[self.teacher_policy]
         drawn = [policy(block, iteration, members, self.teachers_per_block, state.seed) for block in state.blocks]
         looks_at = [[index for index, chosen in enumerate(drawn) if member in chosen] for member in range(members)]
         losses: list[TeacherLoss] = state.shared
         if self.bn_balance:
-            assert isinstance(state, TeddyState)
             scales = [state.bn_scale[indices] for indices in looks_at]
             losses = [
                 functools.partial(scaled_bn, loss, self.weights, scale)

@@ -41,7 +41,6 @@ class TESLA(MTT):
 
     @torch.no_grad()
     def targets(self, state: State, expert: torch.Tensor) -> torch.Tensor:
-        """Classes (N,), or probabilities (N, classes)."""
         if not self.soft_labels:
             return state.labels
         parts = state.images.split(self.batch_syn or len(state.labels))

@@ -101,18 +101,14 @@ class Unrolled(OptimizedMethod):
                 "takes all."
             )
 
-    def check_memory(
-        self, network: str, spec: DatasetSpec, device_config: DeviceConfig, steps: int, real: int = 0
-    ) -> None:
-        """Check whether the graph of an iteration fits into memory.
+    @property
+    def graph_steps(self) -> int:
+        """Inner steps that are in the graph at once."""
+        return self.inner_steps
 
-        Args:
-            steps: inner steps that are in the graph at once.
-            real: further images that go through the network after them.
-
-        Raises:
-            UserError: it does not.
-        """
+    def check_memory(self, network: str, spec: DatasetSpec, device_config: DeviceConfig, real: int = 0) -> None:
+        """Raise UserError if the graph of an iteration, in which ``real`` images follow the inner steps, exceeds the memory."""
+        steps = self.graph_steps
         shape = (spec.channels, spec.size, spec.size)
         stateless = StatelessNetwork(build_network(network, spec.num_classes, *shape[:2]).to("meta"))
         weights, rate = stateless.initial.requires_grad_(), torch.empty((), device="meta", requires_grad=True)
@@ -133,7 +129,6 @@ class Unrolled(OptimizedMethod):
         return UnrolledState(**vars(state), rate=nn.Parameter(rate), average=state.pixels.detach().clone())
 
     def parameter_groups(self, state: Any) -> list[dict[str, Any]]:
-        """What is optimised: the pixels at ``lr``, and the student's rate at its own."""
         return [{"params": [state.pixels], "lr": self.lr}, {"params": [state.rate], "lr": self.lr_lr}]
 
     def tensors(self, state: Any) -> dict[str, torch.Tensor]:
@@ -151,11 +146,7 @@ class Unrolled(OptimizedMethod):
     def batch(
         self, state: State, targets: torch.Tensor, iteration: int, index: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images and targets of inner step ``index``.
-
-        Args:
-            targets: of all images, classes (N,) or probabilities (N, classes).
-        """
+        """Images and targets of inner step ``index``, of the targets of all: classes (N,) or probabilities (N, classes)."""
         images, size = state.images, self.batch_syn or len(targets)
         if size < len(targets):
             turn, part = divmod(index, math.ceil(len(targets) / size))

@@ -59,9 +59,6 @@ def prune(
         seed: of the choice of channels; the global random state stays as it is.
         step: share of each layer's channels that is removed at a time.
 
-    Returns:
-        The history for :func:`replay`.
-
     Raises:
         UserError: the targets are out of reach, or met already, or this kind of network cannot be pruned.
     """
@@ -107,12 +104,7 @@ def prune(
 
 
 def replay(network: nn.Module, example: torch.Tensor, history: History) -> None:
-    """Prune a fresh network, in place, by a history; the state dict of the pruned network fits it then.
-
-    Args:
-        example: one input (1, C, H, W) on the network's device.
-        history: as :func:`prune` returned it, also after JSON.
-    """
+    """Prune a fresh network, in place, by what :func:`prune` returned; the state dict of the pruned network fits it then."""
     with _traceable(network):
         graph = torch_pruning.DependencyGraph().build_dependency(network, example)
         graph.load_pruning_history(history)
@@ -136,7 +128,7 @@ def _describe(size: tuple[int, int]) -> str:
 
 @contextlib.contextmanager
 def _traceable(network: nn.Module) -> Iterator[None]:
-    """Prepare a network for DepGraph, which reads the graph that autograd records in eval mode, and restore it."""
+    """Prepare a network for DepGraph, which reads the graph that autograd records, and restore it."""
     training, frozen = network.training, not any(parameter.requires_grad for parameter in network.parameters())
     network.requires_grad_(True)
     try:

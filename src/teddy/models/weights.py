@@ -23,11 +23,7 @@ _OLD_DENSENET = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")
 
 
 def torchvision_weights(name: str) -> dict[str, torch.Tensor]:
-    """Load torchvision's first weights of a network for ImageNet-1K (69.76 % for ResNet-18); downloaded once, hash checked.
-
-    Raises:
-        UserError: torchvision has none for this network, or they cannot be downloaded.
-    """
+    """Load torchvision's first weights of a network for ImageNet-1K (69.76 % for ResNet-18); downloaded once, hash checked."""
     weights = _imagenet_weights(name)
     try:
         tensors = weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
@@ -41,11 +37,7 @@ def torchvision_weights(name: str) -> dict[str, torch.Tensor]:
 
 
 def torchvision_title(name: str) -> str:
-    """Return torchvision's name of these weights, such as ``ResNet18_Weights.IMAGENET1K_V1``.
-
-    Raises:
-        UserError: torchvision has none for this network.
-    """
+    """Torchvision's name of these weights, such as ``ResNet18_Weights.IMAGENET1K_V1``; UserError if it has none."""
     return str(_imagenet_weights(name))
 
 
@@ -65,10 +57,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """Read the state dict in a ``.safetensors`` file or in a file of ``torch.save``.
 
     It may be wrapped, as training scripts do, under ``model`` or ``state_dict``, and come from a parallel wrapper, which puts
-    ``module.`` before each name.
-
-    Raises:
-        UserError: the file is missing or damaged, holds code to be run, or no weights.
+    ``module.`` before each name. UserError if the file is missing or damaged, holds code to be run, or no weights.
     """
     if not path.is_file():
         raise UserError(f"pool.base={path} is no file; give trained, pretrained, or a file of weights.")

@@ -49,10 +49,6 @@ class Experts(PoolStrategy):
             momentum=self.momentum,
             weight_decay=self.weight_decay,
             batch_size=self.batch_size,
-            schedule="constant",
-            step_size=1,
-            gamma=1.0,
-            warmup_epochs=0,
             sharpness=self.sharpness,
         )
         return [

@@ -56,12 +56,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The weights of one training by epoch, from the untrained network on.
-
-    Attributes:
-        members: every snapshot, early to late.
-        seed: of the untrained network.
-    """
+    """The weights of one training by epoch: every snapshot, early to late, and before them the untrained network of a seed."""
 
     members: tuple[Member, ...]
     spec: DatasetSpec
@@ -73,12 +68,10 @@ class Trajectory:
         return [0, *(int(member.epoch) for member in self.members)]
 
     def untrained(self) -> nn.Module:
-        """Build the network of epoch 0."""
         spec = self.spec
         return build_network(self.members[0].network, spec.num_classes, spec.channels, spec.size, self.seed)
 
     def weights(self, epoch: int) -> dict[str, torch.Tensor]:
-        """Load the state dict of an epoch."""
         if epoch == 0:
             return self.untrained().state_dict()
         return load_tensors(self.members[self.epochs.index(epoch) - 1].file)[0]

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from teddy.config.errors import UserError
 from teddy.config.schema import EPOCHS, MOST
+from teddy.config.types import Count, Number, Positive, Weight
 from teddy.pool.base import base_model, check_base
 from teddy.pool.members import ModelPool
 from teddy.pool.pruned_model import PrunedModel, PruningConfig, check_targets
@@ -17,10 +18,8 @@ from teddy.pool.schedule import FineTune
 from teddy.pool.strategy import PoolStrategy
 from teddy.pool.trajectory import BaseTraining
 
-Number = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
-"""A finite number from 0 on. Whole ones become floats, so that 1.2e9 and 1200000000 are the same target."""
-Positive = Annotated[Number, Field(gt=0)]
-Count = Annotated[int, Field(strict=True, ge=0, le=MOST)]
+Target = Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
+"""Whole numbers become floats, so that 1.2e9 and 1200000000 are the same."""
 
 
 @dataclass(frozen=True)
@@ -40,23 +39,20 @@ class PostPool(PoolStrategy):
         lr: learning rate in the first third of a budget.
         lr_end: learning rate in the last third; in the second it is the geometric mean of both.
         recalibrate: number of training images that give new BatchNorm statistics after pruning; 0 keeps the base model's.
-
-    Raises:
-        UserError: there is no target, or ``lr_end`` is above ``lr``.
     """
 
-    size: Annotated[Count, Field(ge=1)]
+    size: Count
     base: str
-    macs: Positive | None
-    parameters: Positive | None
-    step: Annotated[Positive, Field(le=0.5)]
-    epochs: Annotated[Number, Field(le=EPOCHS)]
+    macs: Target
+    parameters: Target
+    step: Annotated[float, Field(gt=0, le=0.5)]
+    epochs: Annotated[float, Field(ge=0, le=EPOCHS)]
     lr: Positive
     lr_end: Positive
-    momentum: Annotated[Number, Field(le=1)]
-    weight_decay: Number
-    batch_size: Annotated[Count, Field(ge=2)]
-    recalibrate: Count
+    momentum: Annotated[float, Field(ge=0, le=1)]
+    weight_decay: Weight
+    batch_size: Annotated[int, Field(ge=2, le=MOST)]
+    recalibrate: Number
 
     label: ClassVar[str] = "post"
 

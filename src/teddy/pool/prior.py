@@ -38,11 +38,6 @@ class PriorPool(PoolStrategy):
         return [base]
 
     def make(self, base: BaseTraining) -> ModelPool:
-        """Train the base model unless its trajectory is in the store, and select from it.
-
-        Raises:
-            UserError: the trajectory lacks an epoch that is asked for.
-        """
         saved = trajectory(base)
         members = {int(member.epoch): member for member in saved}
         epochs = member_epochs(self.first, self.last, self.every, self.size, list(members))

@@ -8,7 +8,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from torch import nn
 from torch.optim.swa_utils import update_bn
@@ -80,11 +79,7 @@ class PrunedModel:
         return stable_seed(self.base.seed, "pruned", self.index)
 
     def member(self) -> Member:
-        """Make the model, or find it in the store.
-
-        Raises:
-            StageFailed: fine-tuning diverged or the disk is full.
-        """
+        """Make the model, or find it in the store."""
         base = self.base
         content = {  # not how many others there are
             "version": VERSION,
@@ -107,9 +102,6 @@ class PrunedModel:
         Returns:
             Size; seconds without those of validation; held-out accuracies in percent at the end, after pruning and after the
             new BatchNorm statistics.
-
-        Raises:
-            StageFailed: fine-tuning diverged.
         """
         base, config, clock = self.base, self.config, _Clock()
         spec, data = base.dataset.spec, base.open_data(self.plan.batch_size, seed=self.seed)
@@ -148,26 +140,15 @@ class PrunedModel:
         trainer = make_trainer(
             base.device_config,
             max_epochs=-1,
+            max_steps=steps,
             folder=folder,
             logger=base.log.stage(f"pool/post{self.index + 1}"),
-            callbacks=[ProgressCallback(f"pool: {title}", total=steps), _StopAfter(steps)],
+            callbacks=[ProgressCallback(f"pool: {title}", total=steps)],
         )
         classes, factor = base.dataset.spec.num_classes, partial(plan.factor, steps=steps)
         trainer.fit(TeacherTraining(network.train(), classes, plan, factor, "step", self.seed), datamodule=data)
         if has_diverged(network):
             raise StageFailed(f"fine-tuning of the pruned model {title} diverged; lower pool.strategy.lr={plan.lr}.")
-
-
-class _StopAfter(L.Callback):
-    """End of a fit after a number of steps."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        trainer.should_stop = trainer.global_step >= self.steps
 
 
 class _Clock:

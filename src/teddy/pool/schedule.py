@@ -24,10 +24,10 @@ class Recipe:
     momentum: float
     weight_decay: float
     batch_size: int
-    schedule: str
-    step_size: int
-    gamma: float
-    warmup_epochs: int
+    schedule: str = "constant"
+    step_size: int = 1
+    gamma: float = 1.0
+    warmup_epochs: int = 0
     sharpness: Sharpness | None = None
 
     def factor(self, epoch: int) -> float:

@@ -36,8 +36,7 @@ class BaseTraining:
     """What a pool strategy works with: data, network and recipe of the base model, and where results go.
 
     Attributes:
-        store: ``store.produce(kind, content, build, collective=True)`` finds finished work by its content, or builds it in a
-            folder; under several processes all of them build, and only ``is_leader()`` writes.
+        store: see :meth:`ArtifactStore.produce`; with ``collective=True`` all processes build, and only ``is_leader()`` writes.
         network: name for :func:`teddy.models.networks.build_network`.
         holdout: share of the training images that validation uses; they are never trained on.
         save_every: epochs between two snapshots of the trajectory.
@@ -65,7 +64,7 @@ class BaseTraining:
     training: ClassVar[type[TeacherTraining]] = TeacherTraining
 
     def content(self) -> dict[str, Any]:
-        """Describe what the trajectory depends on, for its fingerprint."""
+        """What the trajectory depends on, for its fingerprint."""
         held_out = {} if self.holdout_seed is None else {"holdout_seed": self.holdout_seed}
         return {
             "version": VERSION,
@@ -81,11 +80,7 @@ class BaseTraining:
         }
 
     def build_network(self) -> nn.Module:
-        """Build the untrained base model.
-
-        Raises:
-            UserError: the network does not fit the images.
-        """
+        """Build the untrained base model."""
         spec = self.dataset.spec
         return build_network(self.network, spec.num_classes, spec.channels, spec.size, seed=self.seed)
 
@@ -96,9 +91,6 @@ class BaseTraining:
             batch_size: over all processes.
             seed: of order and augmentation, if not the base model's; which images are held out does not depend on it.
             first_epoch: full epochs that an earlier, interrupted run has done.
-
-        Raises:
-            UserError: no image can be held out.
         """
         data = self.data(
             self.dataset.spec,
@@ -126,15 +118,7 @@ class BaseTraining:
 
 
 def trajectory(base: BaseTraining) -> list[Member]:
-    """Train the base model unless its snapshots are in the store.
-
-    Returns:
-        The snapshots, early to late.
-
-    Raises:
-        UserError: data or network cannot be used.
-        StageFailed: training diverged or the disk is full.
-    """
+    """Train the base model unless its snapshots, early to late, are in the store."""
     artifact = base.store.produce("trajectory", base.content(), partial(_train, base), collective=True)
     members = []
     for record in artifact.facts["members"]:

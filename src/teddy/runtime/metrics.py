@@ -55,16 +55,10 @@ def student_fit(method: str, protocol: str, student: str, seed: int) -> str:
 
 
 def in_fit(fit: str, name: str) -> str:
-    """Name a curve among all fits of a run: ``evaluation/loss`` becomes ``<fit>/loss`` in a fit of the evaluation.
-
-    In a fit that is a whole stage a curve keeps its name.
-    """
+    """Name a curve of a fit: ``evaluation/loss`` becomes ``<fit>/loss``, and in a fit that is a whole stage keeps its name."""
     return f"{fit}/{name.removeprefix(fit.split('/')[0] + '/')}"
 
 
 def student(setting: str, quantity: str = "top1") -> str:
-    """Name a result of the students of one setting, ``method/protocol/labels/student``: ``student/<setting>/top1``.
-
-    Results are in percent: ``top1`` is the mean over the seeds, ``top1_std`` the standard deviation.
-    """
+    """Name a result of the students of one setting, ``method/protocol/labels/student``, over the seeds and in percent."""
     return f"student/{setting}/{quantity}"

@@ -30,11 +30,7 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], notes: Any = N
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
-    """Read what :func:`save_tensors` wrote.
-
-    Raises:
-        UserError: the file is missing, truncated or no safetensors file.
-    """
+    """Read what :func:`save_tensors` wrote; UserError if the file is missing, truncated or no safetensors file."""
     try:
         with safe_open(path, framework="pt") as stream:
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a mapping
@@ -107,8 +103,6 @@ class ResumePoint(L.Callback):
     processes, the first writes and all restore.
 
     Args:
-        path: the safetensors file.
-        seconds: shortest time between two points; 0 writes after each epoch.
         notes: called for JSON notes to keep with the tensors.
     """
 
@@ -128,13 +122,11 @@ class ResumePoint(L.Callback):
         return notes["epochs"], notes["extra"]
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Restore the optimizer's state, now that its parameters are on their device."""
-        if self._tensors:
+        if self._tensors:  # only now are the optimizer's parameters on their device
             restore_optimizer(trainer.optimizers[0], self._tensors)
             self._tensors = {}
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
-        """Write a point if it is time."""
         if not is_leader() or time.monotonic() - self._written < self.seconds:
             return
         tensors = {f"network.{name}": tensor for name, tensor in module.network.state_dict().items()}

@@ -54,7 +54,7 @@ def optimise(method: OptimizedMethod, inputs: Inputs, run: Run) -> SyntheticSet:
 
 
 def block_file(folder: Path, block: Block) -> Path:
-    """The file of a finished block; its presence means done. The store removes it once the set is finished."""
+    """The file of a finished block, which the store removes once the set is finished."""
     return folder / ".blocks" / f"{block.index:05d}.safetensors"
 
 

@@ -38,15 +38,12 @@ def later(default: Any) -> Any:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method reads; it is made before synthesis, shared by the methods of a run, and part of the images' fingerprint.
-
-    Attributes:
-        pool: teachers: the method's own pool if it names one, else the run's.
-        data: real training images.
-    """
+    """What a method reads; it is made before synthesis, shared by the methods of a run, and part of the images' fingerprint."""
 
     pool: bool = False
+    """Teachers: the method's own pool if it names one, else the run's."""
     data: bool = False
+    """Real training images."""
 
 
 class Inputs:
@@ -70,7 +67,6 @@ class Inputs:
 
     @property
     def spec(self) -> DatasetSpec:
-        """Classes, image size and normalisation."""
         return self._dataset.spec
 
     @cached_property
@@ -88,7 +84,6 @@ class Inputs:
 
     @cached_property
     def pool(self) -> ModelPool:
-        """The teachers."""
         return self._make_pool()
 
     def artifact(self, kind: str, content: Mapping[str, Any], build: Callable[[Path], dict[str, Any]]) -> Artifact:
@@ -162,44 +157,29 @@ class Method(ABC):
     citation: ClassVar[str] = ""
 
     def needs(self) -> Needs:
-        """What the method reads; real training images unless a method says otherwise."""
         return Needs(data=True)
 
     def check(self, members: int | None) -> None:  # noqa: B027 - most methods have nothing more to check
-        """Check the fields before anything is trained.
+        """Raise UserError if the fields make no sense, before anything is read.
 
         Args:
             members: number of teachers of its pool; None where only the pool's strategy can tell.
-
-        Raises:
-            UserError: they make no sense.
         """
 
     def check_data(self, spec: DatasetSpec) -> None:  # noqa: B027 - optional
-        """Check the fields against the dataset before anything is trained.
-
-        Raises:
-            UserError: they do not fit it, or need more memory than there is.
-        """
+        """Raise UserError if the fields do not fit the dataset, before anything is trained."""
 
     def check_run(self, strategy: PoolStrategy, base: BaseTraining) -> None:  # noqa: B027 - optional
-        """Check at little cost whether the method works with its pool and on the run's device, before anything is trained.
+        """Raise UserError if the method does not work with its pool or on the run's device, before anything is trained.
 
         Args:
             strategy: of the method's pool, whether or not it reads that.
             base: what the strategy works with: data, network and device of the run.
-
-        Raises:
-            UserError: it does not, or needs more memory than there is.
         """
 
     @abstractmethod
     def synthesize(self, inputs: Inputs, run: Run) -> SyntheticSet:
-        """Make the synthetic set. Every process of a run calls this; what the first one returns is saved.
-
-        Raises:
-            StageFailed: the optimisation diverged.
-        """
+        """Make the synthetic set. Every process of a run calls this; what the first one returns is saved."""
 
     def content(self) -> dict[str, Any]:
         """What the images depend on besides the inputs: class, version and every field that takes part in comparisons."""

@@ -31,12 +31,9 @@ class State:
     """A group of blocks while it is optimised; a method may subclass it to hold more.
 
     Attributes:
-        blocks: of one size.
         pixels: images of all blocks, one block after the other, normalised (N, C, H, W), float32 on the device.
         labels: class of each of :attr:`images` (N * tiles^2,).
-        seed: root of the run's random numbers.
         shared: what :meth:`OptimizedMethod.prepare` returned.
-        tiles: rows and columns of tiles in an image.
     """
 
     blocks: Sequence[Block]
@@ -124,7 +121,6 @@ class OptimizedMethod(Method):
         return state.pixels.detach()
 
     def synthesize(self, inputs: Inputs, run: Run) -> SyntheticSet:
-        """Optimise all blocks."""
         return optimise(self, inputs, run)
 
 

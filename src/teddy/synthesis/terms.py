@@ -13,11 +13,7 @@ TERMS = "terms.csv"
 
 
 def write_terms(folder: Path, names: Sequence[str], histories: Sequence[Sequence[Sequence[float]]]) -> Path:
-    """Write ``terms.csv``: block, iteration, then a column for each named term.
-
-    Args:
-        histories: of each block, rows ``[iteration, value, ...]``.
-    """
+    """Write ``terms.csv``: block, iteration, then a column for each named term, from the rows of each block's history."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(("block", "iteration", *names))

@@ -15,11 +15,7 @@ from teddy.data.sources.base import Loaded
 
 
 class SomeClasses:
-    """The source of those images of a dataset that belong to some classes, which are numbered anew from 0.
-
-    Args:
-        classes: class indices in the whole dataset, ascending.
-    """
+    """The source of those images of a dataset that belong to some classes, in ascending order, which are numbered anew from 0."""
 
     def __init__(self, whole: RealDataset, classes: Sequence[int]) -> None:
         self.whole, self.classes = whole, list(classes)
@@ -51,11 +47,7 @@ def of_classes(images: ImageSet, classes: Sequence[int]) -> ImageSet:
 
 
 def dataset_of_classes(whole: RealDataset, classes: Sequence[int]) -> RealDataset:
-    """The dataset that has only some classes of another one, and its normalisation.
-
-    Raises:
-        UserError: the other one is whitened, which depends on all its classes.
-    """
+    """The dataset that has only some classes of another one, and its normalisation."""
     if whole.zca is not None:
         raise UserError("dataset.zca belongs to all classes together, and some are left out here; set it to null.")
     names = whole.class_names and [whole.class_names[index] for index in classes]

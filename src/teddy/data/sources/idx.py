@@ -21,12 +21,9 @@ SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
 
 def parse_idx(raw: bytes) -> np.ndarray:
-    """Read the array in an idx file of unsigned bytes, uint8 of the shape that its header gives.
+    """Read the array in an idx file of unsigned bytes, uint8 of the shape that its header gives; ValueError if it is none.
 
     torchvision's reader takes no gzipped files and accepts some that are cut short.
-
-    Raises:
-        ValueError: the content is cut short or no idx file of unsigned bytes.
     """
     # Two zero bytes, 0x08 for unsigned bytes, the number of axes, then each axis as a big-endian 32-bit length.
     if len(raw) < 4 or raw[:3] != b"\x00\x00\x08" or len(raw) < 4 + 4 * raw[3]:

@@ -44,7 +44,6 @@ class TinyImageNet(ImageFolder):
         return sorted(samples, key=itemgetter(1))
 
     def load(self) -> Loaded:
-        """List the files, and decode them once if there is a folder for the result."""
         loaded = super().load()
         if self.cache is None:
             return loaded
