@@ -34,15 +34,12 @@ from teddy.runtime.progress import StageProgress
 class ClassIncremental:
     """The protocol; its fields are the keys of ``evaluation.task``.
 
-    Attributes:
-        steps: into how many parts, as equal as possible, the classes are divided.
-        orders: how many orders of the classes, each of its own seed.
-        mode: ``paper``: teachers, images and soft labels come from all classes, as the accuracies of Fig. 3e, which rise with
-            the classes, suggest. ``strict``: each step has teachers and images of its own classes alone, and hard labels.
+    With ``mode`` paper, teachers, images and soft labels come from all classes, as the accuracies of Fig. 3e, which rise with the
+    classes, suggest; with strict, each step has teachers and images of its own classes alone, and hard labels.
     """
 
-    steps: PositiveInt
-    orders: PositiveInt
+    steps: PositiveInt  # into so many parts, as equal as possible, the classes are divided
+    orders: PositiveInt  # of the classes, each of its own seed
     mode: Literal["paper", "strict"]
 
     def invocation(self, *arguments: Any) -> Invocation:

@@ -42,6 +42,7 @@ _SENTENCES = (
     (r"Value '(.*)' is not a valid bool", "{key}{place} must be true or false, not '{0}'."),
 )
 
+
 def is_about_config(error: Exception) -> bool:
     """Whether Hydra, OmegaConf or the YAML parser complains about the user's words or files."""
     from hydra.errors import HydraException

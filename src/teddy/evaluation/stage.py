@@ -41,22 +41,15 @@ RESUME_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Student:
-    """One student to train.
-
-    Attributes:
-        protocol_name: for people.
-        view: how views are made, unless the protocol augments otherwise.
-        view_seed: of the views, the same as the labels'.
-        seed: of the initial weights and of the order of images.
-    """
+    """One student to train."""
 
     network: str
-    protocol_name: str
+    protocol_name: str  # for people
     protocol: Protocol
     labels: Labels
-    view: ViewRecipe
-    view_seed: int
-    seed: int
+    view: ViewRecipe  # unless the protocol augments otherwise
+    view_seed: int  # the labels'
+    seed: int  # of the initial weights and of the order of images
 
 
 class Classification:

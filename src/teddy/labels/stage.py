@@ -25,24 +25,16 @@ RESUME_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class LabelRecipe:
-    """How the distilled images are labelled (Algorithm 1, last line; Sec. D.3).
+    """How the distilled images are labelled (Algorithm 1, last line; Sec. D.3)."""
 
-    Attributes:
-        kind: "stored" or "online" (labels of every view), "fixed" (one label for an image) or "hard".
-        members: number of the pool's teachers that label, evenly spread over the pool; None means all.
-        epochs: epochs of views that stored labels cover.
-        top_k: logits of a view that stored labels keep, see :class:`teddy.labels.compression.TopK`; None means all.
-        seed: of the views; shared by all students, so that stored labels serve every one of them.
-    """
-
-    kind: str
-    members: int | None
+    kind: str  # "stored" or "online" (labels of every view), "fixed" (one label for an image) or "hard"
+    members: int | None  # of the pool's teachers, evenly spread over the pool; None: all
     temperature: float
     batch_size: int
-    epochs: int
-    top_k: int | None
+    epochs: int  # of views that stored labels cover
+    top_k: int | None  # logits of a view that are stored, see TopK; None: all
     view: ViewRecipe
-    seed: int
+    seed: int  # of the views; shared by all students, so that stored labels serve every one of them
 
 
 @dataclass(frozen=True)

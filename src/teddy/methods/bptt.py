@@ -40,17 +40,11 @@ class Shared:
 
 @dataclass(frozen=True, kw_only=True)
 class BPTT(Unrolled):
-    """Backpropagation through the student's training; Adam on pixels and rate.
+    """Backpropagation through the student's training; Adam on pixels and rate."""
 
-    Attributes:
-        network: name of the student.
-        window: W; None: all inner steps.
-        real_images: in the batch of an iteration.
-    """
-
-    network: str
-    window: Count | None
-    real_images: Count
+    network: str  # of the student
+    window: Count | None  # W; None: all inner steps
+    real_images: Count  # in the batch of an iteration
     betas: tuple[Beta, Beta]
 
     citation: ClassVar[str] = "Wang et al., Dataset Distillation, 2018 (arXiv 1811.10959)"

@@ -27,22 +27,13 @@ class Shared:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassMatching(OptimizedMethod):
-    """A method that matches class statistics by SGD on the pixels.
+    """A method that matches class statistics by SGD on the pixels."""
 
-    Attributes:
-        lr, momentum: of SGD. The rate is ``lr`` for one image per class and grows with their number, by which the gradient of a
-            mean falls.
-        strategy: of DSA; see :data:`teddy.data.dsa.STRATEGIES`.
-        augmentations: how many draws of DSA the banks hold; 0: live batches, which are other real images under another draw in
-            each iteration.
-        real_images: of each class that are measured at a time, at most.
-    """
-
-    lr: Positive
+    lr: Positive  # for one image of a class; grows with their number, by which the gradient of a mean falls
     momentum: Weight
     strategy: Literal["dsa", "dsa_strong", "dsa_strong_matching"]
-    augmentations: Number
-    real_images: Count
+    augmentations: Number  # draws of DSA that the banks hold; 0: live batches, other images and another draw each time
+    real_images: Count  # of each class that are measured at a time, at most
 
     @abstractmethod
     def networks(self, inputs: Inputs, device_config: DeviceConfig) -> Named:

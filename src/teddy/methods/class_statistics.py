@@ -79,17 +79,12 @@ def teachers(inputs: Inputs, device_config: DeviceConfig, depth: int, batchnorm:
 
 @dataclass(frozen=True)
 class RealClasses:
-    """The real images of each class, as their statistics are measured.
-
-    Attributes:
-        strategy: of DSA; see :data:`teddy.data.dsa.STRATEGIES`.
-        count: images of each class that are measured, at most.
-    """
+    """The real images of each class, as their statistics are measured."""
 
     inputs: Inputs
     device_config: DeviceConfig
-    strategy: str
-    count: int
+    strategy: str  # of DSA
+    count: int  # images of each class that are measured, at most
 
     def banks(self, networks: Named, augmentations: int) -> list[Statistics]:
         """The statistics of each network under the first draws of DSA, (augmentations, classes, ·), on the run's device.

@@ -43,17 +43,11 @@ def layer_distance(own: Statistics, real: Statistics, classes: torch.Tensor) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassWise(ClassMatching):
-    """Class-wise statistics and cross-entropy of one weak teacher in each iteration; the learning rate falls by a cosine.
+    """Class-wise statistics and cross-entropy of one weak teacher in each iteration; the learning rate falls by a cosine."""
 
-    Attributes:
-        depth: how many of the last layers have their inputs matched.
-        ce_weight: u.
-        bn_weight: alpha; 0 leaves the BatchNorm layers out, for networks without them.
-    """
-
-    depth: Count
-    ce_weight: Weight
-    bn_weight: Weight
+    depth: Count  # last layers whose inputs are matched
+    ce_weight: Weight  # u
+    bn_weight: Weight  # alpha; 0 leaves the BatchNorm layers out, for networks without them
 
     version: ClassVar[int] = 2
 

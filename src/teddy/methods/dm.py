@@ -23,15 +23,10 @@ from teddy.synthesis.optimized import State
 
 @dataclass(frozen=True, kw_only=True)
 class DM(ClassMatching):
-    """Class means of random networks.
+    """Class means of random networks."""
 
-    Attributes:
-        network: name of the random networks. BatchNorm in eval mode would normalise nothing, so DM's have InstanceNorm.
-        count: number of networks, which take turns at random; 0: a new one in each iteration, which needs live batches.
-    """
-
-    network: str
-    count: Number
+    network: str  # with InstanceNorm, as BatchNorm in eval mode would normalise nothing
+    count: Number  # of networks, which take turns at random; 0: a new one in each iteration, for live batches
 
     citation: ClassVar[str] = (
         "Zhao & Bilen, Dataset Condensation with Distribution Matching, WACV 2023 (arXiv 2110.04181)"

@@ -53,27 +53,17 @@ class GradientMatching(OptimizedMethod):
     """Gradients of networks in training, matched by SGD on the pixels, in float32 whatever the precision of the run.
 
     Each block trains a network of its own; by default all images are one block.
-
-    Attributes:
-        network: name of the networks; without BatchNorm, as each class has a batch of its own.
-        lr, momentum: of the SGD on the pixels.
-        outer_loops: steps of a network, after which a new random one takes its place; None: IPC, as published.
-        inner_loops: epochs on the synthetic images between two steps of a network; None: 500 / IPC rounded up to a multiple of
-            five, which gives all the published numbers (for IPC 10, 20, 30, 40 and 50).
-        network_lr, network_batch_size: of these epochs.
-        strategy: of DSA, in matching and in these epochs; see :data:`teddy.data.dsa.STRATEGIES`.
-        real_images: of a class, in each step.
     """
 
-    network: str
-    lr: Positive
+    network: str  # without BatchNorm, as each class has a batch of its own
+    lr: Positive  # of the pixels
     momentum: Weight
-    outer_loops: Count | None
-    inner_loops: Number | None
-    network_lr: Positive
+    outer_loops: Count | None  # steps of a network, after which a new random one takes its place; None: IPC
+    inner_loops: Number | None  # epochs of the network between two steps; None: 500 / IPC, rounded up to fives
+    network_lr: Positive  # of these epochs
     network_batch_size: Count
-    strategy: Literal["none", "dsa", "dsa_strong", "dsa_strong_matching"]
-    real_images: Count
+    strategy: Literal["none", "dsa", "dsa_strong", "dsa_strong_matching"]  # of DSA, in matching and in these epochs
+    real_images: Count  # of a class, in each step
 
     citation: ClassVar[str] = (
         "Zhao, Mopuri & Bilen, Dataset Condensation with Gradient Matching, ICLR 2021 (arXiv 2006.05929); "

@@ -34,18 +34,12 @@ from teddy.synthesis.optimized import State
 
 @dataclass
 class Queue(State):
-    """Blocks, and the queue, whose networks are rows: the oldest row is the next to be replaced.
+    """Blocks, and the queue, whose networks are rows: the oldest row is the next to be replaced."""
 
-    Attributes:
-        network: all of them, as a function of their weights.
-        weights, momentum: of the networks' training (rows, P).
-        accuracy: in percent (rows,); 0 of a network that has not been trained.
-    """
-
-    network: StatelessNetwork
-    weights: torch.Tensor
-    momentum: torch.Tensor
-    accuracy: torch.Tensor
+    network: StatelessNetwork  # all of them, as a function of their weights
+    weights: torch.Tensor  # (rows, P)
+    momentum: torch.Tensor  # of their training (rows, P)
+    accuracy: torch.Tensor  # in percent (rows,); 0 of a network that has not been trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,31 +47,20 @@ class IDM(ClassMatching):
     """Class means and cross-entropy of networks in training.
 
     The networks do not depend on the blocks, so all blocks see the same ones.
-
-    Attributes:
-        network: name of the networks; without BatchNorm.
-        ce_weight: of the cross-entropy, for each percent of accuracy.
-        first: networks in the queue before the first iteration.
-        every: iterations between two new networks.
-        most: length of the queue, in which a new network takes the place of the oldest.
-        trained: networks that are drawn and trained in each iteration, before one is drawn and matched.
-        train_steps: of each of these, by SGD on random real images.
-        network_lr, network_momentum, network_weight_decay, network_batch_size: of these steps.
-        augmentations: 0, since no bank can be measured for networks that change.
     """
 
-    network: str
-    ce_weight: Weight
-    first: Count
-    every: Count
-    most: Count
-    trained: Number
-    train_steps: Count
+    network: str  # without BatchNorm
+    ce_weight: Weight  # for each percent of accuracy
+    first: Count  # networks in the queue before the first iteration
+    every: Count  # iterations between two new networks
+    most: Count  # then a new network takes the place of the oldest
+    trained: Number  # networks that are drawn and trained in each iteration, before one is drawn and matched
+    train_steps: Count  # of each of these, on random real images
     network_lr: Positive
     network_momentum: Weight
     network_weight_decay: Weight
     network_batch_size: Count
-    augmentations: Literal[0] = 0
+    augmentations: Literal[0] = 0  # no bank can be measured for networks that change
 
     citation: ClassVar[str] = (
         "Zhao, Li, Qin & Yu, Improved Distribution Matching for Dataset Condensation, CVPR 2023 (arXiv 2307.09742)"

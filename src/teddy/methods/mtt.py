@@ -39,19 +39,12 @@ class Shared:
 
 @dataclass(frozen=True, kw_only=True)
 class MTT(Unrolled):
-    """Matching of training trajectories.
+    """Matching of training trajectories."""
 
-    Attributes:
-        expert_epochs: M.
-        max_start_epoch: segments start at an epoch below it, from 0 on.
-        momentum: of SGD on the pixels and on the student's rate.
-        ema_decay: of the images' moving average, which is then the result; 0: the images themselves.
-    """
-
-    expert_epochs: Count
-    max_start_epoch: Count
+    expert_epochs: Count  # M
+    max_start_epoch: Count  # segments start at an epoch below it, from 0 on
     momentum: Beta
-    ema_decay: Beta
+    ema_decay: Beta  # of the images' moving average, which is then the result; 0: the images themselves
 
     citation: ClassVar[str] = (
         "Cazenavette et al., Dataset Distillation by Matching Training Trajectories, CVPR 2022 (arXiv 2203.11932)"

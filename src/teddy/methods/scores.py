@@ -97,13 +97,10 @@ class CADPrune(Scored):
     """The images that the pool is about to learn: those whose p(y|x) varies most between its last members.
 
     U_k is the standard deviation of p(y|x) over the ``window`` members from k on; CAD is the mean of the last U_k.
-
-    Attributes:
-        last: how many U_k, or all where the pool has fewer.
     """
 
     window: Annotated[int, Field(ge=2)]
-    last: Count
+    last: Count  # so many U_k, or all where the pool has fewer
 
     citation: ClassVar[str] = (
         "Dey et al., Rethinking Dataset Distillation: Hard Truths about Soft Labels, CVPR 2026 (arXiv 2604.18811)"

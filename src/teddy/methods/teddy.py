@@ -192,33 +192,20 @@ TEACHER_POLICIES: dict[str, TeacherPolicy] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Teddy(OptimizedMethod):
-    """Eq. 7 by Adam with a cosine schedule (Algorithm 1, the while loop; Table 7).
-
-    Attributes:
-        weight_decay: of Adam, added to the gradient as ``weight_decay * pixels``.
-        ce_weight, bn_weight, first_bn_weight: u, alpha and w_1.
-        teachers_per_block: n, the teachers whose losses are summed.
-        teacher_policy: see :data:`TEACHER_POLICIES`.
-        view: random view of a block that its teachers see in an iteration.
-        compile: whether the teachers, all of one shape, are one compiled graph; changes rounding only.
-        bn_balance: whether alpha is relative to the ratio of cross-entropy to BatchNorm term of the block's first images: the
-            BatchNorm term of a ResNet-50 is tens of times a ResNet-18's.
-        balanced: whether statistics in which all classes count the same, of at most so many real images of each, are matched
-            instead of the running ones, for unbalanced data (Sec. C.1); 0: the running ones.
-    """
+    """Eq. 7 by Adam with a cosine schedule (Algorithm 1, the while loop; Table 7)."""
 
     lr: Positive
     betas: tuple[Beta, Beta]
-    weight_decay: Weight
-    ce_weight: Weight
-    bn_weight: Weight
-    first_bn_weight: Weight
-    teachers_per_block: Count
+    weight_decay: Weight  # of Adam: weight_decay * pixels is added to the gradient
+    ce_weight: Weight  # u
+    bn_weight: Weight  # alpha
+    first_bn_weight: Weight  # w_1
+    teachers_per_block: Count  # n
     teacher_policy: str
     view: BlockView
-    compile: bool
-    bn_balance: bool = later(False)
-    balanced: Number = later(0)
+    compile: bool  # the teachers, all of one shape, to one graph; changes rounding only
+    bn_balance: bool = later(False)  # alpha is relative to cross-entropy / BatchNorm term of the first images
+    balanced: Number = later(0)  # real images of a class for class-balanced statistics (Sec. C.1); 0: the running ones
 
     version: ClassVar[int] = 3  # 2: another kernel for the statistics
     citation: ClassVar[str] = (

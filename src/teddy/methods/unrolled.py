@@ -64,26 +64,16 @@ class UnrolledState(State):
 
 @dataclass(frozen=True, kw_only=True)
 class Unrolled(OptimizedMethod):
-    """A method with an inner training; all images are one block, since they train one student.
+    """A method with an inner training; all images are one block, since they train one student."""
 
-    Attributes:
-        lr: of the pixels.
-        inner_steps: of the student.
-        inner_lr: the student's learning rate at the start.
-        lr_lr: learning rate of the student's learning rate.
-        batch_syn: images in an inner step, of a new order whenever all have had their turn; None: all.
-        strategy: of DSA in the inner steps; see :data:`teddy.data.dsa.STRATEGIES`.
-        remedy: for too large a graph.
-    """
-
-    lr: Positive
+    lr: Positive  # of the pixels
     inner_steps: Count
-    inner_lr: Positive
-    lr_lr: Weight
-    batch_syn: Count | None
-    strategy: Literal["none", "dsa", "dsa_strong", "dsa_strong_matching"]
+    inner_lr: Positive  # the student's, at the start
+    lr_lr: Weight  # of the student's rate
+    batch_syn: Count | None  # images of an inner step, in a new order whenever all have had their turn; None: all
+    strategy: Literal["none", "dsa", "dsa_strong", "dsa_strong_matching"]  # of DSA in the inner steps
 
-    remedy: ClassVar[str]
+    remedy: ClassVar[str]  # for too large a graph
 
     def check(self, members: int | None) -> None:
         if self.batch_size is not None or self.blocks_at_once > 1:

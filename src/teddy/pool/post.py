@@ -28,31 +28,20 @@ class PostPool(PoolStrategy):
 
     The budgets ``epochs * (k / (size - 1)) ** 2`` are dense at the start, where accuracy recovers fast, so that the pool
     resembles the accuracy curve of a trajectory.
-
-    Attributes:
-        size: number of members; a single one is not fine-tuned.
-        base: as in :func:`teddy.pool.base.base_model`.
-        macs: prune until at most so many multiply-accumulates are left; up to 1: a share of the base model's; None: no target.
-        parameters: likewise, at most so many parameters.
-        step: share of each layer's channels that a step of pruning takes.
-        epochs: longest budget of fine-tuning.
-        lr: learning rate in the first third of a budget.
-        lr_end: learning rate in the last third; in the second it is the geometric mean of both.
-        recalibrate: number of training images that give new BatchNorm statistics after pruning; 0 keeps the base model's.
     """
 
-    size: Count
-    base: str
-    macs: Target
-    parameters: Target
-    step: Annotated[float, Field(gt=0, le=0.5)]
-    epochs: Annotated[float, Field(ge=0, le=EPOCHS)]
-    lr: Positive
-    lr_end: Positive
+    size: Count  # a single member is not fine-tuned
+    base: str  # as in base_model
+    macs: Target  # at most so many multiply-adds; up to 1: a share of the base model's; None: no target
+    parameters: Target  # likewise
+    step: Annotated[float, Field(gt=0, le=0.5)]  # share of each layer's channels that a step of pruning takes
+    epochs: Annotated[float, Field(ge=0, le=EPOCHS)]  # longest budget
+    lr: Positive  # in the first third of a budget
+    lr_end: Positive  # in the last; between them their geometric mean
     momentum: Annotated[float, Field(ge=0, le=1)]
     weight_decay: Weight
     batch_size: Annotated[int, Field(ge=2, le=MOST)]
-    recalibrate: Number
+    recalibrate: Number  # training images that give new BatchNorm statistics after pruning; 0: the base model's stay
 
     label: ClassVar[str] = "post"
 

@@ -58,18 +58,13 @@ def _example(spec: DatasetSpec) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class PrunedModel:
-    """Member ``index`` of a post pool of ``size`` models.
-
-    Attributes:
-        origin: the base model.
-        epochs: of fine-tuning; parts of an epoch count too.
-    """
+    """Member ``index`` of a post pool of ``size`` models."""
 
     base: BaseTraining
-    origin: Member
+    origin: Member  # the base model
     config: PruningConfig
     plan: FineTune
-    epochs: float
+    epochs: float  # of fine-tuning; parts of an epoch count too
     index: int
     size: int
 

@@ -13,15 +13,10 @@ from teddy.config.types import Positive, Weight
 
 @dataclass(frozen=True)
 class Sharpness:
-    """How sharpness counts in training.
+    """How sharpness counts in training."""
 
-    Attributes:
-        rho: distance to the nearby point of higher loss.
-        alpha: weight of the surrogate gap; 0: SAM (Foret et al., ICLR 2021).
-    """
-
-    rho: Positive
-    alpha: Weight
+    rho: Positive  # distance to the nearby point of higher loss
+    alpha: Weight  # weight of the surrogate gap; 0: SAM (Foret et al., ICLR 2021)
 
 
 class GSAM(torch.optim.SGD):

@@ -13,17 +13,11 @@ import torch
 
 @dataclass(frozen=True)
 class Moments:
-    """The two statistics that the gradient of a linear head consists of.
+    """The two statistics that the gradient of a linear head consists of."""
 
-    Attributes:
-        second: Fᵀ F / N, (D, D). Eq. 16 calls it the covariance, which it is for features of mean zero only.
-        crossed: Fᵀ Y / N, (D, classes): the class means, each times the share of its class (Eq. 17).
-        mean: of the features, (D,).
-    """
-
-    second: torch.Tensor
-    crossed: torch.Tensor
-    mean: torch.Tensor
+    second: torch.Tensor  # Fᵀ F / N, (D, D), which Eq. 16 calls the covariance: for features of mean zero
+    crossed: torch.Tensor  # Fᵀ Y / N, (D, classes): the class means, each times the share of its class (Eq. 17)
+    mean: torch.Tensor  # of the features, (D,)
 
     @classmethod
     def of(cls, features: torch.Tensor, targets: torch.Tensor) -> Moments:
