@@ -29,12 +29,9 @@ from teddy.report.page import write_report
 from teddy.report.results_log import Result
 from teddy.runtime.seeding import permutation
 
-Setting = tuple[str, ...]
-"""One combination of candidate values, as overrides."""
-Outcome = list[Result] | Exception
-"""The results of a job, or why it has none."""
-Launch = Callable[[Sequence[Sequence[str]], int], list[Outcome]]
-"""Runs jobs, each given by its overrides, and numbers them from an index on."""
+Setting = tuple[str, ...]  # one combination of candidate values, as overrides
+Outcome = list[Result] | Exception  # the results of a job, or why it has none
+Launch = Callable[[Sequence[Sequence[str]], int], list[Outcome]]  # runs jobs by their overrides, from an index on
 TABLE, CHOICE, FINAL = "search.csv", "search.json", "final"
 
 

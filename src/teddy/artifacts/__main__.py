@@ -18,10 +18,8 @@ from teddy.artifacts.store import DAMAGED
 
 RECORDS = ("artifacts.txt", "run.json", "results.jsonl", "config.yaml")
 """Files of a run folder. The first names all artifacts that the run made or found; earlier versions wrote none."""
-NAMED = ("images", "students")
-"""Kinds that earlier versions name in the other files."""
-RECENT = 24 * 3600.0
-"""Seconds for which an artifact may belong to a run that is not over."""
+NAMED = ("images", "students")  # kinds that earlier versions name in the other files
+RECENT = 24 * 3600.0  # seconds for which an artifact may belong to a run that is not over
 _NAME = re.compile(r"\b[0-9a-f]{16}\b")
 
 

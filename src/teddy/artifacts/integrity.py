@@ -17,11 +17,9 @@ from typing import Any
 from teddy.artifacts.fingerprint import canonical, file_digest, fingerprint
 
 MANIFEST = "manifest.json"
-CLOCK = ".clock.json"
-"""Present while work is unfinished."""
+CLOCK = ".clock.json"  # present while work is unfinished
 LOCK = ".lock"
-LARGE = 1 << 30
-"""Bytes from which on the check of a file is announced."""
+LARGE = 1 << 30  # bytes from which on the check of a file is announced
 _log = logging.getLogger("teddy")
 
 

@@ -31,8 +31,7 @@ from teddy.artifacts.fingerprint import canonical, fingerprint
 from teddy.artifacts.integrity import CLOCK, LOCK, MANIFEST, Inspection, checksum, inspect, seal
 from teddy.config.errors import StageFailed, UserError
 
-DAMAGED = "damaged"
-"""Folder of a store for what was found damaged, and for files that belong to no artifact."""
+DAMAGED = "damaged"  # folder of a store for what was found damaged, and for files that belong to no artifact
 _PARTIAL = ".partial-"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _log = logging.getLogger("teddy")
@@ -98,12 +97,9 @@ class ArtifactStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().absolute()
-        self.made: list[Artifact] = []
-        """Artifacts that this process computed, as opposed to found."""
-        self.closed: Mapping[str, str] = {}
-        """Kinds that may not be computed now, each with the stage that computes it."""
-        self.record: Path | None = None
-        """File that is to name every artifact which this process makes or finds, one ``<kind>/<fingerprint>`` a line."""
+        self.made: list[Artifact] = []  # artifacts that this process computed, as opposed to found
+        self.closed: Mapping[str, str] = {}  # kinds that may not be computed now, each with the stage that computes it
+        self.record: Path | None = None  # file that is to name every artifact which this process makes or finds
         self._replaced: dict[Path, Mapping[str, Any]] = {}
 
     def folder(self, kind: str, content: Any) -> Path:

@@ -29,8 +29,7 @@ WITH_VALUE = ("--allow", "--config-dir", "--config-path", "--config-name", "--pa
 FLAGS = ("--help", "--hydra-help", "--version", "--resolve", "--run", "--multirun", "--info", "--shell-completion")
 SEARCH_WORDS = ("hydra.mode=MULTIRUN", "hydra/sweeper=search", "~hydra.callbacks.sweep_report")
 """What makes Hydra run a search, which reports on its own."""
-MOST_JOBS = 1000
-"""Jobs of a sweep, at most."""
+MOST_JOBS = 1000  # jobs of a sweep, at most
 ASKS = ("--help", "--hydra-help", "--cfg", "--info", "--shell-completion")
 
 
@@ -159,11 +158,8 @@ def with_sweep_file(command: Command) -> Command:
 def check_jobs(command: Command) -> list[TeddyConfig]:
     """Compose and check every job of a command, so that the last one's mistake is found before the first one runs.
 
-    A command that only shows something has no job. Of YAML files that are not ours, Hydra's own keys are checked as well.
-
-    Raises:
-        UserError: a rule of :mod:`teddy.config.checks` is broken.
-        Exception: Hydra's and OmegaConf's own errors; see :mod:`teddy.config.messages`.
+    A command that only shows something has no job. Of YAML files that are not ours, Hydra's own keys are checked as well. Hydra
+    and OmegaConf raise errors of their own; see :mod:`teddy.config.messages`.
     """
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra

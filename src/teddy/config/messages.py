@@ -13,8 +13,7 @@ from teddy.config.paths import config_dir
 from teddy.config.schema import TeddyConfig
 
 _HELP = "'python -m teddy --help' lists groups and experiments"
-LISTED = 30
-"""Files of a group of ``conf/`` that a sentence lists, at most."""
+LISTED = 30  # files of a group of conf/ that a sentence lists, at most
 _FRAME = re.compile(
     r"In '|full_key:|object_type=|reference_type=|Error merging override|.*raised while composing config:?$"
 )

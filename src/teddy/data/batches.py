@@ -68,23 +68,15 @@ class EpochOrder(Sampler[Key]):
                 yield start, start + share * self.replicas
 
 
-class InOrder(Sampler[Key]):
+def in_order(indices: np.ndarray, batch_size: int, rank: int = 0, replicas: int = 1) -> list[Key]:
     """Batches of indices in their given order.
 
     Of several processes each takes every ``replicas``-th index, in equally many batches, because DistributedDataParallel
     synchronises buffers in each.
     """
-
-    def __init__(self, indices: np.ndarray, batch_size: int, rank: int = 0, replicas: int = 1) -> None:
-        mine = torch.from_numpy(indices[rank::replicas])
-        count = max(1, math.ceil(len(indices) / replicas / batch_size))
-        self.batches = mine.split(batch_size) if replicas == 1 else mine.tensor_split(count)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[Key]:
-        yield from ((0, batch) for batch in self.batches)
+    mine = torch.from_numpy(indices[rank::replicas])
+    count = max(1, math.ceil(len(indices) / replicas / batch_size))
+    return [(0, batch) for batch in (mine.split(batch_size) if replicas == 1 else mine.tensor_split(count))]
 
 
 class Batches(Dataset[Batch]):
@@ -132,7 +124,7 @@ def eval_batches(
 ) -> DataLoader[Batch]:
     """Load images in their order, all or those at ``indices``: a share of each batch in each of ``replicas`` processes."""
     chosen = np.arange(len(images)) if indices is None else indices
-    return load_batches(images, InOrder(chosen, EVAL_BATCH, rank, replicas), workers)
+    return load_batches(images, in_order(chosen, EVAL_BATCH, rank, replicas), workers)
 
 
 def class_batches(

@@ -84,10 +84,7 @@ class RealData(L.LightningDataModule):
         return eval_batches(self.train, self.workers, self.held_indices, *process_share(self.trainer))
 
     def augmented_batches(self, count: int, batch_size: int, seed: int, device: torch.device) -> Iterator[torch.Tensor]:
-        """Yield ``count`` different training images outside of a fit, augmented and normalised, as batches (n, C, H, W), n > 1.
-
-        The seed is that of their choice and augmentation.
-        """
+        """Yield ``count`` different training images outside of a fit, augmented and normalised, in batches (n, C, H, W)."""
         for batch in self._augmentable(EpochOrder(self.train_indices, batch_size, seed), seed):
             images, _, indices = (part[:count] for part in batch)
             if len(images) < 2:  # BatchNorm cannot train on a single image

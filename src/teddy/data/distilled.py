@@ -11,8 +11,7 @@ from teddy.config.errors import UserError
 from teddy.data.images import PIL_MODES, TensorImages, open_image, to_tensor
 from teddy.data.spec import DatasetSpec
 
-ANNOTATIONS = "annotations.json"
-"""COCO file beside the class folders, where the images have boxes."""
+ANNOTATIONS = "annotations.json"  # COCO file beside the class folders, where the images have boxes
 
 
 def export_images(folder: Path, images: torch.Tensor, labels: torch.Tensor, spec: DatasetSpec) -> None:

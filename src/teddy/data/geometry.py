@@ -17,8 +17,7 @@ import torch.nn.functional as F
 _TRIES = 10
 _RATIOS = (3 / 4, 4 / 3)  # smallest and largest width / height
 
-CROP_DRAWS = 2 * _TRIES + 2
-"""Uniforms per image for ``crop_boxes``: area and aspect ratio of each try, then top and left."""
+CROP_DRAWS = 2 * _TRIES + 2  # uniforms per image for crop_boxes: area and aspect ratio of each try, then top and left
 
 
 def crop_boxes(uniforms: np.ndarray, height: int, width: int, min_scale: float) -> torch.Tensor:

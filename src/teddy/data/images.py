@@ -17,23 +17,16 @@ from teddy.config.errors import UserError
 
 Indices = Sequence[int] | np.ndarray | torch.Tensor
 
-GREY_MODES = frozenset({"L", "1", "I;16", "I;16B"})
-"""Pillow's modes of images with one channel."""
-PIL_MODES = {1: "L", 3: "RGB"}
-"""Pillow's mode by the number of channels."""
-_WIDE_MODES = ("I", "F")
-"""Pillow's modes of pixels without a known range."""
+GREY_MODES = frozenset({"L", "1", "I;16", "I;16B"})  # Pillow's modes of images with one channel
+PIL_MODES = {1: "L", 3: "RGB"}  # Pillow's mode by the number of channels
+_WIDE_MODES = ("I", "F")  # Pillow's modes of pixels without a known range
 
 
 @runtime_checkable
 class ImageSet(Protocol):
-    """Labelled images of one size.
+    """Labelled images of one size."""
 
-    Attributes:
-        labels: class indices (N,), int64.
-    """
-
-    labels: torch.Tensor
+    labels: torch.Tensor  # class indices (N,), int64
 
     def __len__(self) -> int: ...
 
@@ -58,12 +51,8 @@ class TensorImages:
 class DecodedImages(ABC):
     """Images that are decoded on demand; a subclass implements ``open``.
 
-    There are two geometries. Evaluation (``take``) scales the shorter side to ``resize`` pixels and cuts the centre ``size``
-    x ``size``. Teacher training (``crop``) cuts a box out of the undistorted image and scales it to ``size`` x ``size``.
-
-    Args:
-        labels: class indices (N,).
-        resize: None scales the shorter side to ``size``.
+    There are two geometries. Evaluation (``take``) scales the shorter side to ``resize`` pixels, or ``size``, and cuts the centre
+    ``size`` x ``size``. Teacher training (``crop``) cuts a box out of the undistorted image and scales it to ``size`` x ``size``.
     """
 
     def __init__(self, labels: torch.Tensor, channels: int, size: int, resize: int | None = None) -> None:

@@ -12,8 +12,7 @@ import torch
 
 from teddy.config.errors import UserError
 
-LARGEST = 3 * 64 * 64
-"""Values of an image beyond which the matrices, of its square, are refused: 600 MB each."""
+LARGEST = 3 * 64 * 64  # values of an image beyond which the matrices, of its square, are refused: 600 MB each
 
 
 @dataclass(frozen=True, eq=False)

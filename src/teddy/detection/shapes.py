@@ -15,8 +15,7 @@ from teddy.runtime import seeding
 
 VERSION = 1
 CLASSES = ("circle", "square", "triangle")
-MOST = 3
-"""Objects of an image."""
+MOST = 3  # objects of an image
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from torchmetrics.detection import MeanAveragePrecision
 
 from teddy.data.augment import Augmentation
-from teddy.data.batches import Batch, InOrder, load_batches
+from teddy.data.batches import Batch, in_order, load_batches
 from teddy.data.datamodule import RealData, process_share
 from teddy.data.distilled import ANNOTATIONS
 from teddy.data.images import ImageSet
@@ -49,7 +49,7 @@ class SceneData(RealData):
         return self._in_order(self.tested, np.arange(len(self.tested)))
 
     def _in_order(self, images: ImageSet, indices: np.ndarray) -> DataLoader[Batch]:
-        return load_batches(images, InOrder(indices, EVAL_BATCH, *process_share(self.trainer)), self.workers)
+        return load_batches(images, in_order(indices, EVAL_BATCH, *process_share(self.trainer)), self.workers)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:
         assert self.trainer is not None

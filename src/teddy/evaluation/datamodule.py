@@ -24,11 +24,8 @@ class DistilledViews(L.LightningDataModule):
     The loader yields the indices of a batch; its views and targets are made on the device. Of several processes each loads an
     equal share of every batch, so build the Trainer with ``use_distributed_sampler=False``.
 
-    Args:
-        batch_size: over all processes.
-        seed: of the order of the distilled images.
-        test: opens the images of the evaluation split.
-        first_epoch: to add to the Trainer's epoch in a resumed run.
+    The batch size is that over all processes, the seed that of the order; ``first_epoch`` is added to the Trainer's in a resumed
+    run.
     """
 
     def __init__(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-MIX_DRAWS = 3
-"""Uniforms per image: the ratio, and the centre of the box."""
+MIX_DRAWS = 3  # uniforms per image: the ratio, and the centre of the box
 
 
 def beta_quantile(uniforms: np.ndarray, alpha: float, points: int = 4097) -> np.ndarray:
@@ -30,14 +29,10 @@ def beta_quantile(uniforms: np.ndarray, alpha: float, points: int = 4097) -> np.
 def cutmix(
     images: torch.Tensor, partners: torch.Tensor, uniforms: np.ndarray, alpha: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Paste a box of the partner over the image (Yun et al., ICCV 2019).
+    """Paste a box of the partner over the image, both (n, C, H, W), by uniforms (n, MIX_DRAWS) (Yun et al., ICCV 2019).
 
     With lambda ~ Beta(alpha, alpha) per pair, the box has ``sqrt(1 - lambda)`` of the image's sides, its centre is any
     pixel with equal chance, and what would be outside is cut off.
-
-    Args:
-        images, partners: (n, C, H, W).
-        uniforms: (n, MIX_DRAWS).
 
     Returns:
         The mixed images, and the exact share of pixels that remained the image's own, float32 (n,).

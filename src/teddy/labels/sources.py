@@ -16,8 +16,7 @@ import torch.nn.functional as F
 from teddy.labels.compression import Compression
 from teddy.labels.views import Views, ViewSource
 
-Labeller = Callable[[torch.Tensor], torch.Tensor]
-"""Maps normalised images (B, C, H, W) to logits (B, classes)."""
+Labeller = Callable[[torch.Tensor], torch.Tensor]  # maps normalised images (B, C, H, W) to logits (B, classes)
 
 
 def soft_label_kl(student_logits: torch.Tensor, teacher_logits: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -85,8 +84,7 @@ class SoftLabels(LabelSource):
 class OnlineLabels(SoftLabels):
     """Logits that the teachers compute at the beginning of each epoch: no disk, but their forward passes for each student.
 
-    Args:
-        batch_size: views that are made and labelled at once; no student's order changes these batches.
+    They are computed in batches of their own, which no student's order changes.
     """
 
     def __init__(self, labeller: Labeller, temperature: float, batch_size: int = 256) -> None:
@@ -99,11 +97,7 @@ class OnlineLabels(SoftLabels):
 
 
 class StoredLabels(SoftLabels):
-    """Logits from a file of :mod:`teddy.labels.store`; a student that trains longer sees their epochs again.
-
-    Args:
-        path: ``logits.npy``, (epochs, N, ...); mapped, not read into memory.
-    """
+    """Logits from a file of :mod:`teddy.labels.store`, not read into memory; a student that trains longer sees them again."""
 
     def __init__(self, path: Path, compression: Compression, temperature: float) -> None:
         super().__init__(temperature)

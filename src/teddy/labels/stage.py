@@ -19,8 +19,7 @@ from teddy.runtime.device import DeviceConfig
 from teddy.synthesis.stage import SyntheticImages
 
 VERSION = 2
-RESUME_SECONDS = 1.0
-"""Shortest time between two resume points: syncing the disk may take as long as labelling an epoch of a hundred images."""
+RESUME_SECONDS = 1.0  # between two resume points: syncing the disk may take as long as labelling an epoch
 
 
 @dataclass(frozen=True)

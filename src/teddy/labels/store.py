@@ -39,11 +39,7 @@ def write_stored_labels(
     """Write ``logits.npy`` (epochs, N, ...), or resume a killed run's.
 
     An epoch is done once it is on the disk and recorded in ``progress.json``, with a CRC-32 of all done so far; anything after
-    that is overwritten. The bytes are those of an uninterrupted run.
-
-    Args:
-        batch_size: views that are made at once.
-        seconds: shortest time between two resume points; 0 makes one after each epoch.
+    that is overwritten. The bytes are those of an uninterrupted run. Two resume points are at least ``seconds`` apart.
 
     Returns:
         Facts for the manifest.
@@ -65,7 +61,7 @@ def write_stored_labels(
             for epoch in range(done, epochs):
                 for indices in torch.arange(count).split(batch_size):
                     logits = labeller(views(epoch, indices).images)
-                    _check(logits, (len(indices), classes), epoch)
+                    _check(logits, epoch)
                     entries = compression.pack(logits).tobytes()
                     stream.write(entries)
                     crc = zlib.crc32(entries, crc)
@@ -96,12 +92,7 @@ def _resume(stream: BinaryIO, noted: Path, epoch_bytes: int) -> tuple[int, int]:
         return 0, 0
 
 
-def _check(logits: torch.Tensor, shape: tuple[int, int], epoch: int) -> None:
-    if logits.shape != shape:
-        raise UserError(
-            f"the teachers gave logits of shape {tuple(logits.shape)} for {shape[0]} images of {shape[1]} classes; use a pool "
-            "that was trained on this dataset."
-        )
+def _check(logits: torch.Tensor, epoch: int) -> None:
     if not torch.isfinite(logits.to(torch.float16)).all():
         raise UserError(
             f"the teachers' logits in epoch {epoch} are not finite in float16; a teacher has diverged, so lower "

@@ -20,8 +20,7 @@ from teddy.data.spec import DatasetSpec
 from teddy.labels.mixing import MIX_DRAWS, cutmix
 from teddy.runtime import seeding
 
-KEPT_BYTES = 1 << 28
-"""Largest size in bytes of an epoch's views that are kept for the whole epoch."""
+KEPT_BYTES = 1 << 28  # largest size in bytes of an epoch's views that are kept for the whole epoch
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from teddy.methods.class_statistics import RealClasses, teachers
 from teddy.runtime.device import DeviceConfig
 from teddy.synthesis.method import Inputs
 
-Targets = list[tuple[torch.Tensor, torch.Tensor]]
-"""Mean and variance (channels,) of the input of each BatchNorm layer of a teacher."""
+Targets = list[tuple[torch.Tensor, torch.Tensor]]  # mean and variance (channels,) of each BatchNorm layer's input
 
 
 def balanced_statistics(inputs: Inputs, device_config: DeviceConfig, count: int) -> list[Targets]:

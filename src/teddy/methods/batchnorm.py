@@ -13,8 +13,7 @@ from torch.nn import functional as F
 
 from teddy.config.errors import UserError
 
-PART = 1 << 15
-"""Values of a channel that a CPU sums at a time: more of them lose digits in float32."""
+PART = 1 << 15  # values of a channel that a CPU sums at a time: more of them lose digits in float32
 
 
 @dataclass(frozen=True)
@@ -147,12 +146,9 @@ class BatchNormWithStatistics(nn.Module):
 
 
 class MeasuredTeacher:
-    """A frozen teacher that also gives the statistics of its BatchNorm layers' inputs.
+    """A frozen teacher, in eval mode, whose BatchNorm layers are replaced by ones that measure their inputs.
 
-    Args:
-        network: in eval mode, parameters frozen; its BatchNorm layers are replaced by ones that measure.
-        targets: means and variances of the layers' inputs that are to be matched instead of the running ones, in the order of
-            the forward pass.
+    Targets are means and variances that are to be matched instead of the running ones, in the order of the forward pass.
     """
 
     def __init__(self, network: nn.Module, targets: Sequence[tuple[torch.Tensor, torch.Tensor]] = ()) -> None:

@@ -26,8 +26,7 @@ from teddy.runtime.device import DeviceConfig
 from teddy.synthesis.method import Inputs
 from teddy.synthesis.optimized import State
 
-HALVINGS = 10
-"""How often the learning rates are halved over the run, as published."""
+HALVINGS = 10  # how often the learning rates are halved over the run, as published
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class ClassMatching(OptimizedMethod):
 
     @abstractmethod
     def networks(self, inputs: Inputs, device_config: DeviceConfig) -> Named:
-        """The networks, each behind what names its statistics in fingerprints."""
+        """The networks that are matched, one in each iteration."""
 
     @abstractmethod
     def terms(
@@ -45,11 +45,8 @@ class ClassMatching(OptimizedMethod):
     ) -> dict[str, torch.Tensor]:
         """Named scalars of a block, of which the first is its loss.
 
-        Args:
-            own: of the block's images, by class (n, ·).
-            real: of all classes (classes, ·).
-            classes: the class of each row of ``own`` (n,).
-            logits: of the block's images (N, classes), whose classes are ``labels`` (N,).
+        Its own statistics are by class (n, ·), those of ``classes`` (n,); the real ones are of all classes (classes, ·). The
+        logits (N, classes) are those of its images, whose classes are ``labels`` (N,).
         """
 
     def prepare(self, inputs: Inputs, device_config: DeviceConfig) -> Shared:

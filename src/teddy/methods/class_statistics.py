@@ -34,11 +34,8 @@ BatchNorm layers, (..., channels).
 
 
 class StatisticsNetwork:
-    """A frozen network that also gives the statistics of groups of images.
-
-    Args:
-        depth, pooled: of the features; see :class:`teddy.models.features.FeatureNetwork`.
-        batchnorm: whether the inputs of its BatchNorm layers are measured too.
+    """A frozen network that also gives the statistics of groups of images: its features
+    (:class:`teddy.models.features.FeatureNetwork`), and the inputs of its BatchNorm layers if asked for.
     """
 
     def __init__(self, network: nn.Module, depth: int = 1, batchnorm: bool = False, pooled: bool = False) -> None:
@@ -61,8 +58,7 @@ class StatisticsNetwork:
         return statistics, logits
 
 
-Named = list[tuple[dict[str, Any], StatisticsNetwork]]
-"""Networks, each behind what tells it, and what is measured of it, from others in fingerprints."""
+Named = list[tuple[dict[str, Any], StatisticsNetwork]]  # each behind what names its statistics in fingerprints
 
 
 def teachers(inputs: Inputs, device_config: DeviceConfig, depth: int, batchnorm: bool) -> Named:

@@ -43,11 +43,7 @@ class _TracedNorm(nn.Module):
 
 
 def compiled_losses(networks: Sequence[nn.Module], weights: Weights) -> list[TeacherLoss]:
-    """The loss of each teacher; they share one graph, which is compiled at the first call for each shape of images.
-
-    Args:
-        networks: teachers of one architecture and shape, in eval mode, frozen; left as they are.
-    """
+    """The loss of each frozen teacher; as all have one shape, they share a graph, which the first call for a batch compiles."""
     collector = StatisticsCollector()
     skeleton = copy.deepcopy(networks[0])
     replace_batchnorm(skeleton, lambda layer: _TracedNorm(layer, collector))

@@ -10,9 +10,9 @@ for the first layer, as in SRe2L). SRe2L is the same objective with one converge
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import nn
@@ -164,30 +164,21 @@ class TeddyState(State):
     bn_scale: torch.Tensor
 
 
-TeacherPolicy = Callable[[Block, int, int, int, int], list[int]]
+Policy = Literal["block", "iteration", "round_robin"]
 
 
-def _per_block(block: Block, iteration: int, members: int, count: int, seed: int) -> list[int]:
-    # Blocks that hold the i-th images share their teachers, whatever their classes are (Sec. 4.1).
-    return sorted(seeding.permutation(members, seed, "teachers", block.slots[0])[:count].tolist())
+def choose_teachers(policy: Policy, block: Block, iteration: int, members: int, count: int, seed: int) -> list[int]:
+    """Which ``count`` of ``members`` teachers a block sees in an iteration.
 
-
-def _per_iteration(block: Block, iteration: int, members: int, count: int, seed: int) -> list[int]:
-    return sorted(seeding.permutation(members, seed, "teachers", block.slots[0], iteration)[:count].tolist())
-
-
-def _round_robin(block: Block, iteration: int, members: int, count: int, seed: int) -> list[int]:
-    start = (iteration + block.slots[0]) * count
-    return [(start + offset) % members for offset in range(count)]
-
-
-TEACHER_POLICIES: dict[str, TeacherPolicy] = {
-    "block": _per_block,
-    "iteration": _per_iteration,
-    "round_robin": _round_robin,
-}
-"""Which ``count`` of ``members`` teachers a block sees in an iteration: drawn without replacement once per image index
-(Sec. 4.1), drawn again in each iteration (Algorithm 1 read literally), or all in turn."""
+    Drawn without replacement once per image index (Sec. 4.1), so that blocks of other classes share them, or again in each
+    iteration (Algorithm 1 read literally); or all in turn.
+    """
+    image = block.slots[0]
+    if policy == "round_robin":
+        start = (iteration + image) * count
+        return [(start + offset) % members for offset in range(count)]
+    again = [iteration] if policy == "iteration" else []
+    return sorted(seeding.permutation(members, seed, "teachers", image, *again)[:count].tolist())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +192,7 @@ class Teddy(OptimizedMethod):
     bn_weight: Weight  # alpha
     first_bn_weight: Weight  # w_1
     teachers_per_block: Count  # n
-    teacher_policy: str
+    teacher_policy: Policy
     view: BlockView
     compile: bool  # the teachers, all of one shape, to one graph; changes rounding only
     bn_balance: bool = later(False)  # alpha is relative to cross-entropy / BatchNorm term of the first images
@@ -265,8 +256,10 @@ class Teddy(OptimizedMethod):
 
     def plan(self, state: Any, iteration: int) -> list[tuple[TeacherLoss, list[int]]]:
         """The iteration's teachers, each with the indices of the group's blocks that it looks at."""
-        members, policy = len(state.shared), TEACHER_POLICIES[self.teacher_policy]
-        drawn = [policy(block, iteration, members, self.teachers_per_block, state.seed) for block in state.blocks]
+        members, drawn = len(state.shared), []
+        for block in state.blocks:
+            chosen = self.teacher_policy, block, iteration, members, self.teachers_per_block, state.seed
+            drawn.append(choose_teachers(*chosen))
         looks_at = [[index for index, chosen in enumerate(drawn) if member in chosen] for member in range(members)]
         losses: list[TeacherLoss] = state.shared
         if self.bn_balance:

@@ -25,11 +25,9 @@ from teddy.runtime.device import DeviceConfig
 from teddy.runtime.memory import free_bytes, graph_bytes
 from teddy.synthesis.optimized import OptimizedMethod, State
 
-LEAST_RATE = 1e-4
-"""The learned rate goes no lower: at zero or below, students would not learn."""
+LEAST_RATE = 1e-4  # the learned rate goes no lower: at zero or below, students would not learn
 
-Batch = Callable[[int], tuple[torch.Tensor, torch.Tensor]]
-"""Augmented images (B, C, H, W) and targets of an inner step, the same whenever that step is asked for."""
+Batch = Callable[[int], tuple[torch.Tensor, torch.Tensor]]  # augmented images and targets of an inner step
 
 
 def unroll(

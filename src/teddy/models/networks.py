@@ -28,8 +28,7 @@ from teddy.data.spec import DatasetSpec
 from teddy.models.convnet import ConvNet
 from teddy.runtime.seeding import Key, stable_seed
 
-Factory = Callable[[int, int, int], nn.Module]
-"""A function of the number of classes, and the channels and size of the images."""
+Factory = Callable[[int, int, int], nn.Module]  # of the number of classes, and the channels and size of images
 
 _CONVNET = re.compile(r"convnet([1-9]\d*)(?:_w([1-9]\d*))?(?:_(bn|in|none))?")
 _RESNET = re.compile(r"(resnet(?:18|34|50|101|152))(_cifar)?(?:_w([1-9]\d*))?")
@@ -44,7 +43,7 @@ def register_network(name: str, factory: Factory, *, classifier: bool = True) ->
     Args:
         factory: called as ``factory(num_classes, channels, size)``; returns a freshly initialised network that maps images
           (N, channels, size, size) to logits (N, num_classes). torch's global random state has been seeded.
-        classifier: whether it returns logits; the output of other networks is not checked.
+        classifier: whether it returns logits, which is checked.
     """
     known = _registered.get(name, (factory, classifier))
     if known != (factory, classifier) or _is_own(name) or name in _torchvision_names():

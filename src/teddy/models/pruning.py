@@ -47,20 +47,11 @@ def prune(
     seed: int,
     step: float = 0.01,
 ) -> History:
-    """Remove random channels, in place, until every given target is met.
+    """Remove random channels, in place, until every given target is met; UserError if that cannot be done.
 
-    A network on the meta device works as well, at little cost: the sizes that can be reached depend neither on the weights nor
-    on the seed.
-
-    Args:
-        example: one input (1, C, H, W) on the network's device.
-        macs: at most so many multiply-accumulates per image; up to 1 it is a share of the network's own.
-        parameters: at most so many parameters; likewise a share up to 1.
-        seed: of the choice of channels; the global random state stays as it is.
-        step: share of each layer's channels that is removed at a time.
-
-    Raises:
-        UserError: the targets are out of reach, or met already, or this kind of network cannot be pruned.
+    Targets up to 1 are shares of the network's own numbers, and ``step`` is the share of each layer's channels that is removed at
+    a time. A network on the meta device works as well, at little cost: the sizes that can be reached depend neither on the
+    weights nor on the seed.
     """
     whole = size_of(network, example)
     limits = _limit(macs, whole[0]), _limit(parameters, whole[1])

@@ -34,14 +34,10 @@ def check_base(base: BaseTraining, source: str) -> None:
 
 
 def base_model(base: BaseTraining, source: str) -> Member:
-    """Make the base model, or find it in the store.
+    """Make the base model, or find it in the store; weights from elsewhere have epoch 0 and no seconds of training.
 
-    Args:
-        source: ``trained`` (the last epoch of the base training), ``pretrained`` (torchvision's weights, which have seen the
-            images that are held out here, too) or the path of a weight file.
-
-    Returns:
-        The member; weights from elsewhere have epoch 0 and no seconds of training.
+    Its source is ``trained`` (the last epoch of the base training), ``pretrained`` (torchvision's weights, which have seen the
+    images that are held out here, too) or the path of a weight file.
     """
     check_base(base, source)
     if source == TRAINED:

@@ -38,12 +38,7 @@ class Experts(PoolStrategy):
 
     def trainings(self, base: BaseTraining) -> list[BaseTraining]:
         recipe = Recipe(
-            epochs=self.epochs,
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            batch_size=self.batch_size,
-            sharpness=self.sharpness,
+            self.epochs, self.lr, self.momentum, self.weight_decay, self.batch_size, sharpness=self.sharpness
         )
         return [
             replace(

@@ -23,24 +23,15 @@ WEIGHTS = "weights.safetensors"
 
 @dataclass(frozen=True)
 class Member:
-    """One weak teacher: its weights, their network, and facts about it.
-
-    Attributes:
-        epoch: epochs of training behind it; of fine-tuning, for a pruned model, where parts of an epoch count too.
-        identity: name of the weights in fingerprints, independent of their path.
-        top1_holdout: accuracy in percent on the images held out from training, of a detector its mAP@.5; test images are not
-            for teachers.
-        history: JSON file with the pruning history, or None for the network as it is built.
-        seconds: of training from the base model's first step on; for a pruned model, of its own pruning and fine-tuning only.
-    """
+    """One weak teacher: its weights, their network, and facts about it."""
 
     network: str
     file: Path
-    epoch: float
-    identity: str
-    top1_holdout: float
-    history: Path | None = None
-    seconds: float = 0.0
+    epoch: float  # of training; of fine-tuning, for a pruned model, where parts of an epoch count too
+    identity: str  # name of the weights in fingerprints, independent of their path
+    top1_holdout: float  # in percent, on images held out from training; of a detector its mAP@.5
+    history: Path | None = None  # JSON file with the pruning history
+    seconds: float = 0.0  # from the base model's first step on; of a pruned model, of its own pruning and fine-tuning
 
     @classmethod
     def of(cls, artifact: Artifact, network: str, history: str | None = None) -> Member:
@@ -79,29 +70,20 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class ModelPool:
-    """Weak teachers from one base model, early to late; or the last weights of several trainings.
-
-    Attributes:
-        label: name of the strategy that made it.
-        seconds: of training, the base model's included, without epochs that no member needs.
-        trajectories: whole trainings, each of which has a member, by whose identity it is known.
-    """
+    """Weak teachers from one base model, early to late; or the last weights of several trainings."""
 
     members: tuple[Member, ...]
     spec: DatasetSpec
-    label: str
-    seconds: float = 0.0
-    trajectories: tuple[Trajectory, ...] = ()
+    label: str  # name of the strategy that made it
+    seconds: float = 0.0  # of training, the base model's included, without epochs that no member needs
+    trajectories: tuple[Trajectory, ...] = ()  # whole trainings, known by the identity of a member of each
 
     def __len__(self) -> int:
         return len(self.members)
 
     @property
     def fingerprint(self) -> str:
-        """Name of the members alone: two selections of the same epochs are the same pool.
-
-        A member's identity names its whole training, so that trajectories need no mention.
-        """
+        """Name of the members alone, each of which names its whole training: two selections of the same epochs are one pool."""
         return fingerprint([member.identity for member in self.members])
 
     @property
@@ -112,14 +94,9 @@ class ModelPool:
         return f"{self.label} {span} ({len(epochs)})"
 
     def load(self, index: int, device: torch.device | str = "cpu", weights: torch.dtype = torch.float32) -> nn.Module:
-        """Load member ``index`` as a frozen network in eval mode.
+        """Load member ``index`` as a frozen network in eval mode, with convolutions and linear layers in a type of weights.
 
-        Args:
-            weights: type of the convolutions' and linear layers' parameters. The type that autocast uses changes no result and
-                saves a cast in each pass.
-
-        Raises:
-            UserError: the network of this name is not the one that was trained.
+        The type that autocast uses changes no result and saves a cast in each pass.
         """
         member, spec = self.members[index], self.spec
         network = build_network(member.network, spec.num_classes, spec.channels, spec.size)

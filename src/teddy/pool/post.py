@@ -18,8 +18,7 @@ from teddy.pool.schedule import FineTune
 from teddy.pool.strategy import PoolStrategy
 from teddy.pool.trajectory import BaseTraining
 
-Target = Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
-"""Whole numbers become floats, so that 1.2e9 and 1200000000 are the same."""
+Target = Annotated[float, Field(gt=0, allow_inf_nan=False)] | None  # a float, so that 1.2e9 is 1200000000
 
 
 @dataclass(frozen=True)

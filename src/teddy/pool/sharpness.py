@@ -24,9 +24,6 @@ class GSAM(torch.optim.SGD):
 
     g is the gradient at the weights w, h the one at ``w + rho * g / ||g||``. A step needs a closure and calls it at both points,
     so that statistics of BatchNorm layers see both.
-
-    Args:
-        options: those of SGD.
     """
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], sharpness: Sharpness, **options: Any) -> None:

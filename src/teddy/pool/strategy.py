@@ -30,8 +30,7 @@ from teddy.pool.trajectory import BaseTraining
 class PoolStrategy(ABC):
     """Recipe for weak teachers from one base model."""
 
-    label: ClassVar[str]
-    """Name in tables and curves, such as ``prior``."""
+    label: ClassVar[str]  # name in tables and curves, such as prior
 
     def members(self, saved: Sequence[int]) -> int | None:
         """Count the teachers, as far as that can be told before any is made, from the epochs of the base model that are saved."""

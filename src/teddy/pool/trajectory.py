@@ -27,40 +27,27 @@ from teddy.runtime.trainer import make_trainer
 
 VERSION = 1
 RESUME_FILE = ".resume.safetensors"
-RESUME_SECONDS = 20.0
-"""Shortest time between two points to resume from: a small network's epoch takes little longer than writing one."""
+RESUME_SECONDS = 20.0  # between two resume points: a small network's epoch takes little longer than writing one
 
 
 @dataclass(frozen=True)
 class BaseTraining:
-    """What a pool strategy works with: data, network and recipe of the base model, and where results go.
+    """What a pool strategy works with: data, network and recipe of the base model, and where results go."""
 
-    Attributes:
-        store: see :meth:`ArtifactStore.produce`; with ``collective=True`` all processes build, and only ``is_leader()`` writes.
-        network: name for :func:`teddy.models.networks.build_network`.
-        holdout: share of the training images that validation uses; they are never trained on.
-        save_every: epochs between two snapshots of the trajectory.
-        seed: of initialisation, order and augmentation.
-        log: ``log.stage("pool/<name>")`` is a Lightning logger of its own.
-        data: batches for training and validation; another task than classification has its own, and its own ``training``.
-        holdout_seed: of the choice of held-out images; None: ``seed``.
-        name: of the curves, and in the progress.
-    """
-
-    store: ArtifactStore
+    store: ArtifactStore  # see ArtifactStore.produce; under collective=True only is_leader() writes
     dataset: RealDataset
-    network: str
+    network: str  # name for build_network
     recipe: Recipe
     augment: Augmentation
-    holdout: float
-    save_every: int
-    seed: int
+    holdout: float  # share of the training images that validation uses; they are never trained on
+    save_every: int  # epochs between two snapshots
+    seed: int  # of initialisation, order and augmentation
     device_config: DeviceConfig
-    log: RunLog
-    holdout_seed: int | None = None
-    name: str = "pool"
+    log: RunLog  # log.stage("pool/<name>") is a Lightning logger of its own
+    holdout_seed: int | None = None  # of the choice of held-out images; None: seed
+    name: str = "pool"  # of the curves, and in the progress
 
-    data: ClassVar[type[RealData]] = RealData
+    data: ClassVar[type[RealData]] = RealData  # another task than classification has its own, and its own training
     training: ClassVar[type[TeacherTraining]] = TeacherTraining
 
     def content(self) -> dict[str, Any]:
@@ -87,10 +74,8 @@ class BaseTraining:
     def open_data(self, batch_size: int, seed: int | None = None, first_epoch: int = 0) -> RealData:
         """Open the dataset as teachers are trained and evaluated on it.
 
-        Args:
-            batch_size: over all processes.
-            seed: of order and augmentation, if not the base model's; which images are held out does not depend on it.
-            first_epoch: full epochs that an earlier, interrupted run has done.
+        The batch size is that over all processes. A seed other than the base model's is that of order and augmentation; which
+        images are held out does not depend on it.
         """
         data = self.data(
             self.dataset.spec,

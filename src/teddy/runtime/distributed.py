@@ -20,16 +20,13 @@ from teddy.config.errors import UserError
 
 __all__ = ["barrier", "broadcast", "init", "is_leader", "launch", "rank", "world_size"]
 
-_WAIT = timedelta(days=30)
-"""Limit for processes that wait while one builds; the collectives of a fit have torch's limit."""
+_WAIT = timedelta(days=30)  # for processes that wait while one builds; the collectives of a fit have torch's limit
 
 
 def launch(devices: int, num_nodes: int, arguments: Sequence[str]) -> None:
     """Replace this process by torchrun with one process per device, unless one is enough or they were started already.
 
-    Args:
-        devices: processes on each of ``num_nodes`` machines.
-        arguments: the command line after ``python -m teddy``.
+    The arguments are the command line after ``python -m teddy``.
     """
     if devices * num_nodes == 1 or _started():
         return

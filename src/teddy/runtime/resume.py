@@ -100,10 +100,7 @@ class ResumePoint(L.Callback):
     """Write the state of ``module.network`` and its optimizer after an epoch, at most once in ``seconds``.
 
     Expects a module with the attributes ``network`` and ``first_epoch`` (epochs done before this process began). Of several
-    processes, the first writes and all restore.
-
-    Args:
-        notes: called for JSON notes to keep with the tensors.
+    processes, the first writes and all restore. JSON notes are kept with the tensors.
     """
 
     def __init__(self, path: Path, seconds: float = 0.0, notes: Callable[[], Any] = dict) -> None:

@@ -40,10 +40,8 @@ def later(default: Any) -> Any:
 class Needs:
     """What a method reads; it is made before synthesis, shared by the methods of a run, and part of the images' fingerprint."""
 
-    pool: bool = False
-    """Teachers: the method's own pool if it names one, else the run's."""
-    data: bool = False
-    """Real training images."""
+    pool: bool = False  # teachers: the method's own pool if it names one, else the run's
+    data: bool = False  # real training images
 
 
 class Inputs:
@@ -97,63 +95,42 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Run:
-    """Where and on what a synthetic set is made.
+    """Where and on what a synthetic set is made."""
 
-    Attributes:
-        folder: receives the files of the making; what begins with a dot is removed when the set is finished.
-        seed: root of all random numbers, which are keyed by what they are for (:mod:`teddy.runtime.seeding`).
-        name: of the curves, such as ``synthesis/dm``.
-        checkpoint_every: iterations between two points that a killed run resumes from; 0: none. No part of the result.
-        snapshot_every: iterations between two snapshots of the first images; 0: none. No part of the result.
-    """
-
-    folder: Path
+    folder: Path  # of the files of the making; what begins with a dot is removed when the set is finished
     device_config: DeviceConfig
-    seed: int
+    seed: int  # root of all random numbers, which are keyed by what they are for
     log: RunLog
-    name: str = "synthesis"
-    checkpoint_every: int = 0
-    snapshot_every: int = 0
+    name: str = "synthesis"  # of the curves, such as synthesis/dm
+    checkpoint_every: int = 0  # iterations between two points that a killed run resumes from; 0: none
+    snapshot_every: int = 0  # iterations between two snapshots of the first images; 0: none
 
 
 @dataclass(frozen=True)
 class SyntheticSet:
     """What a method returns.
 
-    Attributes:
-        images: uint8 (N, C, H, W), IPC images of each class.
-        labels: class index of each image (N,).
-        facts: noted in the manifest.
-        tiles: rows and columns of tiles in an image. Above 1, everything that reads the set sees each tile enlarged to the size
-            of the image (:func:`teddy.data.tiles.decode_tiles`), as tiles^2 images of its class.
+    With ``tiles`` above 1 an image holds so many rows and columns of tiles, and everything that reads the set sees each tile
+    enlarged to the size of the image (:func:`teddy.data.tiles.decode_tiles`), as tiles^2 images of its class.
     """
 
-    images: torch.Tensor
-    labels: torch.Tensor
-    facts: dict[str, Any] = field(default_factory=dict)
+    images: torch.Tensor  # uint8 (N, C, H, W), IPC images of each class
+    labels: torch.Tensor  # class index of each image (N,)
+    facts: dict[str, Any] = field(default_factory=dict)  # noted in the manifest
     tiles: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
-    """A way to make a synthetic set.
+    """A way to make a synthetic set. A pool of its own labels its images as well, under soft labels."""
 
-    Attributes:
-        ipc: images per class.
-        title: name in tables and legends; no part of the fingerprint.
-        pool: strategy of the method's own pool; None: the run's. It labels the method's images as well, under soft labels.
-        version: raised when the same fields give other images than before.
-        baseline: whether the set is what others are compared with, as real images are.
-        citation: the paper.
-    """
-
-    ipc: Count
-    title: str = field(default="", compare=False)
-    pool: Any = field(default=None, compare=False)
+    ipc: Count  # images per class
+    title: str = field(default="", compare=False)  # name in tables and legends; no part of the fingerprint
+    pool: Any = field(default=None, compare=False)  # strategy of the method's own pool; None: the run's
 
     __pydantic_config__: ClassVar[Any] = {"arbitrary_types_allowed": True}
-    version: ClassVar[int] = 1
-    baseline: ClassVar[bool] = False
+    version: ClassVar[int] = 1  # raised when the same fields give other images than before
+    baseline: ClassVar[bool] = False  # whether others are compared with it, as with real images
     citation: ClassVar[str] = ""
 
     def needs(self) -> Needs:

@@ -21,10 +21,8 @@ from teddy.runtime.resume import optimizer_tensors, restore_optimizer, save_poin
 if TYPE_CHECKING:
     from teddy.synthesis.optimized import OptimizedMethod, State
 
-LOG_EVERY = 20
-"""Iterations between two recorded values of the terms; the device is not waited for in between."""
-SNAPSHOT_IMAGES = 20
-"""Images of the first block that a snapshot shows."""
+LOG_EVERY = 20  # iterations between two recorded values of the terms; the device is not waited for in between
+SNAPSHOT_IMAGES = 20  # images of the first block that a snapshot shows
 METHOD = "method."
 
 
@@ -120,11 +118,7 @@ class GroupProgress(L.Callback):
 
 
 class Snapshots(L.Callback):
-    """Keep pictures of the first block on its way, one image of each class, as ``snapshots/<iteration>.safetensors``.
-
-    Args:
-        every: iterations between two snapshots; the first is taken after one iteration.
-    """
+    """Keep pictures of the first block on its way, one image of each class, as ``snapshots/<iteration>.safetensors``."""
 
     def __init__(self, folder: Path, every: int) -> None:
         self._folder, self._every = folder / "snapshots", every

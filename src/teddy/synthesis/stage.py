@@ -19,8 +19,8 @@ from teddy.runtime.distributed import is_leader
 from teddy.runtime.loggers import RunLog
 from teddy.runtime.memory import PeakMemory
 from teddy.runtime.resume import load_tensors
+from teddy.synthesis.engine import TERMS
 from teddy.synthesis.method import Inputs, Method, Run
-from teddy.synthesis.terms import TERMS
 
 IMAGES = "images"
 DECODED = "decoded_images"

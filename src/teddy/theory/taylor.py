@@ -14,8 +14,7 @@ from torch.nn import functional as F
 from teddy.methods.unrolled import unroll
 from teddy.models.stateless import StatelessNetwork
 
-Batch = tuple[torch.Tensor, torch.Tensor]
-"""Normalised images (N, C, H, W) and their labels (N,)."""
+Batch = tuple[torch.Tensor, torch.Tensor]  # normalised images (N, C, H, W) and their labels (N,)
 
 
 def unrolled(

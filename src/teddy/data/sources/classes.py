@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -14,11 +14,12 @@ from teddy.data.images import ImageSet, subset
 from teddy.data.sources.base import Loaded
 
 
+@dataclass(frozen=True)
 class SomeClasses:
     """The source of those images of a dataset that belong to some classes, in ascending order, which are numbered anew from 0."""
 
-    def __init__(self, whole: RealDataset, classes: Sequence[int]) -> None:
-        self.whole, self.classes = whole, list(classes)
+    whole: RealDataset
+    classes: Sequence[int]
 
     def check(self) -> None:
         self.whole.source.check()
