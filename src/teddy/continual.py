@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -33,15 +34,12 @@ from teddy.runtime.progress import StageProgress
 class ClassIncremental:
     """The protocol; its fields are the keys of ``evaluation.task``.
 
-    Attributes:
-        steps: into how many parts, as equal as possible, the classes are divided.
-        orders: how many orders of the classes, each of its own seed.
-        mode: ``paper``: teachers, images and soft labels come from all classes, as the accuracies of Fig. 3e, which rise with
-            the classes, suggest. ``strict``: each step has teachers and images of its own classes alone, and hard labels.
+    With ``mode`` paper, teachers, images and soft labels come from all classes, as the accuracies of Fig. 3e, which rise with the
+    classes, suggest; with strict, each step has teachers and images of its own classes alone, and hard labels.
     """
 
-    steps: PositiveInt
-    orders: PositiveInt
+    steps: PositiveInt  # into so many parts, as equal as possible, the classes are divided
+    orders: PositiveInt  # of the classes, each of its own seed
     mode: Literal["paper", "strict"]
 
     def invocation(self, *arguments: Any) -> Invocation:
@@ -57,11 +55,7 @@ class ClassIncremental:
             )
 
     def parts(self, num_classes: int, order: int) -> list[list[int]]:
-        """The classes of each step, in one of the orders.
-
-        Raises:
-            UserError: there are fewer classes than steps, or a single one in the first step.
-        """
+        """The classes of each step, in one of the orders."""
         if num_classes < 2 * self.steps:
             raise UserError(
                 f"evaluation.task.steps={self.steps} leaves a step with a single class of {num_classes}; set it to at most "
@@ -73,11 +67,7 @@ class ClassIncremental:
 
 @dataclass(frozen=True)
 class Memory:
-    """The stored images of the classes so far, numbered among these; it takes the place of a whole synthetic set.
-
-    Attributes:
-        classes: their indices in the whole dataset, ascending.
-    """
+    """The stored images of the classes so far (ascending), numbered among these; it takes the place of a whole synthetic set."""
 
     spec: DatasetSpec
     images: TensorImages
@@ -91,7 +81,6 @@ class Continual(Invocation):
 
     @cached_property
     def task(self) -> ClassIncremental:
-        """The protocol."""
         assert isinstance(self.plan.task, ClassIncremental)
         return self.plan.task
 
@@ -101,6 +90,10 @@ class Continual(Invocation):
 
     def _labels(self) -> None:
         """Nothing: the images of each step are labelled anew, since other classes and partners of a mix are there."""
+
+    def _sets(self, command: str) -> dict[str, Path]:
+        """No folder: each step has labels of its own."""
+        return {}
 
     def _evaluation(self) -> None:
         config = self.config

@@ -18,17 +18,6 @@ TEST_MACRO_F1 = "test/macro_f1"
 TEST_LOSS = "test/loss"
 
 
-class Top1(MulticlassAccuracy):
-    """Share of correct predictions in percent, over the images of all processes."""
-
-    def __init__(self, num_classes: int) -> None:
-        # Checking its arguments would wait for the device at each batch.
-        super().__init__(num_classes, average="micro", validate_args=False)
-
-    def compute(self) -> torch.Tensor:
-        return 100 * super().compute()
-
-
 class MacroF1(Metric):
     """Mean of the classes' F1 scores in percent, over the images of all processes; of classes that are there or predicted.
 
@@ -60,17 +49,16 @@ class Classifier(L.LightningModule):
 
     A batch is ``(normalised images (n, C, H, W), labels (n,), ...)``. A subclass adds ``training_step`` and
     ``configure_optimizers``; without them the module serves ``Trainer.validate`` and ``Trainer.test``.
-
-    Attributes:
-        score: name of the value in percent by which snapshots are known.
     """
 
-    score: ClassVar[str] = VAL_TOP1
+    score: ClassVar[str] = VAL_TOP1  # name of the value in percent by which snapshots are known
 
     def __init__(self, network: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.network = network
-        self.accuracy, self.f1 = Top1(num_classes), MacroF1(num_classes)
+        # In percent; checking its arguments would wait for the device at each batch.
+        self.accuracy = 100 * MulticlassAccuracy(num_classes, average="micro", validate_args=False)
+        self.f1 = MacroF1(num_classes)
         self._first_bad = torch.tensor(-1)
 
     def watch(self, loss: torch.Tensor, batch_idx: int) -> None:
