@@ -154,7 +154,7 @@ class Invocation:
                 console.print(f"Set:    {path} ({name})", soft_wrap=True)
             if page is not None:
                 console.print(f"Report: {page}\nRun:    {self.folder}", soft_wrap=True)
-        if self.diverged:
+        if self.diverged and is_leader():  # torchrun would stop the first process when another one has failed
             rest = "; everything else is done." if self.rows else "."
             raise Diverged("; ".join(one.removesuffix(".") for one in self.diverged) + rest)
 

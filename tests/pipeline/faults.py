@@ -257,3 +257,37 @@ def refuse_writes(workspace: Workspace, error: int, share: int, **options: Any) 
             return names, done
         assert done.code in (1, 2), f"{names[-1]}: {done.code}\n{done.err}"
         assert done.sentence, names[-1]
+
+
+# --- numbers that are not finite ---
+
+SPOILT = """
+from dataclasses import dataclass
+
+import torch
+
+from teddy.synthesis.optimized import OptimizedMethod
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spoilt(OptimizedMethod):
+    def optimizer(self, state):
+        return torch.optim.SGD([state.pixels], lr=0.1)
+
+    def step(self, state, iteration):
+        state.pixels.grad = torch.zeros_like(state.pixels)
+        bad = state.blocks[0].index == 1 and iteration == 3
+        return {"calm": torch.zeros(()), "wild": torch.tensor(float("nan" if bad else 0.0))}
+"""
+SPOILT_YAML = (
+    "# @package methods.spoilt\n_target_: spoilt.Spoilt\nipc: ${synthesis.ipc}\niterations: 6\nbatch_size: 5\n"
+)
+WITH_SPOILT = ("--config-dir", "own", "--allow", "spoilt")
+"""Arguments with which ``method=[spoilt]`` is known: a method whose second block is not finite in its fourth iteration."""
+
+
+def write_spoilt(folder: Path) -> None:
+    """Put the method into a working directory."""
+    (folder / "own" / "method").mkdir(parents=True)
+    (folder / "own" / "method" / "spoilt.yaml").write_text(SPOILT_YAML)
+    (folder / "spoilt.py").write_text(SPOILT)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline.conftest import TINY
+from tests.pipeline.faults import WITH_SPOILT, write_spoilt
 
 BLOCKS = ("stages=[pool,synthesis]", "synthesis.ipc=2", "synthesis.batch_size=4")
 """Ten classes in groups of four, two images of each: six blocks of 4, 4, 2, 4, 4 and 2 images."""
@@ -129,6 +130,15 @@ def test_two_machines_with_a_process_each_write_the_same_images_and_labels(works
     assert [one.returncode for one in running] == [0, 0], said
     assert other.results() == workspace.results()
     assert said.count("synthesis: 0/18 ") == 1, "three of the six blocks each, and one that shows its progress"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_block_that_diverges_in_the_second_process_is_the_first_one_s_sentence(workspace):
+    write_spoilt(workspace.folder)
+    done = workspace.run(*BLOCKS, *WITH_SPOILT, "method=[spoilt,random]", *TWO, code=1)
+    assert "synthesis by Spoilt diverged in block 1, iteration 3 (wild is nan)" in done.sentence
+    assert workspace.kinds() == {"images": 1, "trajectory": 1}
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from PIL import Image
 
-from tests.pipeline.faults import refuse_writes, rows_of
+from tests.pipeline.faults import WITH_SPOILT, refuse_writes, rows_of, write_spoilt
 
 
 @pytest.fixture
@@ -74,37 +74,13 @@ def test_a_write_that_fails_ends_the_run_and_the_next_one_goes_on(finished, tmp_
 
 # --- numbers that are not finite ---
 
-SPOILT = """
-from dataclasses import dataclass
-
-import torch
-
-from teddy.synthesis.optimized import OptimizedMethod
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spoilt(OptimizedMethod):
-    def optimizer(self, state):
-        return torch.optim.SGD([state.pixels], lr=0.1)
-
-    def step(self, state, iteration):
-        state.pixels.grad = torch.zeros_like(state.pixels)
-        bad = state.blocks[0].index == 1 and iteration == 3
-        return {"calm": torch.zeros(()), "wild": torch.tensor(float("nan" if bad else 0.0))}
-"""
-SPOILT_YAML = (
-    "# @package methods.spoilt\n_target_: spoilt.Spoilt\nipc: ${synthesis.ipc}\niterations: 6\nbatch_size: 5\n"
-)
-
 
 def test_what_diverges_is_named_and_all_that_does_not_need_it_is_done(finished, tmp_path):
     """A teacher, a block and a student, each in a run with others."""
     workspace = finished.copy(tmp_path)
-    (tmp_path / "own" / "method").mkdir(parents=True)
-    (tmp_path / "own" / "method" / "spoilt.yaml").write_text(SPOILT_YAML)
-    (tmp_path / "spoilt.py").write_text(SPOILT)
+    write_spoilt(tmp_path)
     words = (
-        *("--config-dir", "own", "--allow", "spoilt", "method=[mtt,spoilt,random]"),
+        *(*WITH_SPOILT, "method=[mtt,spoilt,random]"),
         *("methods.mtt.pool.count=1", "methods.mtt.pool.epochs=4", "methods.mtt.max_start_epoch=1"),
         *("methods.mtt.pool.lr=1e7", "methods.mtt.pool.network=convnet2_w4_none"),
         *("evaluation.students=[convnet2_w4_none]", "evaluation.protocol=[paper,dm]", "evaluation.protocols.dm.lr=1e7"),
