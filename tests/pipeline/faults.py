@@ -155,6 +155,7 @@ def torment(
             place = when if isinstance(when, str) else f"{when:.2f} s after"
             assert done.code == (-how if how == signal.SIGKILL else 128 + how), (done.code, done.err)
             if how == signal.SIGTERM:
+                assert seconds < 10
                 assert done.sentence == "teddy: Interrupted; run the same command again to go on."
             part.append((how.name, stage, method, moment.number, place, done.code, round(seconds, 2)))
         equal = workspace.results() == expected and rows_of(done) == rows

@@ -275,6 +275,8 @@ def test_told_to_stop(name, how, whole, finished, tmp_path):
     assert stopped.sentence == "teddy: Interrupted; run the same command again to go on."
     assert stopped.code == 128 + how
     assert "Traceback" not in stopped.err
+    if name == "evaluation":
+        assert any(stopped.curves("evaluation/").values()), "what was logged before is written"
 
 
 def test_told_to_stop_together_with_its_loader_processes(finished, tmp_path):
