@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ from teddy.pool.members import ModelPool
 from teddy.runtime.device import DeviceConfig
 from teddy.synthesis.method import Method
 from teddy.synthesis.stage import ImageFolderArtifact
+
+_log = logging.getLogger("teddy")
 
 
 def cost(pool: ModelPool | None, images: ImageFolderArtifact, labels: Labels | None) -> dict[str, float]:
@@ -66,6 +69,18 @@ def training_images(dataset: RealDataset, chosen: torch.Tensor) -> str:
     indices = chosen.tolist()
     counts = torch.bincount(dataset.train.labels, minlength=dataset.spec.num_classes).tolist()
     return json.dumps({"fingerprint": fingerprint(indices), "by_class": counts, "indices": indices})
+
+
+def say_data(dataset: RealDataset, chosen: str | None) -> None:
+    """Log what the data are, and the settings that a preset has chosen for them."""
+    loaded = dataset.loaded
+    size, kind = f"{loaded.size} x {loaded.size}", "grey" if loaded.channels == 1 else "colour"
+    counts = (
+        f"{len(dataset.train):,} training and {len(dataset.test):,} test images of {len(loaded.class_ids):,} classes"
+    )
+    _log.info("Data: %s, %s, %s. %s", counts, size, kind, loaded.remark)
+    if chosen is not None:
+        _log.info("Chosen for them, and changed by typing another value: %s", chosen)
 
 
 def override_values(overrides: Sequence[str]) -> dict[str, str]:

@@ -89,6 +89,7 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
             config={**asdict(config), "dataset_fingerprint": dataset.fingerprint, "command": command},
         )
         if is_leader():
+            metadata.say_data(dataset, config.chosen)
             atomic_write(folder / "config.yaml", to_yaml(config))
             store.record = folder / "artifacts.txt"
     code = 1
@@ -282,6 +283,8 @@ class Invocation:
         atomic_write(self.folder / "run.json", record + "\n")
         if (chosen := self.dataset.chosen) is not None:
             atomic_write(self.folder / "training_images.json", metadata.training_images(self.dataset, chosen) + "\n")
+        if (drawn := self.dataset.loaded.drawn) is not None:
+            atomic_write(self.folder / "split.json", json.dumps(drawn, indent=1) + "\n")
 
     def _report(self) -> None:
         page = write_report(self.folder)

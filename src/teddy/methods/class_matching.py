@@ -41,7 +41,7 @@ class ClassMatching(OptimizedMethod):
 
     lr: Positive
     momentum: Weight
-    strategy: Literal["dsa", "dsa_strong", "dsa_strong_matching"]
+    strategy: Literal["dsa", "dsa_no_flip", "dsa_strong", "dsa_strong_matching"]
     augmentations: Number
     real_images: Count
 

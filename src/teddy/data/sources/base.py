@@ -18,6 +18,8 @@ class Loaded:
         class_ids: folder names of the classes; their sorted order is the index order.
         channels: 1 or 3.
         size: height and width in pixels.
+        drawn: names of the files of both splits, if these were not given but drawn.
+        remark: a sentence on the images for the beginning of a run.
     """
 
     train: ImageSet
@@ -26,6 +28,8 @@ class Loaded:
     class_ids: tuple[str, ...]
     channels: int
     size: int
+    drawn: dict[str, list[str]] | None = None
+    remark: str = ""
 
 
 class Source(Protocol):
