@@ -17,6 +17,7 @@ from teddy.data.dataset import RealDataset
 from teddy.labels.stage import Labels
 from teddy.pool.members import ModelPool
 from teddy.runtime.device import DeviceConfig
+from teddy.runtime.progress import duration
 from teddy.synthesis.method import Method
 from teddy.synthesis.stage import ImageFolderArtifact
 
@@ -71,16 +72,21 @@ def training_images(dataset: RealDataset, chosen: torch.Tensor) -> str:
     return json.dumps({"fingerprint": fingerprint(indices), "by_class": counts, "indices": indices})
 
 
-def say_data(dataset: RealDataset, chosen: str | None) -> None:
-    """Log what the data are, and the settings that a preset has chosen for them."""
+def say_data(dataset: RealDataset) -> None:
+    """Log what the data are."""
     loaded = dataset.loaded
     size, kind = f"{loaded.size} x {loaded.size}", "grey" if loaded.channels == 1 else "colour"
     counts = (
         f"{len(dataset.train):,} training and {len(dataset.test):,} test images of {len(loaded.class_ids):,} classes"
     )
     _log.info("Data: %s, %s, %s. %s", counts, size, kind, loaded.remark)
-    if chosen is not None:
-        _log.info("Chosen for them, and changed by typing another value: %s", chosen)
+
+
+def say_choice(chosen: str, network: str, seconds: float) -> None:
+    """Log the settings that a preset has chosen, and how long a run takes with them."""
+    _log.info("Chosen for them, and changed by typing another value: %s", chosen)
+    basis = f"by measured steps of {network}, unless other work slows it down or parts of it are in the store"
+    _log.info("This run takes about %s, %s.", duration(seconds), basis)
 
 
 def override_values(overrides: Sequence[str]) -> dict[str, str]:

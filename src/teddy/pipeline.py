@@ -19,6 +19,7 @@ from teddy.config.build import factory_of
 from teddy.config.command import to_yaml
 from teddy.config.schema import STAGES
 from teddy.data.dataset import RealDataset
+from teddy.estimate import estimate
 from teddy.evaluation.split import EvalSplit
 from teddy.evaluation.stage import Classification, Student, evaluate
 from teddy.labels.stage import Labels, hard_labels, prepare_labels
@@ -89,7 +90,10 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
             config={**asdict(config), "dataset_fingerprint": dataset.fingerprint, "command": command},
         )
         if is_leader():
-            metadata.say_data(dataset, config.chosen)
+            metadata.say_data(dataset)
+            if config.chosen is not None:
+                seconds = estimate(config, plan.methods, dataset, device_config)
+                metadata.say_choice(config.chosen, config.model.name, seconds)
             atomic_write(folder / "config.yaml", to_yaml(config))
             store.record = folder / "artifacts.txt"
     code = 1

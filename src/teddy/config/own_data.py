@@ -1,7 +1,7 @@
 """Settings for a user's own images, chosen by their number, their size and the number of classes (``+experiment=own_data``).
 
-The preset's YAML file leaves them to the resolver ``${own_data:KEY}``: a key that is typed wins over what is chosen, and below the
-configuration all values are plain. The numbers were chosen on held-out training images; see experiments/own_data.
+The preset's YAML file leaves them to the resolver ``${own_data:KEY}``: a key that is typed wins over what is chosen, and below
+the configuration all values are plain. The numbers were chosen on held-out training images; see experiments/own_data.
 """
 
 from __future__ import annotations
@@ -19,11 +19,26 @@ from teddy.config.errors import UserError
 
 SIZES = (8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64)
 """Sizes in pixels that images of several sizes are brought to; larger ones take minutes on a CPU."""
+MANY = 10_000
+"""Training images from which the numbers are those of CIFAR-10's experiments; below, those of the quick start."""
 TRAINED = 20_000
-"""Images, counted once in each epoch, that teachers are trained on at least."""
+"""Images, counted once in each epoch, that teachers of few images are trained on."""
 CHOSEN = (
-    *("dataset.size", "model.name", "pool.training.epochs", "pool.training.batch_size", "pool.last"),
-    *("synthesis.batch_size", "synthesis.view.shift", "evaluation.epochs", "evaluation.batch_size"),
+    *(
+        "dataset.size",
+        "model.name",
+        "pool.last",
+        "pool.training.epochs",
+        "pool.training.lr",
+        "pool.training.batch_size",
+    ),
+    *(
+        "synthesis.batch_size",
+        "synthesis.view.shift",
+        "methods.classwise.lr",
+        "evaluation.epochs",
+        "evaluation.batch_size",
+    ),
 )
 """Keys that the preset leaves to this file, for the line that a run begins with."""
 
@@ -55,20 +70,21 @@ def side_of(shapes: Sequence[tuple[int, int]]) -> int:
 
 
 def choose(facts: Facts, ipc: int) -> dict[str, Any]:
-    """Every value that the preset leaves open, by the last part of its key; ``epochs`` and the like by the stage in front."""
+    """Every value that the preset leaves open, by the name that its YAML file has for it."""
+    many = facts.images >= MANY
     depth = min(max(round(math.log2(facts.size)) - 2, 2), 5)  # the last layer sees 2 x 2 to 7 x 7 positions
-    epochs = min(max(round(TRAINED / facts.images), 10), 60)
-    distilled = facts.classes * ipc
-    batch = min(max(16, distilled // 4), 256)
+    epochs = 8 if many else min(max(round(TRAINED / facts.images), 10), 60)
     return {
-        "network": f"convnet{depth}_w{32 if facts.images < 10_000 else 128}",
+        "network": f"convnet{depth}_w{128 if many else 32}",
         "pool_epochs": epochs,
-        "pool_last": epochs,
-        "pool_batch_size": 64 if facts.images < 10_000 else 256,
-        "block": max(1, min(100, 100 * 64 * 64 // facts.size**2)),
+        "pool_last": epochs // 2 if many else epochs,  # weak teachers
+        "pool_lr": 0.02 if many else 0.05,
+        "pool_batch": 256 if many else 64,
+        "block": max(1, min(100, 100 * 64 * 64 // facts.size**2)),  # images; what needs the memory of 100 at 64 pixels
         "shift": max(1, facts.size // 8),
-        "student_batch_size": batch,
-        "student_epochs": 100,
+        "classwise_lr": 100.0 if many else 30.0,
+        "student_epochs": 300 if many else 100,
+        "student_batch": min(max(16, facts.classes * ipc // 4), 256),
     }
 
 

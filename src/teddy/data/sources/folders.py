@@ -37,6 +37,8 @@ class ImageFolder:
     """
 
     kind = "imagefolder"
+    public = False
+    """Whether it is a dataset whose layout and geometry are known."""
     test_folders: tuple[str, ...] = ("test", "val")
     layout = "put the images as train/<class>/*.png, and some of each class as test/<class>/*.png, below it."
 
@@ -85,9 +87,7 @@ class ImageFolder:
             if (self.root / name).is_dir():
                 return self.root / name
         state = f"has no folder {' or '.join(names)}" if self.root.is_dir() else "does not exist"
-        flat = (
-            " If it holds the classes themselves, set dataset.test_fraction=0.2." if self.kind == "imagefolder" else ""
-        )
+        flat = " If it holds the classes themselves, set dataset.test_fraction=0.2." if not self.public else ""
         raise UserError(f"dataset.root={self.root} {state}; {self.layout}{flat}")
 
     @cached_property
@@ -123,7 +123,7 @@ class ImageFolder:
             content |= {"test_fraction": float(self.test_fraction), "seed": self.seed}
         if self.fit != "crop":
             content["fit"] = self.fit
-        if self.cache is not None and self.kind == ImageFolder.kind:  # whose images may have had any size
+        if self.cache is not None and not self.public:  # whose images may have had any size
             content["decoded"] = True
         return fingerprint(content)
 
@@ -153,8 +153,8 @@ class ImageFolder:
         return Loaded(*splits, self.names(classes), classes, channels, size, drawn, self._remark(size))
 
     def _remark(self, size: int) -> str:
-        shape = next((shape for _, shape in self.headers if shape[0] != shape[1]), None)
-        if shape is None:
+        shapes = () if self.public else (shape for _, shape in self.headers if shape[0] != shape[1])
+        if (shape := next(iter(shapes), None)) is None:
             return ""
         done = {
             "crop": "the shorter side is scaled to {} and the centre cut (dataset.source.fit=stretch keeps all)",
@@ -196,6 +196,7 @@ class ImageNet(ImageFolder):
     """ImageNet-1K (ILSVRC 2012), its images sorted into one folder per WordNet id."""
 
     kind = "imagenet"
+    public = True
     test_folders = ("val",)
     layout = (
         "unpack the ILSVRC-2012 archives of https://image-net.org/download-images as train/n01440764/*.JPEG and "

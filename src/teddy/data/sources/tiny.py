@@ -20,6 +20,7 @@ class TinyImageNet(ImageFolder):
     """
 
     kind = "tiny_imagenet"
+    public = True
     test_folders = ("val",)
     layout = "unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip and set dataset.root to its folder."
 
