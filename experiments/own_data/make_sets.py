@@ -70,17 +70,17 @@ def letter(path: Path, character: str) -> Image.Image:
 
 
 def cards(packages: Path, out: Path) -> None:
-    """The 52 cards of 29 French decks, 48 x 72, colour; eight decks are for the test."""
+    """The 52 cards of 29 French decks, 32 x 48, colour; eight decks are for the test."""
     for sheet in sorted((packages / "usr/share/aisleriot/cards").glob("*.svgz")):
         if sheet.stem in OTHER_DECKS:
             continue
-        command = [packages / "usr/bin/rsvg-convert", "-w", str(13 * 48), "-h", str(5 * 72), sheet]
+        command = [packages / "usr/bin/rsvg-convert", "-w", str(13 * 32), "-h", str(5 * 48), sheet]
         drawn = Image.open(BytesIO(subprocess.run(command, capture_output=True, check=True).stdout)).convert("RGBA")
         table = Image.new("RGBA", drawn.size, (40, 100, 60))
         table.alpha_composite(drawn)
         for row, suit in enumerate(SUITS):
             for column, rank in enumerate(RANKS):
-                card = table.crop((48 * column, 72 * row, 48 * (column + 1), 72 * (row + 1))).convert("RGB")
+                card = table.crop((32 * column, 48 * row, 32 * (column + 1), 48 * (row + 1))).convert("RGB")
                 save(card, out, "val" if sheet.stem in HELD_DECKS else "train", f"{suit}_{rank}", sheet.stem)
 
 
