@@ -91,7 +91,7 @@ def choose(facts: Facts, ipc: int) -> dict[str, Any]:
 def resolve(key: str, *, _root_: Any) -> Any:
     """The value of ``${own_data:KEY}`` in the configuration ``_root_``."""
     if key == "name":
-        folder = Path(str(_root_.dataset.root)).expanduser().name if _root_.dataset.root else ""
+        folder = Path(str(_root_.dataset.root or _root_.dataset.source.get("name") or "")).name
         return "_".join(filter(None, ("own_data", re.sub(r"[^A-Za-z0-9.-]+", "_", folder).strip("_"))))[:100]
     if key == "note":
         return " ".join(f"{name}={_select(_root_, name)}" for name in CHOSEN)

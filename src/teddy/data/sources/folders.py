@@ -64,7 +64,7 @@ class ImageFolder:
 
     def check(self) -> None:
         with self._readable():
-            if self.test_fraction is None:
+            if self.test_fraction is None or not self.root.is_dir():
                 self._folder("train")
                 self._folder(*self.test_folders)
                 return
@@ -86,9 +86,11 @@ class ImageFolder:
         for name in names:
             if (self.root / name).is_dir():
                 return self.root / name
-        state = f"has no folder {' or '.join(names)}" if self.root.is_dir() else "does not exist"
-        flat = " If it holds the classes themselves, set dataset.test_fraction=0.2." if not self.public else ""
-        raise UserError(f"dataset.root={self.root} {state}; {self.layout}{flat}")
+        state, hint = "does not exist", ""
+        if self.root.is_dir():
+            state = f"has no folder {' or '.join(names)}"
+            hint = "" if self.public else " If it holds the classes themselves, set dataset.test_fraction=0.2."
+        raise UserError(f"dataset.root={self.root} {state}; {self.layout}{hint}")
 
     @cached_property
     def listing(self) -> tuple[tuple[str, ...], Samples, Samples]:
