@@ -90,21 +90,17 @@ def choose(facts: Facts, ipc: int) -> dict[str, Any]:
 
 def resolve(key: str, *, _root_: Any) -> Any:
     """The value of ``${own_data:KEY}`` in the configuration ``_root_``."""
+    from omegaconf import OmegaConf
+
     if key == "name":
         folder = Path(str(_root_.dataset.root or _root_.dataset.source.get("name") or "")).name
         return "_".join(filter(None, ("own_data", re.sub(r"[^A-Za-z0-9.-]+", "_", folder).strip("_"))))[:100]
     if key == "note":
-        return " ".join(f"{name}={_select(_root_, name)}" for name in CHOSEN)
+        return " ".join(f"{name}={OmegaConf.select(_root_, name)}" for name in CHOSEN)
     facts = _facts_of(_root_)
     if key == "size":
         return None if facts is None else facts.size
     return choose(facts or UNKNOWN, _root_.synthesis.ipc)[key]
-
-
-def _select(root: Any, name: str) -> Any:
-    for part in name.split("."):
-        root = root[part]
-    return root
 
 
 def _facts_of(root: Any) -> Facts | None:

@@ -53,7 +53,7 @@ class DecodedImages(ABC):
     """Images that are decoded on demand; a subclass implements ``open``.
 
     There are two geometries. Evaluation (``take``) scales the shorter side to ``resize`` pixels, or ``size``, and cuts the centre
-    ``size`` x ``size``; ``fit="stretch"`` scales both sides instead. Teacher training (``crop``) cuts a box out of the undistorted
+    ``size`` x ``size``; ``fit="stretch"`` scales both sides. Teacher training (``crop``) cuts a box out of the undistorted
     image and scales it to ``size`` x ``size``.
     """
 
