@@ -24,9 +24,9 @@ def test_the_steps_of_every_stage_are_counted(monkeypatch):
     (config,) = check_jobs(read_command(words))
     plan = make_plan(config)
     found = module.estimate(config, plan.methods, RealDataset("mini", FashionMini()), DEVICE)
-    teachers = 10 * 32 * 64  # epochs of 31 1/4 batches
+    teachers = 30 * 32 * 64  # epochs of 31 1/4 batches
     bank = 16 * 4 * 2000 / 3  # augmentations and teachers, forward only
-    students = 2 * 3 * 100 * 100  # methods, seeds, epochs, images
+    students = 2 * 3 * 300 * 100  # methods, seeds, epochs, images
     assert found - module.BESIDE == pytest.approx((teachers + bank + 1000 * 100 + students) / 1000)
 
 

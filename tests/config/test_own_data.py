@@ -46,13 +46,16 @@ def test_cifar_gets_what_its_experiments_have(jobs):
         training.lr,
         training.batch_size,
     )
-    assert (chosen["pool_last"], chosen["shift"]) == (pool.last, config.synthesis.view.shift)
+    assert (chosen["pool_first"], chosen["pool_last"]) == (pool.first, pool.last)
+    assert chosen["shift"] == config.synthesis.view.shift
     assert chosen["classwise_lr"] == config.methods["classwise"]["lr"]
 
 
-@pytest.mark.parametrize(("images", "epochs"), [(2000, 10), (1000, 20), (100, 60), (9_999, 10)])
-def test_teachers_of_few_images_see_20_000_of_them(images, epochs):
-    assert choose(Facts(images, 10, 32), 10)["pool_epochs"] == epochs
+@pytest.mark.parametrize(("images", "epochs"), [(2000, 30), (1000, 60), (100, 60), (9_999, 10)])
+def test_teachers_of_few_images_see_60_000_of_them_and_are_some_epochs_old(images, epochs):
+    chosen = choose(Facts(images, 10, 32), 10)
+    assert chosen["pool_epochs"] == chosen["pool_last"] == epochs
+    assert chosen["pool_first"] == epochs // 4
 
 
 @pytest.mark.parametrize(("classes", "ipc", "batch"), [(10, 10, 25), (2, 1, 16), (52, 5, 65), (200, 50, 256)])

@@ -21,26 +21,8 @@ SIZES = (8, 12, 16, 20, 24, 28, 32, 40, 48, 56, 64)
 """Sizes in pixels that images of several sizes are brought to; larger ones take minutes on a CPU."""
 MANY = 10_000
 """Training images from which the numbers are those of CIFAR-10's experiments; below, those of the quick start."""
-TRAINED = 20_000
+TRAINED = 60_000
 """Images, counted once in each epoch, that teachers of few images are trained on."""
-CHOSEN = (
-    *(
-        "dataset.size",
-        "model.name",
-        "pool.last",
-        "pool.training.epochs",
-        "pool.training.lr",
-        "pool.training.batch_size",
-    ),
-    *(
-        "synthesis.batch_size",
-        "synthesis.view.shift",
-        "methods.classwise.lr",
-        "evaluation.epochs",
-        "evaluation.batch_size",
-    ),
-)
-"""Keys that the preset leaves to this file, for the line that a run begins with."""
 
 
 @dataclass(frozen=True)
@@ -77,26 +59,22 @@ def choose(facts: Facts, ipc: int) -> dict[str, Any]:
     return {
         "network": f"convnet{depth}_w{128 if many else 32}",
         "pool_epochs": epochs,
-        "pool_last": epochs // 2 if many else epochs,  # weak teachers
+        "pool_first": 1 if many else epochs // 4,  # after one epoch of few images, a network knows nothing
+        "pool_last": epochs // 2 if many else epochs,
         "pool_lr": 0.02 if many else 0.05,
         "pool_batch": 256 if many else 64,
         "block": max(1, min(100, 100 * 64 * 64 // facts.size**2)),  # images; what needs the memory of 100 at 64 pixels
         "shift": max(1, facts.size // 8),
         "classwise_lr": 100.0 if many else 30.0,
-        "student_epochs": 300 if many else 100,
         "student_batch": min(max(16, facts.classes * ipc // 4), 256),
     }
 
 
 def resolve(key: str, *, _root_: Any) -> Any:
     """The value of ``${own_data:KEY}`` in the configuration ``_root_``."""
-    from omegaconf import OmegaConf
-
     if key == "name":
         folder = Path(str(_root_.dataset.root or _root_.dataset.source.get("name") or "")).name
         return "_".join(filter(None, ("own_data", re.sub(r"[^A-Za-z0-9.-]+", "_", folder).strip("_"))))[:100]
-    if key == "note":
-        return " ".join(f"{name}={OmegaConf.select(_root_, name)}" for name in CHOSEN)
     facts = _facts_of(_root_)
     if key == "size":
         return None if facts is None else facts.size
