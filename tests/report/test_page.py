@@ -125,7 +125,7 @@ def test_a_single_method_has_a_report(tmp_path, make_run, students, method):
     folder = make_run(tmp_path / "run", students(method, [50.0, 51.0, 52.0]))
     write_report(folder)
     text = (folder / "results.md").read_text()
-    assert f"| {method} | 51.0 ± 1.0 |" in text
+    assert f"| {method} | stored | paper | 51.0 ± 1.0 |" in text
     assert ("stands without a baseline" in text) == (method == "other")
     assert [path.name for path in folder.glob("figures/*")] == ["accuracy.png"]
 
@@ -143,9 +143,9 @@ def test_a_sweep_has_one_report(teachers_sweep, tmp_path):
     assert page == tmp_path / "out" / "index.html"
     text = (tmp_path / "out" / "results.md").read_text()
     assert text.startswith("# toy: synthesis.teachers_per_block\n")
-    assert "| ours | 2 | 54.0 ± 1.0 | +5.0 |" in text
-    assert "| real | any | 49.0 ± 1.0 |" in text
-    assert "In all rows: labels stored" in text
+    assert "| ours | 2 | stored | paper | 54.0 ± 1.0 | +5.0 |" in text
+    assert "| real | any | stored | paper | 49.0 ± 1.0 |" in text
+    assert "In all rows: student convnet3" in text
     assert "3 has no results and is left out" in text
     assert "- run 1: experiment=toy synthesis.teachers_per_block=2" in text
     links = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd  # type: ignore[import-untyped]
 from rich import box
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, Group
 from rich.markup import escape
 from rich.table import Table
 
@@ -39,8 +40,10 @@ NUMBERS = {
     "against random",
     "paper",
 }
-SHAREABLE = {"dataset", "labels", "protocol", "student", "classes", "IPC", "seeds"}
-"""Columns that move into a note where they are the same in every row."""
+ALWAYS = ("method", "labels", "protocol", *(f"{one} %" for one in MEASURES.values()))
+"""Columns that every table shows, however narrow it is."""
+SHAREABLE = {"dataset", "student", "classes", "IPC", "seeds"}
+"""Columns that move into a note where they are the same in every row; what was compared, how and with what result never do."""
 
 LATEX = {"±": r"$\pm$", "–": "--", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 """What pandas does not escape."""
@@ -82,7 +85,7 @@ def text_table(comparison: Comparison) -> pd.DataFrame:
 
 def condense(table: pd.DataFrame) -> tuple[dict[str, str], pd.DataFrame]:
     """Separate what all rows share, by column, from the table without it and without empty columns."""
-    table = table.loc[:, (table != "").any()]
+    table = table.loc[:, (table != "").any() | table.columns.isin(ALWAYS)]
     shared = {name: table[name].iloc[0] for name in table if name in SHAREABLE and table[name].nunique() == 1}
     return shared, table.drop(columns=list(shared))
 
@@ -132,24 +135,44 @@ def students_csv(comparison: Comparison) -> str:
 def console(*folders: Path, title: str = "") -> Group:
     """Show the table and the sentences of some runs or sweeps, for ``rich.print``."""
     comparison = compare(read_runs(folders))
-    table = rich_table(comparison, title or ", ".join(dict.fromkeys(run.name for run in comparison.runs)))
+    table = ConsoleTable(comparison, title or ", ".join(dict.fromkeys(run.name for run in comparison.runs)))
     return Group(table, *map(escape, sentences(comparison)))
 
 
-def rich_table(comparison: Comparison, title: str = "") -> Table:
-    """Show the table on a narrow console; what all rows share moves into the title."""
-    shared, table = condense(text_table(comparison))
-    facts = ", ".join(filter(None, [title, *(f"{name} {value}" for name, value in shared.items())]))
-    shown = Table(title=escape(facts), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
-    for name, right in zip(table, numeric_columns(table), strict=True):
-        widest = int(table[name].str.len().max())
-        heading = name.rpartition(".")[2].replace("_", " ").replace(" ", "\n") if widest < len(name) else name
-        align: Any = "right" if right else "left"
-        shown.add_column(escape(heading), justify=align, no_wrap=right, overflow="fold", min_width=min(widest, 5))
-    first = comparison.first_method(comparison.rows)
-    for line, method in zip(table.to_numpy().tolist(), comparison.rows.method, strict=True):
-        shown.add_row(*map(escape, line), style="bold" if method == first else None)
-    return shown
+class ConsoleTable:
+    """The table on a console; what all rows share moves into the title.
+
+    Where the console is too narrow for it, the columns that can be missed become one, with their names in its cells.
+    """
+
+    def __init__(self, comparison: Comparison, title: str = "") -> None:
+        shared, self.table = condense(text_table(comparison))
+        self.title = ", ".join(filter(None, [title, *(f"{name} {value}" for name, value in shared.items())]))
+        first = comparison.first_method(comparison.rows)
+        self.styles = ["bold" if method == first else None for method in comparison.rows.method]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        shown = self._drawn(self.table)
+        if console.measure(shown, options=options.update(max_width=1000)).minimum > options.max_width:
+            kept = [name for name in self.table if name in ALWAYS or name == "against random"]
+            rest = self.table.drop(columns=kept)
+            short = [name.rpartition(".")[2].replace("_", " ") for name in rest]
+            names = [one if short.count(one) == 1 else name for one, name in zip(short, rest, strict=True)]
+            lines = [zip(names, line, strict=True) for line in rest.to_numpy().tolist()]
+            words = [", ".join(f"{name} {cell}" for name, cell in line if cell not in ("", "–")) for line in lines]
+            shown = self._drawn(self.table[kept].assign(settings=words))
+        yield shown
+
+    def _drawn(self, table: pd.DataFrame) -> Table:
+        drawn = Table(title=escape(self.title), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
+        for name, right in zip(table, numeric_columns(table), strict=True):
+            widest = int(table[name].str.len().max())
+            heading = name.rpartition(".")[2].replace("_", " ").replace(" ", "\n") if widest < len(name) else name
+            align: Any = "right" if right else "left"
+            drawn.add_column(escape(heading), justify=align, no_wrap=right, overflow="fold", min_width=min(widest, 5))
+        for line, style in zip(table.to_numpy().tolist(), self.styles, strict=True):
+            drawn.add_row(*map(escape, line), style=style)
+        return drawn
 
 
 def _free_name(key: str, columns: Any) -> str:
