@@ -215,7 +215,9 @@ def test_a_narrow_console_keeps_method_labels_protocol_and_accuracy_whole(sweep_
     comparison = sweep_of(
         "experiment",
         {"long_name_of_one": [50.0, 52.0], "long_name_of_another": [53.0, 55.0]},
-        more=lambda job: [row for name, labels in rows for row in students(name, [41.0, 43.0], f"{job}", labels=labels)],
+        more=lambda job: [
+            row for name, labels in rows for row in students(name, [41.0, 43.0], f"{job}", labels=labels)
+        ],
         settings=lambda job: {"pool": {f"key_{name}": 10 * job for name in "abcdefghij"}},
         record=lambda job: {
             "overrides": {"experiment": job, **{f"pool.key_{name}": job for name in "abcdefghij"}},
