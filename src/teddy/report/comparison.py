@@ -144,8 +144,8 @@ def summarize(students: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     Returns:
         The columns grouped by, and ``title``, ``baseline``, ``top1`` (accuracies in percent by seed), ``mean``, ``std``
         (sample standard deviation, NaN for a single student), ``f1`` and ``coco`` (both, NaN where unknown), ``seeds``
-        (how many differ), ``cost`` and ``divergence`` (means over the students that have them), ``same`` (equal for rows
-        of the very same students).
+        (how many differ), ``cost`` and ``divergence`` (means over the students that have them, with their own mean time and
+        peak memory), ``same`` (equal for rows of the very same students).
     """
     columns = [*by, *SETTING, "method", "pool"]
     prints = students.fingerprints.map(lambda one: tuple(sorted(one.items())))
@@ -157,6 +157,7 @@ def summarize(students: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
         for name, scores in {"f1": some.macro_f1, "coco": some.coco_map}.items():
             row[name] = (pd.to_numeric(scores).mean(), pd.to_numeric(scores).std())
         row |= {name: pd.DataFrame(some[name].to_list()).mean().to_dict() for name in ("cost", "divergence")}
+        row["cost"] |= {"student_seconds": some.seconds.mean(), "student_peak_memory_mb": some.peak_memory_mb.max()}
         names = sorted({one.get("student", "") for one in some.fingerprints})
         same = repr([row["method"], *(row[name] for name in SETTING), names if all(names) else len(rows)])
         rows.append(row | {"seeds": some.seed.nunique(), "same": same})

@@ -111,11 +111,11 @@ def _differing(comparison: Comparison, one: Any, other: Any) -> list[str]:
 
 def _effect(comparison: Comparison, key: str, low: Any, high: Any) -> str:
     if len(keys := _differing(comparison, low, high)) > 1:
-        ends = [
+        both = [
             f"{with_spread(row.mean, row.std)} with {', '.join(f'{one} {comparison.text(row, one)}' for one in keys)}"
             for row in (high, low)
         ]
-        return f"is {' and '.join(ends)}; as more than one key differs, none is named as the cause."
+        return f"is {' and '.join(both)}; as more than one key differs, none is named as the cause."
     best, worst = (f"{comparison.text(row, key)} ({with_spread(row.mean, row.std)})" for row in (high, low))
     ends = f"is best at {key} {best} and worst at {worst}"
     gain, spread = high.mean - low.mean, math.hypot(low.std, high.std)

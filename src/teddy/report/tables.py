@@ -16,6 +16,7 @@ from rich.table import Table
 
 from teddy.report.comparison import (
     MEASURES,
+    NOT_COMPARED,
     SETTING,
     Comparison,
     compare,
@@ -28,7 +29,18 @@ from teddy.report.runs import read_runs
 from teddy.report.sentences import sentences
 
 F1, COCO, LABELS_MB, SECONDS, TEACHERS = "macro-F1 %", "mAP50-95 %", "labels MB", "seconds", "teachers"
+COSTS = {
+    "pool s": ("pool_seconds", 0),
+    "synthesis s": ("synthesis_seconds", 0),
+    "synthesis MB": ("synthesis_peak_memory_mb", 0),
+    "labels s": ("labels_seconds", 1),
+    "labels MB": ("labels_mb", 2),
+    "a student s": ("student_seconds", 1),
+    "a student MB": ("student_peak_memory_mb", 0),
+}
+"""Columns of the table of costs: the name of a cost and its decimals."""
 NUMBERS = {
+    *COSTS,
     "IPC",
     "classes",
     "seeds",
@@ -81,6 +93,36 @@ def text_table(comparison: Comparison) -> pd.DataFrame:
         SECONDS: len(iterations - {None, 0}) < 2,
     }
     return table.drop(columns=[name for name, drop in unwanted.items() if drop])
+
+
+def cost_table(comparison: Comparison) -> pd.DataFrame:
+    """Write what each method cost, as text: seconds and peak memory of every stage that its students needed, once per row."""
+    lines = []
+    for row in comparison.rows.itertuples():
+        cost = {name: f"{row.cost[key]:,.{digits}f}" for name, (key, digits) in COSTS.items() if row.cost.get(key)}
+        line = {"method": row.method, "labels": row.labels, "protocol": row.protocol, "student": row.student}
+        lines.append(line | {key: comparison.text(row, key) for key in comparison.values if not has_column(key)} | cost)
+    return pd.DataFrame(lines).fillna("").drop_duplicates()
+
+
+def differences(comparison: Comparison) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Write the settings that differ between runs, a column per run: those that were varied, and those that follow."""
+    runs = comparison.runs
+    names = [run.folder.resolve().name for run in runs]
+    names = names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
+    known = dict.fromkeys(key for run in runs for key in run.settings if key.partition(".")[0] not in NOT_COMPARED)
+    follow = [
+        key
+        for key in known
+        if key not in comparison.values and len({value_text(run.settings.get(key)) for run in runs}) > 1
+    ]
+    varied, rest = (
+        pd.DataFrame(
+            [[key, *(value_text(value_of(run, key)) for run in runs)] for key in keys], columns=["key", *names]
+        )
+        for keys in (comparison.values, follow)
+    )
+    return varied, rest
 
 
 def condense(table: pd.DataFrame) -> tuple[dict[str, str], pd.DataFrame]:
