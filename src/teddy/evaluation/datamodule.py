@@ -31,6 +31,7 @@ class DistilledViews(L.LightningDataModule):
         test: opens the images of the evaluation split.
         first_epoch: to add to the Trainer's epoch in a resumed run.
         workers: processes that read test images.
+        curve: opens held-out training images, to follow the student on.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class DistilledViews(L.LightningDataModule):
         test: Callable[[], ImageSet],
         first_epoch: int = 0,
         workers: int = 0,
+        curve: Callable[[], ImageSet] | None = None,
     ) -> None:
         super().__init__()
+        self.curve = curve
         self.views, self.source, self.batch_size, self.seed = views, source, batch_size, seed
         self.spec, self.test, self.first_epoch, self.workers = spec, test, first_epoch, workers
         self._labelled: int | None = None
@@ -59,6 +62,10 @@ class DistilledViews(L.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         """Images of the evaluation split."""
         return eval_batches(self.test(), self.workers, None, *process_share(self.trainer))
+
+    def val_dataloader(self) -> Any:
+        """Held-out training images, if the student is followed."""
+        return eval_batches(self.curve(), self.workers, None, *process_share(self.trainer)) if self.curve else []
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move test batches; the indices of training batches stay, because random numbers are drawn on the CPU."""

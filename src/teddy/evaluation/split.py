@@ -19,11 +19,13 @@ class EvalSplit:
         name: added to the protocol's name in the results, so that no held-out accuracy is taken for a test accuracy.
         identity: what the accuracy depends on, for the student's fingerprint.
         images: opens the images when they are needed.
+        curve: opens training images that are held out, to follow students on while they train; None to leave it.
     """
 
     name: str
     identity: dict[str, Any]
     images: Callable[[], ImageSet]
+    curve: Callable[[], ImageSet] | None = None
 
 
 def open_split(split: str, dataset: RealDataset, holdout: float, seed: int) -> EvalSplit:

@@ -52,7 +52,7 @@ class StudentTraining(Classifier):
         loss = self.batch_loss(batch)
         self.last_loss = loss.detach()
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self.log(metrics.EVALUATION_LOSS, self.last_loss)
+            self.log_dict({metrics.EVALUATION_LOSS: self.last_loss, metrics.EVALUATION_LR: self.lr})
         return loss
 
     def batch_loss(self, batch: Sequence[Any]) -> torch.Tensor:

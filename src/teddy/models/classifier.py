@@ -55,6 +55,11 @@ class Classifier(L.LightningModule):
         self.network = network
         self.accuracy, self.f1 = Top1(num_classes), MacroF1(num_classes)
 
+    @property
+    def lr(self) -> float:
+        """The learning rate of the current step."""
+        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (n, classes)."""
         return self.network(images.contiguous(memory_format=torch.channels_last))

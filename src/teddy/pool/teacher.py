@@ -69,7 +69,7 @@ class TeacherTraining(Classifier):
         loss = self.batch_loss(batch)
         # Only when a value is due: self.log costs several percent of a small network's step.
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self.log(metrics.POOL_LOSS, loss)
+            self.log_dict({metrics.POOL_LOSS: loss, metrics.POOL_LR: self.lr})
         return loss
 
     def batch_loss(self, batch: Sequence[Any]) -> torch.Tensor:

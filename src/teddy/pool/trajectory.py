@@ -120,7 +120,7 @@ class BaseTraining:
     def holdout_top1(self, network: nn.Module, data: RealData) -> float:
         """Accuracy (of another task, its score) in percent on the held-out images; moves the network to the CPU."""
         config = replace(self.device_config, callbacks=list)  # the user's own are for fits
-        trainer = make_trainer(config, max_epochs=0, folder=self.store.root, validate=True)
+        trainer = make_trainer(config, max_epochs=0, folder=self.store.root, validate=1)
         module = self.training(network, self.dataset.spec.num_classes, self.recipe, self.recipe.factor)
         return round(trainer.validate(module, datamodule=data, verbose=False)[0][module.score], 3)
 
@@ -160,7 +160,7 @@ def _train(base: BaseTraining, folder: Path) -> dict[str, Any]:
         folder=folder,
         logger=base.log.stage(base.name, first_step=done * steps),
         callbacks=[ProgressCallback(base.name, total=recipe.epochs * steps, done=done * steps), snapshots, resume],
-        validate=True,
+        validate=1,
     )
     if done < recipe.epochs:
         classes = base.dataset.spec.num_classes

@@ -85,10 +85,10 @@ class PixelSynthesis(L.LightningModule):
         optimizer.zero_grad()  # type: ignore[union-attr]
         self.terms = self.method.step(self.state, batch)
         optimizer.step()  # type: ignore[union-attr]
-        schedule.step()  # type: ignore[union-attr]
         self.clamp()
         if batch % LOG_EVERY == 0 or batch == self.method.iterations - 1:
             self._record(batch)
+        schedule.step()  # type: ignore[union-attr]
 
     @torch.no_grad()
     def clamp(self) -> None:
@@ -107,6 +107,7 @@ class PixelSynthesis(L.LightningModule):
             rows.append([iteration, *own])
         means = {metrics.synthesis_term(name): fmean(row) for name, row in zip(self.terms, values, strict=True)}
         where = {metrics.SYNTHESIS_BLOCK: float(blocks[0].index), metrics.SYNTHESIS_ITERATION: float(iteration)}
+        where[metrics.SYNTHESIS_LR] = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         if self.logger is not None:
             # Not log_dict, which would log these values again in every step until the next ones.
             self.logger.log_metrics(means | where, step=iteration - self.first)
