@@ -200,7 +200,7 @@ def test_a_sweep_shows_what_differs(teachers_sweep, tmp_path, open_page):
     follows = page.locator("details", has_text="1 more settings differ")
     follows.locator("summary").click()
     assert follows.locator("td").all_inner_texts() == ["0.1", "0.2", "0.3"]
-    costs = page.locator('td[data-name="synthesis MB"]').all_inner_texts()
+    costs = page.locator('td[data-name="synthesis peak memory mb"]').all_inner_texts()
     assert costs[:3] == ["1,000", "2,000", "3,000"]
 
 
@@ -211,7 +211,7 @@ def test_many_classes_and_large_images_are_cut_down_and_that_is_said(tmp_path, m
     (folder / "run.json").write_text('{"methods": {"ours": {"title": "Ours", "images": "images"}}}')
     (browser,) = browsers(compare(read_runs([folder])))
     assert browser.note == "20 of 30 classes, at most 10 images of each class, shrunk to 112 pixels"
-    assert [len(cells[0].images) for cells in browser.rows.values()] == [10] * 20
-    data = next(iter(browser.rows.values()))[0].images[0]
+    assert [len(cells[0][1]) for cells in browser.rows.values()] == [10] * 20
+    data = next(iter(browser.rows.values()))[0][1][0]
     with Image.open(io.BytesIO(base64.b64decode(data.partition(",")[2]))) as image:
         assert image.size == (112, 112)

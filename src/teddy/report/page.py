@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
@@ -19,7 +18,7 @@ from teddy.report import tables
 from teddy.report.browser import browsers
 from teddy.report.comparison import Comparison, compare
 from teddy.report.pictures import draw_pictures
-from teddy.report.runs import Run, jobs_of, read_runs, unfinished
+from teddy.report.runs import jobs_of, read_runs, unfinished
 from teddy.report.sentences import notes, sentences
 from teddy.runtime.progress import duration
 
@@ -50,7 +49,8 @@ def write_report(*folders: Path, out: Path | None = None, title: str = "") -> Pa
         logging.getLogger("teddy").warning(sentence)
     commands = dict.fromkeys(run.record["command"] for run in runs if run.record.get("command"))
     shared, table = tables.condense(tables.text_table(comparison))
-    varied, follow = tables.differences(comparison)
+    differences = tables.differences(comparison)
+    varied = int(differences.key.isin(list(comparison.values)).sum())
     same = [f"In all rows: {', '.join(f'{name} {value}' for name, value in shared.items())}."] if shared else []
     content: dict[str, Any] = {
         "title": title,
@@ -59,7 +59,7 @@ def write_report(*folders: Path, out: Path | None = None, title: str = "") -> Pa
         "pictures": draw_pictures(comparison, out / "figures"),
         "facts": _facts(comparison),
         "command": "\n".join(commands) or f"python -m teddy.report {' '.join(map(str, folders))}",
-        "varied": varied,
+        "varied": differences[:varied],
     }
     first = comparison.first_method(comparison.rows)
     always = [name for name in table if name in tables.ALWAYS]
@@ -68,13 +68,13 @@ def write_report(*folders: Path, out: Path | None = None, title: str = "") -> Pa
     page = Environment(loader=FileSystemLoader(here), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page.globals |= {"numeric": tables.numeric_columns, "always": always}
     html = page.get_template("page.html.j2").render(
-        **content,
+        **{**content, "varied": varied},
         table=table[[*always, *table.columns.drop(always)]],
         emphasized=[method == first for method in comparison.rows.method],
         browsers=browsers(comparison),
         costs=tables.cost_table(comparison),
-        follow=follow,
-        config=runs[0].config if len(runs) == 1 else _common_settings(runs),
+        differences=differences,
+        config=runs[0].config,
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
@@ -123,10 +123,3 @@ def _fact(name: str, value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {duration(one) if name == 'seconds' else one}" for key, one in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _common_settings(runs: Sequence[Run]) -> str:
-    """Write the settings that all runs share, as YAML with dotted keys."""
-    first, *others = (run.settings.items() for run in runs)
-    same = {key: value for key, value in first if all((key, value) in other for other in others)}
-    return yaml.safe_dump(same, sort_keys=False, allow_unicode=True) if same else ""

@@ -21,16 +21,11 @@ SPREAD = "Mean over seeds; whisker: sample standard deviation; "
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file of the report; ``path`` is None where there was nothing to draw.
-
-    Attributes:
-        browsed: whether the page leaves it to its image browser.
-    """
+    """A PNG file of the report; ``path`` is None where there was nothing to draw."""
 
     path: Path | None
     heading: str
     caption: str
-    browsed: bool = False
 
     def base64(self) -> str:
         """Encode the file for a data URI."""
@@ -76,12 +71,11 @@ def _one_run(run: Run, folder: Path, axis: str) -> Iterator[Picture]:
             caption = f"Images as exported; a row is a class, at most {grids.MAX_CLASSES} classes with ten images each."
             if (source / ANNOTATIONS).is_file():
                 caption = "Images as exported, at most ten, with the boxes of their objects; a colour is a class."
-            grid = grids.image_grid(source, run, folder / f"images_{method}.png")
-            yield Picture(grid, f"Images: {title}", caption, browsed=True)
+            yield Picture(grids.image_grid(source, run, folder / f"images_{method}.png"), f"Images: {title}", caption)
         if source := run.path(name, "snapshots"):
             path = grids.iteration_grid(source, run, folder / f"iterations_{method}.png")
             caption = "The same images from their start to the last iteration."
-            yield Picture(path, f"Over the iterations: {title}", caption, browsed=True)
+            yield Picture(path, f"Over the iterations: {title}", caption)
         if source := run.path(name, "terms"):
             path = term_curves(source, folder / f"terms_{method}.png")
             caption = (
@@ -98,11 +92,10 @@ def _methods(comparison: Comparison, folder: Path) -> Iterator[Picture]:
         suffix = dataset if len(found) > 1 else ""
         folders = {name: path for name, (method, run) in sets.items() if (path := run.path(method, "images"))}
         if len(folders) > 1:
-            path = grids.method_grid(
-                folders, next(iter(sets.values()))[1], folder / f"methods{'_' * bool(suffix)}{plain(suffix)}.png"
-            )
+            file = folder / f"methods{'_' * bool(suffix)}{plain(suffix)}.png"
+            path = grids.method_grid(folders, next(iter(sets.values()))[1], file)
             caption = "A few classes, drawn by a fixed seed; the images of each method in rows."
-            yield Picture(path, f"The methods side by side {suffix}".strip(), caption, browsed=True)
+            yield Picture(path, f"The methods side by side {suffix}".strip(), caption)
 
 
 def image_sets(comparison: Comparison) -> dict[str, dict[str, tuple[str, Run]]]:

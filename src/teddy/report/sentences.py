@@ -64,10 +64,8 @@ def _comparisons(comparison: Comparison) -> list[str]:
 
 def _compare(comparison: Comparison, lead: Any, rival: Any) -> str:
     subject = lead.title[0].upper() + lead.title[1:]
-    # A method's own numbers belong to it.
-    if keys := [
-        key for key in _differing(comparison, lead, rival) if key.partition(".")[0] not in ("method", "methods")
-    ]:
+    keys = [key for key in _differing(comparison, lead, rival) if key.partition(".")[0] not in ("method", "methods")]
+    if keys:  # beside a method's own numbers
         means = " and ".join(with_spread(row.mean, row.std) for row in (lead, rival))
         why = f"as {', '.join(keys)} differ{'s' * (len(keys) == 1)} too, the method is not named as the cause"
         return f"{subject} and {rival.title} have {means}; {why}."
@@ -111,11 +109,11 @@ def _differing(comparison: Comparison, one: Any, other: Any) -> list[str]:
 
 def _effect(comparison: Comparison, key: str, low: Any, high: Any) -> str:
     if len(keys := _differing(comparison, low, high)) > 1:
-        both = [
-            f"{with_spread(row.mean, row.std)} with {', '.join(f'{one} {comparison.text(row, one)}' for one in keys)}"
-            for row in (high, low)
-        ]
-        return f"is {' and '.join(both)}; as more than one key differs, none is named as the cause."
+        settings = [", ".join(f"{one} {comparison.text(row, one)}" for one in keys) for row in (high, low)]
+        ends = " and ".join(
+            f"{with_spread(r.mean, r.std)} with {s}" for r, s in zip((high, low), settings, strict=True)
+        )
+        return f"is {ends}; as more than one key differs, none is named as the cause."
     best, worst = (f"{comparison.text(row, key)} ({with_spread(row.mean, row.std)})" for row in (high, low))
     ends = f"is best at {key} {best} and worst at {worst}"
     gain, spread = high.mean - low.mean, math.hypot(low.std, high.std)

@@ -29,18 +29,7 @@ from teddy.report.runs import read_runs
 from teddy.report.sentences import sentences
 
 F1, COCO, LABELS_MB, SECONDS, TEACHERS = "macro-F1 %", "mAP50-95 %", "labels MB", "seconds", "teachers"
-COSTS = {
-    "pool s": ("pool_seconds", 0),
-    "synthesis s": ("synthesis_seconds", 0),
-    "synthesis MB": ("synthesis_peak_memory_mb", 0),
-    "labels s": ("labels_seconds", 1),
-    "labels MB": ("labels_mb", 2),
-    "a student s": ("student_seconds", 1),
-    "a student MB": ("student_peak_memory_mb", 0),
-}
-"""Columns of the table of costs: the name of a cost and its decimals."""
 NUMBERS = {
-    *COSTS,
     "IPC",
     "classes",
     "seeds",
@@ -96,33 +85,22 @@ def text_table(comparison: Comparison) -> pd.DataFrame:
 
 
 def cost_table(comparison: Comparison) -> pd.DataFrame:
-    """Write what each method cost, as text: seconds and peak memory of every stage that its students needed, once per row."""
+    """Write what each method cost, as text: time and peak memory of every stage that its students needed."""
     lines = []
     for row in comparison.rows.itertuples():
-        cost = {name: f"{row.cost[key]:,.{digits}f}" for name, (key, digits) in COSTS.items() if row.cost.get(key)}
-        line = {"method": row.method, "labels": row.labels, "protocol": row.protocol, "student": row.student}
+        cost = {key.replace("_", " "): f"{one:,.{0 if one >= 100 else 2}f}" for key, one in row.cost.items() if one}
+        line = {name: getattr(row, name) for name in ("method", "labels", "protocol", "student")}
         lines.append(line | {key: comparison.text(row, key) for key in comparison.values if not has_column(key)} | cost)
     return pd.DataFrame(lines).fillna("").drop_duplicates()
 
 
-def differences(comparison: Comparison) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Write the settings that differ between runs, a column per run: those that were varied, and those that follow."""
+def differences(comparison: Comparison) -> pd.DataFrame:
+    """Write the settings that differ between runs, a column per run: first the varied ones, then what follows from them."""
     runs = comparison.runs
-    names = [run.folder.resolve().name for run in runs]
-    names = names if len(set(names)) == len(names) else [str(run.folder) for run in runs]
-    known = dict.fromkeys(key for run in runs for key in run.settings if key.partition(".")[0] not in NOT_COMPARED)
-    follow = [
-        key
-        for key in known
-        if key not in comparison.values and len({value_text(run.settings.get(key)) for run in runs}) > 1
-    ]
-    varied, rest = (
-        pd.DataFrame(
-            [[key, *(value_text(value_of(run, key)) for run in runs)] for key in keys], columns=["key", *names]
-        )
-        for keys in (comparison.values, follow)
-    )
-    return varied, rest
+    keys = dict.fromkeys([*comparison.values, *(key for run in runs for key in run.settings)])
+    values = {key: [value_text(value_of(run, key)) for run in runs] for key in keys}
+    lines = [[key, *some] for key, some in values.items() if key.split(".")[0] not in NOT_COMPARED and len({*some}) > 1]
+    return pd.DataFrame(lines, columns=["key", *(f"run {run.folder.resolve().name}" for run in runs)])
 
 
 def condense(table: pd.DataFrame) -> tuple[dict[str, str], pd.DataFrame]:
@@ -134,7 +112,11 @@ def condense(table: pd.DataFrame) -> tuple[dict[str, str], pd.DataFrame]:
 
 def numeric_columns(table: pd.DataFrame) -> list[bool]:
     """Which columns are set flush right: the known ones, and those with a number in every row."""
-    return [name in NUMBERS or bool(pd.to_numeric(table[name], errors="coerce").notna().all()) for name in table]
+    numbers = [name in NUMBERS or name.endswith((" seconds", " mb")) for name in table]
+    return [
+        known or bool(pd.to_numeric(table[name], errors="coerce").notna().all())
+        for known, name in zip(numbers, table, strict=True)
+    ]
 
 
 def markdown(table: pd.DataFrame) -> str:

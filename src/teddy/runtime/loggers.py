@@ -48,17 +48,14 @@ class RunLog:
         folder: the invocation's output folder; final numbers go to its ``summary.json``.
         loggers: Lightning loggers.
         wandb: an open W&B run, which also takes tables and artifacts.
+
+    Attributes:
         config: the resolved configuration, beside which TensorBoard shows the final numbers.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        loggers: Sequence[Logger] = (),
-        wandb: WandbRun | None = None,
-        config: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.folder, self.loggers, self.wandb, self.config = folder, list(loggers), wandb, dict(config or {})
+    def __init__(self, folder: Path, loggers: Sequence[Logger] = (), wandb: WandbRun | None = None) -> None:
+        self.folder, self.loggers, self.wandb = folder, list(loggers), wandb
+        self.config: dict[str, Any] = {}
         self._final: dict[str, float] = {}
 
     def stage(self, name: str, first_step: int = 0) -> StageLogger:
@@ -82,25 +79,26 @@ class RunLog:
 
     def show(self, key: str, image: np.ndarray, step: int = 0) -> None:
         """Give an image (H, W, C) to the loggers that have a method for it: Lightning's own, TensorBoard's or MLflow's."""
-        logger: Any
-        for logger in self.loggers:
+        for logger, experiment in self._experiments():
             with writing(self.folder):
                 if hasattr(logger, "log_image"):
                     logger.log_image(key, [image], step)
-                elif hasattr(getattr(logger, "experiment", None), "add_image"):
-                    logger.experiment.add_image(key, image, step, dataformats="HWC")
-                elif hasattr(getattr(logger, "experiment", None), "log_image"):
-                    logger.experiment.log_image(logger.run_id, image, key=key, step=step)
+                elif hasattr(experiment, "add_image"):
+                    experiment.add_image(key, image, step, dataformats="HWC")
+                elif hasattr(experiment, "log_image"):
+                    experiment.log_image(logger.run_id, image, key=key, step=step)
 
     def text(self, key: str, text: str) -> None:
         """Show Markdown in TensorBoard and MLflow."""
-        logger: Any
-        for logger in self.loggers:
+        for logger, experiment in self._experiments():
             with writing(self.folder):
-                if hasattr(getattr(logger, "experiment", None), "add_text"):
-                    logger.experiment.add_text(key, text)
-                elif hasattr(getattr(logger, "experiment", None), "log_text"):
-                    logger.experiment.log_text(logger.run_id, text, f"{key}.md")
+                if hasattr(experiment, "add_text"):
+                    experiment.add_text(key, text)
+                elif hasattr(experiment, "log_text"):
+                    experiment.log_text(logger.run_id, text, f"{key}.md")
+
+    def _experiments(self) -> list[tuple[Any, Any]]:
+        return [(logger, getattr(logger, "experiment", None)) for logger in self.loggers]
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Record final numbers, in ``summary.json`` and in all loggers."""
@@ -218,7 +216,9 @@ def open_loggers(
                 raise UserError(f"logger={key} needs a package that is not installed: {error}") from error
             logger.log_hyperparams(dict(config))
             loggers.append(logger)
-    return RunLog(folder, loggers, wandb, config)
+    log = RunLog(folder, loggers, wandb)
+    log.config = dict(config)
+    return log
 
 
 def _missing(offered: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
