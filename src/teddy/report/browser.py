@@ -16,10 +16,8 @@ from teddy.report.pictures import image_sets
 from teddy.report.runs import Run
 
 MAX_SETS = 12
-PIXELS = 3_000_000
-"""Aim for so many pixels in the whole browser, at most about ten megabytes of the page."""
-Cell = tuple[dict[int, str], list[str]]
-"""A class of one set as data URIs: an image by the iteration of its snapshot, and the exported images."""
+PIXELS = 3_000_000  # to aim for in the whole browser, at most about ten megabytes of the page
+Cell = tuple[dict[int, str], list[str]]  # data URIs: an image by the iteration of its snapshot, and the exported images
 
 
 @dataclass(frozen=True)

@@ -63,16 +63,12 @@ def workspace(entity: str, project: str, runs: Sequence[Run] = ()) -> Any:
         # A file of a group, such as pool=prior, is no single setting: its runs stand side by side above.
         keys = [key for key in compare(runs).values if any(key in run.settings for run in runs)]
         own = [name for name, row in zip(names, settings.values(), strict=True) if row.method == rows[0].method]
-        for key in keys:
-            plots = [wr.ScatterPlot(title=f"{y} over {key}", x=wr.Config(key), y=wr.SummaryMetric(y)) for y in own]
-            panels.setdefault("Ablations", []).extend(plots)
         if keys:
+            pairs = [(key, name) for key in keys for name in own]
+            over = [wr.ScatterPlot(title=f"{y} over {x}", x=wr.Config(x), y=wr.SummaryMetric(y)) for x, y in pairs]
             axes: list[Any] = [*map(wr.Config, keys), wr.SummaryMetric(names[0])]
-            columns = [wr.ParallelCoordinatesPlotColumn(metric=axis) for axis in axes]
-            panels["Ablations"] += [
-                wr.ParallelCoordinatesPlot(columns=columns),
-                wr.ParameterImportancePlot(with_respect_to=names[0]),
-            ]
+            both = wr.ParallelCoordinatesPlot(columns=[wr.ParallelCoordinatesPlotColumn(metric=axis) for axis in axes])
+            panels["Ablations"] = [*over, both, wr.ParameterImportancePlot(with_respect_to=names[0])]
     sections = [ws.Section(name=name, panels=items, is_open=True) for name, items in panels.items()]
     title = ", ".join(["Teddy", *dict.fromkeys(run.name for run in runs)])
     return ws.Workspace(entity=entity, project=project, name=title, sections=sections)
@@ -84,9 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true", help="print it as JSON; needs no account and no network")
     parser.add_argument("--entity", default="", help="user or team that owns the project")
     parser.add_argument("--project", default="teddy")
-    parser.add_argument(
-        "runs", nargs="*", type=Path, metavar="RUN", help="finished run or sweep, whose students to show"
-    )
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="finished run or sweep")
     try:
         _save_or_print(parser.parse_args(argv))
     except UserError as error:

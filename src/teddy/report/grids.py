@@ -57,10 +57,7 @@ def iteration_grid(folder: Path, run: Run, path: Path) -> Path | None:
 
 
 def read_snapshots(folder: Path) -> list[tuple[int, list[int], torch.Tensor]]:
-    """Read at most ten snapshots, evenly over the iterations: the iteration, classes (N), and images uint8 (N, C, H, W).
-
-    A snapshot is a file ``NNNNNN.safetensors`` with ``images``; its notes give ``iteration`` and ``classes``.
-    """
+    """Read at most ten snapshots, evenly over the iterations: the iteration, classes (N), and images uint8 (N, C, H, W)."""
     files = sorted(folder.glob("*.safetensors"))
     evenly = np.unique(np.linspace(0, len(files) - 1, COLUMNS).round().astype(int)) if files else ()
     loaded = [load_tensors(files[index]) for index in evenly]

@@ -89,10 +89,10 @@ def _markdown(out: Path, table: str, title: str, command: str, facts: dict[str, 
     lines = [f"# {title}", "", table, *(f"*{note}*\n" for note in lists["notes"])]
     lines += [*(f"- {sentence}" for sentence in lists["sentences"]), "", "## What ran", "", "```sh", command, "```", ""]
     lines += [f"- {name}: {text}" for name, text in facts.items()]
-    if len(lists["varied"]):
-        lines += ["", "## What differs between the runs", "", tables.markdown(lists["varied"])]
     lines += ["- every student: [results.csv](results.csv)", "- the table for LaTeX: [results.tex](results.tex)"]
     lines += ["- all on one page: [index.html](index.html)", ""]
+    if len(lists["varied"]):
+        lines += ["## What differs between the runs", "", tables.markdown(lists["varied"])]
     for picture in lists["pictures"]:
         link = f"![{picture.heading}]({picture.path.relative_to(out).as_posix()})"
         lines += [f"## {picture.heading}", "", link, "", picture.caption, ""]
@@ -114,7 +114,7 @@ def _facts(comparison: Comparison) -> dict[str, str]:
     facts["students"] = f"{len(results)} trained in {duration(sum(results.seconds))} altogether, {peak}"
     known = [run.record.get("facts", {}) for run in runs]
     for name in dict.fromkeys(name for one in known for name in one):
-        texts = dict.fromkeys(_fact(name, one[name]) for one in known if name in one)
+        texts = dict.fromkeys(_fact(name, one[name]) for one in known if one.get(name))
         facts |= {name.replace("_mb", " (MB)").replace("_", " "): "; ".join(texts)} if len(texts) <= 2 else {}
     return facts
 

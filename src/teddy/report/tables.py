@@ -41,8 +41,7 @@ NUMBERS = {
     "against random",
     "paper",
 }
-ALWAYS = ("method", "labels", "protocol", *(f"{one} %" for one in MEASURES.values()))
-"""Columns that every table shows, however narrow it is."""
+ALWAYS = ("method", "labels", "protocol", *(f"{one} %" for one in MEASURES.values()))  # however narrow a table is
 SHAREABLE = {"dataset", "student", "classes", "IPC", "seeds"}
 """Columns that move into a note where they are the same in every row; what was compared, how and with what result never do."""
 
@@ -88,9 +87,12 @@ def cost_table(comparison: Comparison) -> pd.DataFrame:
     """Write what each method cost, as text: time and peak memory of every stage that its students needed."""
     lines = []
     for row in comparison.rows.itertuples():
-        cost = {key.replace("_", " "): f"{one:,.{0 if one >= 100 else 2}f}" for key, one in row.cost.items() if one}
+        costs = {
+            key: row.cost.get(key, 0.0) for key in dict.fromkeys(key for cost in comparison.rows.cost for key in cost)
+        }
+        cost = {key.replace("_", " "): f"{one:,.{0 if one >= 100 else 2}f}" * bool(one) for key, one in costs.items()}
         line = {name: getattr(row, name) for name in ("method", "labels", "protocol", "student")}
-        lines.append(line | {key: comparison.text(row, key) for key in comparison.values if not has_column(key)} | cost)
+        lines.append(line | cost | {key: comparison.text(row, key) for key in comparison.values if not has_column(key)})
     return pd.DataFrame(lines).fillna("").drop_duplicates()
 
 
@@ -112,10 +114,11 @@ def condense(table: pd.DataFrame) -> tuple[dict[str, str], pd.DataFrame]:
 
 def numeric_columns(table: pd.DataFrame) -> list[bool]:
     """Which columns are set flush right: the known ones, and those with a number in every row."""
-    numbers = [name in NUMBERS or name.endswith((" seconds", " mb")) for name in table]
     return [
-        known or bool(pd.to_numeric(table[name], errors="coerce").notna().all())
-        for known, name in zip(numbers, table, strict=True)
+        name in NUMBERS
+        or name.endswith((" seconds", " mb"))
+        or bool(pd.to_numeric(table[name], errors="coerce").notna().all())
+        for name in table
     ]
 
 

@@ -48,14 +48,11 @@ class RunLog:
         folder: the invocation's output folder; final numbers go to its ``summary.json``.
         loggers: Lightning loggers.
         wandb: an open W&B run, which also takes tables and artifacts.
-
-    Attributes:
-        config: the resolved configuration, beside which TensorBoard shows the final numbers.
     """
 
     def __init__(self, folder: Path, loggers: Sequence[Logger] = (), wandb: WandbRun | None = None) -> None:
         self.folder, self.loggers, self.wandb = folder, list(loggers), wandb
-        self.config: dict[str, Any] = {}
+        self.config: dict[str, Any] = {}  # resolved, beside which TensorBoard shows the final numbers
         self._final: dict[str, float] = {}
 
     def stage(self, name: str, first_step: int = 0) -> StageLogger:
