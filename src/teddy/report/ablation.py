@@ -64,7 +64,7 @@ def ablation(comparison: Comparison, key: str, path: Path) -> Path | None:
     """
     rows = series_of(comparison, key)
     rows["value"] = [row.setting[key] for row in rows.itertuples()]
-    by = "series" if comparison.numeric(key) else "panel"
+    by = "series" if "." in key else "panel"  # a file of a group stands for many settings anyway
     values_of = {title: some[~some.level].groupby(by).value.nunique() for title, some in rows.groupby("panel")}
     panels = {title: some for title, some in rows.groupby("panel") if values_of[title].max() > 1}
     if not panels:
