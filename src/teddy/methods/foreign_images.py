@@ -1,0 +1,236 @@
+"""Synthetic sets from elsewhere, in the forms in which people share them: image folders, Hugging Face tables, tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from teddy.config.errors import UserError
+from teddy.data.images import PIL_MODES, FileImages, open_image
+from teddy.data.sources.folders import class_folders, list_images
+from teddy.data.sources.hf import TableImages, datasets_library
+from teddy.data.spec import DatasetSpec
+from teddy.models.weights import load_plain
+
+TENSORS = (".pt", ".pth", ".safetensors")
+_FORMS = (
+    "a folder for each class, parquet files or a folder of save_to_disk, or a .pt or .safetensors file with a tensor of images "
+    "(N, C, H, W) and one of labels"
+)
+_SAMPLE = 100
+"""Images whose headers are looked at."""
+
+
+@dataclass(frozen=True)
+class ForeignSet:
+    """A set as it was read.
+
+    Attributes:
+        images: uint8 (N, C, H, W) as the dataset's, ordered by class.
+        labels: the dataset's class indices (N,).
+        notes: sentences on what was assumed or changed.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+    notes: tuple[str, ...]
+
+    @property
+    def counts(self) -> list[int]:
+        """Images of each class, from the first to the last one that has some."""
+        return torch.bincount(self.labels).tolist()
+
+
+def files_of(path: Path) -> list[Path]:
+    """List the files that a set at ``path`` is read from, sorted.
+
+    Raises:
+        UserError: there is no set in a known form.
+    """
+    if path.is_file() and path.suffix in TENSORS:
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"{path} is no set of images; give {_FORMS}.")
+    for pattern in ("*.parquet", "*.arrow"):
+        if found := sorted(path.rglob(pattern)):
+            return [file for file in found if "train" in file.relative_to(path).as_posix()] or found
+    if classes := class_folders(path):
+        try:
+            return [Path(file) for file, _ in list_images(path, classes)]
+        except OSError as error:
+            raise UserError(f"{error.filename} cannot be read ({error.strerror}); make it readable.") from error
+    if found := sorted(file for file in path.iterdir() if file.suffix in TENSORS):
+        return found
+    raise UserError(f"{path} holds no set of images; give {_FORMS}.")
+
+
+@lru_cache(maxsize=1)
+def read_foreign(path: Path, spec: DatasetSpec) -> ForeignSet:
+    """Read a set as 8-bit images of a known dataset.
+
+    Raises:
+        UserError: it is in no known form, damaged, or does not fit the dataset.
+    """
+    files = files_of(path)
+    read: Callable[[Path, list[Path], DatasetSpec], tuple[torch.Tensor, torch.Tensor, list[str]]] = _from_folders
+    if files[0].suffix in (".parquet", ".arrow"):
+        read = _from_table
+    elif files[0].suffix in TENSORS:
+        read = _from_tensors
+    images, labels, notes = read(path, files, spec)
+    missing = sorted(set(range(spec.num_classes)) - set(labels.tolist()))
+    if missing:
+        raise UserError(f"{path} has no image of {spec.class_names[missing[0]]}; every class of {spec.name} needs one.")
+    order = labels.argsort(stable=True)
+    return ForeignSet(images[order], labels[order], tuple(notes))
+
+
+def match_classes(names: Sequence[str], spec: DatasetSpec, where: Path) -> list[int]:
+    """Find the dataset's class index of each name: its folder name, its readable name, or its number among all classes.
+
+    Raises:
+        UserError: it cannot be told.
+    """
+    for known in (spec.class_ids, spec.class_names):
+        indices = {_plain(name): index for index, name in enumerate(known)}
+        found = [indices.get(_plain(name), -1) for name in names]
+        if len(indices) == len(known) and min(found) >= 0 and len(set(found)) == len(found):
+            return found
+    numbers = [re.findall(r"\d+", name) for name in names]
+    found = [int(one[0]) if len(one) == 1 else -1 for one in numbers]
+    if sorted(found) == list(range(spec.num_classes)):
+        return found
+    raise UserError(
+        f"the {len(names)} classes of {where} ({', '.join(names[:3])}, …) are neither by name nor by number the "
+        f"{spec.num_classes} classes of {spec.name}; rename them to {', '.join(spec.class_ids[:3])}, …, or choose another dataset."
+    )
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\W+|_+", "_", name.casefold()).strip("_")
+
+
+def _from_folders(path: Path, files: list[Path], spec: DatasetSpec) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    names = [file.relative_to(path).parts[0] for file in files]
+    distinct = sorted(set(names))
+    index = dict(zip(distinct, match_classes(distinct, spec, path), strict=True))
+    labels = torch.tensor([index[name] for name in names])
+    seen = set()
+    for file in files[:: max(1, len(files) // _SAMPLE)]:
+        with open_image(file, str(file)) as image:
+            seen.add((image.mode, image.size))
+    return FileImages(files, labels, spec.channels, spec.size).take(range(len(files))), labels, _changes(seen, spec)
+
+
+def _from_table(path: Path, files: list[Path], spec: DatasetSpec) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    datasets = datasets_library()
+    from pyarrow import parquet  # comes with it
+
+    try:
+        whole = files[0].suffix == ".parquet"
+        parts = [
+            datasets.Dataset(parquet.read_table(file)) if whole else datasets.Dataset.from_file(str(file))
+            for file in files
+        ]
+        table = datasets.concatenate_datasets(parts)
+    except Exception as error:  # Arrow's and the library's own kinds
+        raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); fetch it again.") from error
+    features = table.features
+    images = [name for name, one in features.items() if isinstance(one, datasets.Image)]
+    classes = [name for name, one in features.items() if isinstance(one, datasets.ClassLabel)]
+    classes = classes or [name for name, one in features.items() if "int" in str(getattr(one, "dtype", ""))]
+    if len(images) != 1 or len(classes) != 1:
+        raise UserError(
+            f"{path} has the columns {', '.join(features)}; leave one with images and one with class indices in it."
+        )
+    labels = torch.tensor(table[classes[0]][:])
+    names = getattr(features[classes[0]], "names", None)
+    if names and len(names) == spec.num_classes and not all(name.isdigit() for name in names):
+        labels = torch.tensor(match_classes(names, spec, path))[labels]
+    _check_labels(labels, spec, path)
+    table = table.cast_column(images[0], datasets.Image(decode=False))
+    pictures = TableImages(table, images[0], labels, spec.channels, spec.size, None, path)
+    seen = {pictures.header(row) for row in range(0, len(labels), max(1, len(labels) // _SAMPLE))}
+    return pictures.take(range(len(labels))), labels, _changes(seen, spec)
+
+
+def _changes(seen: set[tuple[str, tuple[int, int]]], spec: DatasetSpec) -> list[str]:
+    """A sentence on images that are not read as they are."""
+    wanted = (PIL_MODES[spec.channels], (spec.size, spec.size))
+    odd = sorted(seen - {wanted})
+    if not odd:
+        return []
+    mode, (width, height) = odd[0]
+    return [
+        f"Images such as one of {width} x {height} pixels, mode {mode}, are read as {spec.size} x {spec.size}, {wanted[0]}."
+    ]
+
+
+def _from_tensors(path: Path, files: list[Path], spec: DatasetSpec) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    save = "save images (N, C, H, W) and labels (N,) as plain tensors"
+    found = [pair for file in files for pair in _walk(load_plain(file, "file of tensors", save), file.stem)]
+    images = [(name, one) for name, one in found if one.dim() == 4]
+    labels = [(name, one) for name, one in found if images and one.dim() in (1, 2) and len(one) == len(images[0][1])]
+    if len(images) != 1 or len(labels) != 1:
+        raise UserError(f"{path} holds {len(images)} tensors of images and {len(labels)} of labels for them; {save}.")
+    pixels, targets, notes = images[0][1], labels[0][1], []
+    wanted = (spec.channels, spec.size, spec.size)
+    if tuple(pixels.shape[1:]) != wanted:
+        raise UserError(
+            f"the images in {path} are {tuple(pixels.shape[1:])}, and those of {spec.name} {wanted}; resize them, or choose "
+            "another dataset."
+        )
+    if targets.dim() == 2:
+        notes.append("Of the soft labels, the largest of each image is its class.")
+        targets = targets.argmax(1)
+    if bool((targets != targets.round()).any()):
+        raise UserError(f"the labels in {path} are not whole numbers; {save}.")
+    labels_found = targets.long()
+    _check_labels(labels_found, spec, path)
+    levels, note = _levels(pixels, spec, path)
+    return levels, labels_found, notes + note
+
+
+def _levels(pixels: torch.Tensor, spec: DatasetSpec, path: Path) -> tuple[torch.Tensor, list[str]]:
+    """Pixels as uint8, with a sentence on what their numbers are taken for."""
+    if pixels.dtype == torch.uint8:
+        return pixels, []
+    pixels = pixels.detach().float()
+    if not bool(pixels.isfinite().all()):
+        raise UserError(f"{path} holds pixels that are no finite numbers; leave out what has diverged.")
+    low, high = pixels.min().item(), pixels.max().item()
+    if low >= 0 and high <= 1:
+        return (pixels * 255).round().to(torch.uint8), ["Pixels lie in [0, 1] and are rounded to 8 bits."]
+    if low >= 0 and high > 10:  # more than any normalised pixel
+        return pixels.round().clamp(0, 255).to(torch.uint8), ["Pixels are taken for levels from 0 to 255."]
+    bounds = spec.pixel_bounds()
+    outside = ((pixels < bounds[0]) | (pixels > bounds[1])).float().mean().item()
+    note = (
+        f"Pixels from {low:.2f} to {high:.2f} are taken for normalised by the mean and standard deviation of {spec.name}, and "
+        f"rounded to 8 bits; {outside:.1%} are beyond black or white and clipped."
+    )
+    return spec.denormalise(pixels), [note]
+
+
+def _walk(content: Any, name: str) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor in nested lists and mappings, with its name."""
+    if isinstance(content, torch.Tensor):
+        yield name, content
+    elif isinstance(content, Mapping):
+        for key, one in content.items():
+            yield from _walk(one, f"{name}.{key}")
+    elif isinstance(content, list | tuple):
+        for one in content:
+            yield from _walk(one, name)
+
+
+def _check_labels(labels: torch.Tensor, spec: DatasetSpec, path: Path) -> None:
+    if len(labels) == 0 or labels.min() < 0 or labels.max() >= spec.num_classes:
+        span = f"{labels.min()} to {labels.max()}" if len(labels) else "none"
+        raise UserError(f"the labels of {path} ({span}) are no classes of {spec.name}, which has {spec.num_classes}.")
