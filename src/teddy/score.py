@@ -19,7 +19,7 @@ KEY = "methods.foreign"
 USAGE = """usage: python -m teddy.score FOLDER dataset=NAME [--protocol NAME] [KEY=VALUE ...]
 
 Trains students on the images in FOLDER and on as many random real images, tests both on the real test images, and writes results
-and a report as `python -m teddy` does, whose keys and options work here as well. FOLDER is a set of `python -m teddy`, a folder of
+and a report as `python -m teddy` does, whose keys and options work here as well. FOLDER is a set of a run, a folder of
 images by class, a Hugging Face dataset (parquet, save_to_disk), or a file of tensors (.pt, .safetensors).
 
 examples: python -m teddy.score my_set dataset=cifar10 dataset.root=~/datasets/cifar10

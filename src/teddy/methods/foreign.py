@@ -37,11 +37,11 @@ class Foreign(Method):
 
     def check_data(self, spec: DatasetSpec) -> None:
         if self.path is None:
-            raise UserError("methods.foreign.path is not set; name a set of images.")
+            raise UserError(f"{KEY}.path is not set; name a set of images.")
         least = min(read_foreign(Path(self.path), spec).counts)
         if least < self.ipc:
             raise UserError(
-                f"{self.path} has a class of {least} images, fewer than methods.foreign.ipc={self.ipc}; set synthesis.ipc={least}, which "
+                f"{self.path} has a class of {least} images, fewer than {KEY}.ipc={self.ipc}; set synthesis.ipc={least}, which "
                 "takes the first so many of each class."
             )
 

@@ -108,7 +108,7 @@ def match_classes(names: Sequence[str], spec: DatasetSpec, where: Path) -> list[
         return found
     raise UserError(
         f"the {len(names)} classes of {where} ({', '.join(names[:3])}, …) are neither by name nor by number the "
-        f"{spec.num_classes} classes of {spec.name}; rename them to {', '.join(spec.class_ids[:3])}, …, or choose another dataset."
+        f"{spec.num_classes} classes of {spec.name}; rename them to {', '.join(spec.class_ids[:3])}, …."
     )
 
 
