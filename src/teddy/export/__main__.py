@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from teddy.config.errors import StageFailed, UserError
+
+if TYPE_CHECKING:
+    from teddy.export.teachers import Labeller
+    from teddy.sets.folder import SetFolder
 
 FORMS = ("imagefolder", "hf", "sre2l", "ddranking", "rethinkdc")
 
@@ -45,7 +51,7 @@ def _count(text: str) -> int:
 
 
 def _export(args: argparse.Namespace) -> str:
-    from teddy.export import ddranking, fkd, hf, imagefolder  # imported late, so that --help is quick
+    from teddy.export import hf  # imported late, so that --help is quick
     from teddy.export.teachers import set_labeller
     from teddy.sets.folder import open_set
 
@@ -64,17 +70,26 @@ def _export(args: argparse.Namespace) -> str:
             "soft labels and labels=online, which puts its teachers into its folder."
         )
     args.out.mkdir(parents=True)
+    try:
+        done = _write(args, opened, labeller)
+    except BaseException:
+        shutil.rmtree(args.out)
+        raise
+    return "\n".join([*(hf.push(args.out, args.push, args.dry_run) if args.push else []), done])
+
+
+def _write(args: argparse.Namespace, opened: SetFolder, labeller: Labeller | None) -> str:
+    from teddy.export import ddranking, fkd, hf, imagefolder
+
     if args.to == "imagefolder":
         return imagefolder.export(opened, args.out)
     if args.to == "rethinkdc":
         return imagefolder.export_rethinkdc(opened, args.out)
     if args.to == "ddranking":
         return ddranking.export(opened, args.out, labeller)
-    if args.to == "sre2l":
-        assert labeller is not None
+    if labeller is not None:
         return fkd.export(opened, args.out, labeller, args.epochs, args.batch_size)
-    done = hf.export(opened, args.out, args.push or f"OWNER/{opened.description.name}", args.licence)
-    return "\n".join([*(hf.push(args.out, args.push, args.dry_run) if args.push else []), done])
+    return hf.export(opened, args.out, args.push or f"OWNER/{opened.description.name}", args.licence)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def export(opened: SetFolder, out: Path, labeller: Labeller | None) -> str:
     if facts.learned_lr is not None:
         torch.save(torch.tensor(facts.learned_lr), out / "lr.pt")
     ipc, kind = facts.ipc * facts.tiles**2, "Hard" if labels.dim() == 1 else "Soft"
-    call = f"LabelRobustScore{kind}(dataset={title!r}, ipc={ipc}).compute_metrics(image_tensor=images, {kind.lower()}_labels=labels)"
+    call = f"LabelRobustScore{kind}(dataset={title!r}, ipc={ipc}).compute_metrics(images, {kind.lower()}_labels=labels)"
     (out / "README.md").write_text(f"{about(opened)}\n    {call}\n")
     return call
 

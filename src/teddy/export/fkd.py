@@ -8,7 +8,7 @@ SRe2L (Yin et al., NeurIPS 2023; ``relabel/`` and ``validate/train_FKD.py`` of i
 - logits (B, classes), float16.
 
 A batch holds the images that torch's ``RandomSampler`` draws, with one generator of seed 42 for all epochs. CutMix has one ratio,
-box and permutation for a batch, unlike ours, and Pillow cuts and scales the views in 8 bits: the teachers label these very pixels.
+box and permutation for a batch, unlike ours. Pillow cuts and scales the views in 8 bits; the teachers label these very pixels.
 RDED's script labels with its own teacher and reads the images, whose folders are class indices of five digits.
 """
 
