@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -10,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from teddy import cli
-from teddy.config.command import check_jobs, key_of, read_command
+from teddy.config.command import check_jobs, key_of, read_command, word_of
 from teddy.config.errors import UserError
 from teddy.config.schema import register_schemas
 
@@ -54,19 +53,19 @@ def score_words(argv: Sequence[str]) -> list[str]:
     if "--protocol" in rest:
         place = rest.index("--protocol")
         rest[place : place + 2] = [f"evaluation.protocol={''.join(rest[place + 1 : place + 2])}"]
-    words: dict[str, object] = {"path": folder, "title": folder.stem}
+    words: dict[str, object] = {"path": str(folder), "title": folder.stem}
     if (folder / "teddy.json").is_file():
         from teddy.sets.folder import open_set
 
         about = open_set(folder).description
-        words = {"path": folder / "images", "title": about.method.title or about.method.name, "tiles": about.tiles}
+        words = {"path": str(folder / "images"), "title": about.method.title or about.method.name, "tiles": about.tiles}
         if not any(key_of(word) == "dataset" for word in rest):
             rest.insert(0, f"dataset={about.dataset.name}")
     if not any(key_of(word) == "dataset" for word in rest):
         raise UserError(
             f"which dataset {folder} was made from is not known; add dataset=NAME, such as dataset=cifar10."
         )
-    return ["+experiment=score", *(f"{KEY}.{key}={_quoted(value)}" for key, value in words.items()), *rest]
+    return ["+experiment=score", *(word_of(f"{KEY}.{key}", value) for key, value in words.items()), *rest]
 
 
 def with_ipc(words: list[str]) -> list[str]:
@@ -95,10 +94,6 @@ def with_ipc(words: list[str]) -> list[str]:
             f"synthesis.ipc={min(counts)} or less, and random real images are as many."
         )
     return [words[0], f"synthesis.ipc={counts[0]}", *words[1:]]
-
-
-def _quoted(value: object) -> str:
-    return json.dumps(str(value), ensure_ascii=False) if isinstance(value, Path | str) else str(value)
 
 
 if __name__ == "__main__":

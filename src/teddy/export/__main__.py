@@ -6,15 +6,10 @@ import argparse
 import logging
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from teddy.config.errors import StageFailed, UserError
-
-if TYPE_CHECKING:
-    from teddy.export.teachers import Labeller
-    from teddy.sets.folder import SetFolder
 
 FORMS = ("imagefolder", "hf", "sre2l", "ddranking", "rethinkdc")
 
@@ -51,45 +46,34 @@ def _count(text: str) -> int:
 
 
 def _export(args: argparse.Namespace) -> str:
-    from teddy.export import hf  # imported late, so that --help is quick
-    from teddy.export.teachers import set_labeller
+    from teddy.export import ddranking, fkd, hf, imagefolder  # imported late, so that --help is quick
+    from teddy.runtime.device import resolve_device
+    from teddy.sets.dataset import DistilledSet
     from teddy.sets.folder import open_set
 
     if args.to != "hf" and (args.push or args.dry_run or args.licence):
         raise UserError("--push, --dry-run and --licence belong to --to hf; leave them out.")
     opened = open_set(args.folder.expanduser())
-    if opened.description.dataset.boxes is not None:
-        raise UserError(f"{args.folder} has boxes, which no form but its own keeps; use the folder as it is.")
-    args.out = (args.out or Path(f"{opened.description.name}-{args.to}")).expanduser()
+    facts = opened.description
+    device_config = resolve_device("auto", facts.labels.precision)
+    source = DistilledSet(opened).labels_for(device_config).source()
+    args.out = (args.out or Path(f"{facts.name}-{args.to}")).expanduser()
     if args.out.exists():
         raise UserError(f"{args.out} is there already; remove it or name another folder with --out.")
-    labeller = set_labeller(opened) if args.to in ("sre2l", "ddranking") else None
-    if args.to == "sre2l" and labeller is None:
-        raise UserError(
-            f"{args.folder} holds no teachers, and FKD's views need labels of their own; make the set again with a protocol of "
-            "soft labels and labels=online, which puts its teachers into its folder."
-        )
+    write: dict[str, Callable[[], str]] = {
+        "imagefolder": lambda: imagefolder.export(opened, args.out),
+        "hf": lambda: hf.export(opened, args.out, args.push or f"OWNER/{facts.name}", args.licence),
+        "sre2l": lambda: fkd.export(opened, args.out, source, device_config.device, args.epochs, args.batch_size),
+        "ddranking": lambda: ddranking.export(opened, args.out, source, device_config.device),
+        "rethinkdc": lambda: imagefolder.export_rethinkdc(opened, args.out),
+    }
     args.out.mkdir(parents=True)
     try:
-        done = _write(args, opened, labeller)
-    except BaseException:
+        done = write[args.to]()
+    except BaseException:  # half a form is none
         shutil.rmtree(args.out)
         raise
     return "\n".join([*(hf.push(args.out, args.push, args.dry_run) if args.push else []), done])
-
-
-def _write(args: argparse.Namespace, opened: SetFolder, labeller: Labeller | None) -> str:
-    from teddy.export import ddranking, fkd, hf, imagefolder
-
-    if args.to == "imagefolder":
-        return imagefolder.export(opened, args.out)
-    if args.to == "rethinkdc":
-        return imagefolder.export_rethinkdc(opened, args.out)
-    if args.to == "ddranking":
-        return ddranking.export(opened, args.out, labeller)
-    if labeller is not None:
-        return fkd.export(opened, args.out, labeller, args.epochs, args.batch_size)
-    return hf.export(opened, args.out, args.push or f"OWNER/{opened.description.name}", args.licence)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,11 @@ from teddy.config.errors import StageFailed, UserError
 from teddy.data.sources.hf import datasets_library
 from teddy.export.imagefolder import about, image_files
 from teddy.report.comparison import with_spread
-from teddy.sets.folder import CARD, SetFolder, seal_set
+from teddy.sets.folder import CARD, PARQUET, SetFolder
 from teddy.sets.labels import LABELS
 
 LICENCES = {"fashion_mnist": "mit", "fashion_mini": "mit", "imagenet": "other", "tiny_imagenet": "other"}
 """Of the real data, by dataset, as the Hub names licences."""
-PARQUET = "data/train-00000-of-00001.parquet"
 
 
 def export(opened: SetFolder, out: Path, name: str, licence: str | None) -> str:
@@ -37,7 +36,6 @@ def export(opened: SetFolder, out: Path, name: str, licence: str | None) -> str:
     table = library.Dataset.from_dict({"image": images, "label": [label for _, label in files]}, features=features)
     (out / "data").mkdir()
     table.to_parquet(str(out / PARQUET))
-    seal_set(out, opened.description)
     (out / CARD).write_text(card(opened, name, licence or LICENCES.get(spec.name, "unknown")))
     return f'datasets.load_dataset("{out}"), teddy.load("{out}")'
 
