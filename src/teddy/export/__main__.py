@@ -53,6 +53,8 @@ def _export(args: argparse.Namespace) -> str:
 
     if args.to != "hf" and (args.push or args.dry_run or args.licence):
         raise UserError("--push, --dry-run and --licence belong to --to hf; leave them out.")
+    if args.push and (args.push.count("/") != 1 or not all(args.push.split("/"))):
+        raise UserError(f"--push {args.push} must be OWNER/NAME, as the Hub names datasets.")
     opened = open_set(args.folder.expanduser())
     facts = opened.description
     device_config = resolve_device("auto", facts.labels.precision)

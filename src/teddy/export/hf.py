@@ -8,7 +8,7 @@ from statistics import mean, stdev
 
 import yaml  # type: ignore[import-untyped]
 
-from teddy.config.errors import StageFailed, UserError
+from teddy.config.errors import StageFailed
 from teddy.data.sources.hf import datasets_library
 from teddy.export.imagefolder import about, image_files
 from teddy.report.comparison import with_spread
@@ -84,8 +84,6 @@ def push(folder: Path, name: str, dry_run: bool) -> list[str]:
     Raises:
         StageFailed: the Hub refuses, or is out of reach.
     """
-    if name.count("/") != 1 or not all(name.split("/")):
-        raise UserError(f"--push {name} must be OWNER/NAME, as the Hub names datasets.")
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     listed = [f"{path.relative_to(folder)} ({path.stat().st_size:,} bytes)" for path in files]
     if dry_run:
