@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from teddy.artifacts.fingerprint import file_digest, fingerprint
 from teddy.config.errors import UserError
 from teddy.config.types import Count
 from teddy.data.spec import DatasetSpec
-from teddy.methods.foreign_images import files_of, read_foreign
+from teddy.methods.foreign_images import content_of, read_foreign
 from teddy.synthesis.method import Inputs, Method, Run, SyntheticSet
 
 KEY = "methods.foreign"
@@ -31,9 +30,7 @@ class Foreign(Method):
     tiles: Count
 
     def content(self) -> dict[str, Any]:
-        path = Path(self.path or "")
-        digests = {file.relative_to(path).as_posix(): file_digest(file) for file in files_of(path)}
-        return super().content() | {"files": fingerprint(digests)}
+        return super().content() | {"files": content_of(Path(self.path or ""))}
 
     def check_data(self, spec: DatasetSpec) -> None:
         if self.path is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from teddy.artifacts.fingerprint import file_digest, fingerprint
 from teddy.config.errors import UserError
 from teddy.data.images import PIL_MODES, FileImages, open_image
 from teddy.data.sources.folders import class_folders, list_images
@@ -23,6 +24,8 @@ _FORMS = (
     "a folder for each class, parquet files or a folder of save_to_disk, or a .pt or .safetensors file with a tensor of images "
     "(N, C, H, W) and one of labels"
 )
+Read = tuple[torch.Tensor, torch.Tensor, list[str]]
+"""Images as the dataset's, uint8, class indices, and sentences on what was assumed."""
 _SAMPLE = 100
 """Images whose headers are looked at."""
 
@@ -70,23 +73,33 @@ def files_of(path: Path) -> list[Path]:
     raise UserError(f"{path} holds no set of images; give {_FORMS}.")
 
 
-@lru_cache(maxsize=1)
+def content_of(path: Path) -> str:
+    """Name of a set's files by their bytes, wherever it lies.
+
+    Raises:
+        UserError: as :func:`files_of`.
+    """
+    return fingerprint({file.relative_to(path).as_posix(): file_digest(file) for file in files_of(path)})
+
+
 def read_foreign(path: Path, spec: DatasetSpec) -> ForeignSet:
-    """Read a set as 8-bit images of a known dataset.
+    """Read a set as 8-bit images of a known dataset; the last one stays in memory.
 
     Raises:
         UserError: it is in no known form, damaged, or does not fit the dataset.
     """
+    return _read(path, spec, content_of(path))
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, spec: DatasetSpec, content: str) -> ForeignSet:
     files = files_of(path)
-    read: Callable[[Path, list[Path], DatasetSpec], tuple[torch.Tensor, torch.Tensor, list[str]]] = _from_folders
-    if files[0].suffix in (".parquet", ".arrow"):
-        read = _from_table
-    elif files[0].suffix in TENSORS:
-        read = _from_tensors
-    images, labels, notes = read(path, files, spec)
-    missing = sorted(set(range(spec.num_classes)) - set(labels.tolist()))
+    kinds = {".parquet": _from_table, ".arrow": _from_table} | dict.fromkeys(TENSORS, _from_tensors)
+    images, labels, notes = kinds.get(files[0].suffix, _from_folders)(path, files, spec)
+    missing = set(range(spec.num_classes)) - set(labels.tolist())
     if missing:
-        raise UserError(f"{path} has no image of {spec.class_names[missing[0]]}; every class of {spec.name} needs one.")
+        name = spec.class_names[min(missing)]
+        raise UserError(f"{path} has no image of {name}; every class of {spec.name} needs one.")
     order = labels.argsort(stable=True)
     return ForeignSet(images[order], labels[order], tuple(notes))
 
@@ -116,7 +129,7 @@ def _plain(name: str) -> str:
     return re.sub(r"\W+|_+", "_", name.casefold()).strip("_")
 
 
-def _from_folders(path: Path, files: list[Path], spec: DatasetSpec) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+def _from_folders(path: Path, files: list[Path], spec: DatasetSpec) -> Read:
     names = [file.relative_to(path).parts[0] for file in files]
     distinct = sorted(set(names))
     index = dict(zip(distinct, match_classes(distinct, spec, path), strict=True))
@@ -128,7 +141,7 @@ def _from_folders(path: Path, files: list[Path], spec: DatasetSpec) -> tuple[tor
     return FileImages(files, labels, spec.channels, spec.size).take(range(len(files))), labels, _changes(seen, spec)
 
 
-def _from_table(path: Path, files: list[Path], spec: DatasetSpec) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+def _from_table(path: Path, files: list[Path], spec: DatasetSpec) -> Read:
     datasets = datasets_library()
     from pyarrow import parquet  # comes with it
 
@@ -146,9 +159,7 @@ def _from_table(path: Path, files: list[Path], spec: DatasetSpec) -> tuple[torch
     classes = [name for name, one in features.items() if isinstance(one, datasets.ClassLabel)]
     classes = classes or [name for name, one in features.items() if "int" in str(getattr(one, "dtype", ""))]
     if len(images) != 1 or len(classes) != 1:
-        raise UserError(
-            f"{path} has the columns {', '.join(features)}; leave one with images and one with class indices in it."
-        )
+        raise UserError(f"{path} has the columns {', '.join(features)}; leave one of images and one of class indices.")
     labels = torch.tensor(table[classes[0]][:])
     names = getattr(features[classes[0]], "names", None)
     if names and len(names) == spec.num_classes and not all(name.isdigit() for name in names):
@@ -172,36 +183,34 @@ def _changes(seen: set[tuple[str, tuple[int, int]]], spec: DatasetSpec) -> list[
     ]
 
 
-def _from_tensors(path: Path, files: list[Path], spec: DatasetSpec) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+def _from_tensors(path: Path, files: list[Path], spec: DatasetSpec) -> Read:
     save = "save images (N, C, H, W) and labels (N,) as plain tensors"
-    found = [pair for file in files for pair in _walk(load_plain(file, "file of tensors", save), file.stem)]
-    images = [(name, one) for name, one in found if one.dim() == 4]
-    labels = [(name, one) for name, one in found if images and one.dim() in (1, 2) and len(one) == len(images[0][1])]
+    found = [one for file in files for one in _walk(load_plain(file, "file of tensors", save))]
+    images = [one for one in found if one.dim() == 4]
+    labels = [one for one in found if images and one.dim() in (1, 2) and len(one) == len(images[0])]
     if len(images) != 1 or len(labels) != 1:
         raise UserError(f"{path} holds {len(images)} tensors of images and {len(labels)} of labels for them; {save}.")
-    pixels, targets, notes = images[0][1], labels[0][1], []
+    (pixels,), (targets,), notes = images, labels, []
     wanted = (spec.channels, spec.size, spec.size)
     if tuple(pixels.shape[1:]) != wanted:
         raise UserError(
-            f"the images in {path} are {tuple(pixels.shape[1:])}, and those of {spec.name} {wanted}; resize them, or choose "
-            "another dataset."
+            f"the images in {path} are {tuple(pixels.shape[1:])}, those of {spec.name} {wanted}; resize them."
         )
     if targets.dim() == 2:
         notes.append("Of the soft labels, the largest of each image is its class.")
         targets = targets.argmax(1)
-    if bool((targets != targets.round()).any()):
+    if not bool((targets == targets.long()).all()):
         raise UserError(f"the labels in {path} are not whole numbers; {save}.")
-    labels_found = targets.long()
-    _check_labels(labels_found, spec, path)
-    levels, note = _levels(pixels, spec, path)
-    return levels, labels_found, notes + note
+    _check_labels(targets, spec, path)
+    levels, said = _levels(pixels.detach(), spec, path)
+    return levels, targets.long(), notes + said
 
 
 def _levels(pixels: torch.Tensor, spec: DatasetSpec, path: Path) -> tuple[torch.Tensor, list[str]]:
     """Pixels as uint8, with a sentence on what their numbers are taken for."""
     if pixels.dtype == torch.uint8:
         return pixels, []
-    pixels = pixels.detach().float()
+    pixels = pixels.float()
     if not bool(pixels.isfinite().all()):
         raise UserError(f"{path} holds pixels that are no finite numbers; leave out what has diverged.")
     low, high = pixels.min().item(), pixels.max().item()
@@ -209,8 +218,8 @@ def _levels(pixels: torch.Tensor, spec: DatasetSpec, path: Path) -> tuple[torch.
         return (pixels * 255).round().to(torch.uint8), ["Pixels lie in [0, 1] and are rounded to 8 bits."]
     if low >= 0 and high > 10:  # more than any normalised pixel
         return pixels.round().clamp(0, 255).to(torch.uint8), ["Pixels are taken for levels from 0 to 255."]
-    bounds = spec.pixel_bounds()
-    outside = ((pixels < bounds[0]) | (pixels > bounds[1])).float().mean().item()
+    black, white = spec.pixel_bounds()
+    outside = ((pixels < black) | (pixels > white)).float().mean().item()
     note = (
         f"Pixels from {low:.2f} to {high:.2f} are taken for normalised by the mean and standard deviation of {spec.name}, and "
         f"rounded to 8 bits; {outside:.1%} are beyond black or white and clipped."
@@ -218,16 +227,13 @@ def _levels(pixels: torch.Tensor, spec: DatasetSpec, path: Path) -> tuple[torch.
     return spec.denormalise(pixels), [note]
 
 
-def _walk(content: Any, name: str) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor in nested lists and mappings, with its name."""
+def _walk(content: Any) -> Iterator[torch.Tensor]:
+    """Every tensor in nested lists and mappings."""
     if isinstance(content, torch.Tensor):
-        yield name, content
-    elif isinstance(content, Mapping):
-        for key, one in content.items():
-            yield from _walk(one, f"{name}.{key}")
-    elif isinstance(content, list | tuple):
-        for one in content:
-            yield from _walk(one, name)
+        yield content
+    elif isinstance(content, Mapping | list | tuple):
+        for one in content.values() if isinstance(content, Mapping) else content:
+            yield from _walk(one)
 
 
 def _check_labels(labels: torch.Tensor, spec: DatasetSpec, path: Path) -> None:
