@@ -9,10 +9,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,11 +26,11 @@ from teddy.artifacts.store import ArtifactStore
 from teddy.config.build import import_plugins
 from teddy.config.command import Command, check_jobs, word_of
 from teddy.config.errors import UserError
+from teddy.config.messages import is_about_config, sentence
 from teddy.config.paths import config_dir
 from teddy.config.schema import TeddyConfig, register_schemas
-from teddy.data.dataset import RealDataset
-from teddy.data.sources.given import GivenImages
-from teddy.evaluation.split import open_split
+from teddy.data.sources.given import GivenImages, digest, read_images
+from teddy.evaluation.split import EvalSplit
 from teddy.evaluation.stage import evaluate as train_students
 from teddy.plan import make_plan
 from teddy.runtime.loggers import RunLog
@@ -98,7 +100,7 @@ def distill(
 
     Args:
         dataset: the name of a file in ``conf/dataset``, a folder as of ``dataset=imagefolder``, or a torch Dataset of pairs
-            (image, class index), see :class:`teddy.data.sources.given.GivenImages`.
+            (image, class index), see :func:`teddy.data.sources.given.read_images`.
         ipc: images per class.
         method: the name of a file in ``conf/method``.
         test: a torch Dataset of test images, for a torch Dataset.
@@ -109,26 +111,43 @@ def distill(
         UserError: something that was given cannot be used.
         StageFailed: a stage could not be finished.
     """
-    given = None
     words: dict[str, Any] = {"name": "distill", "stages": ["pool", "synthesis", "labels"], "logger": "csv"}
     words |= {"method": [method], "synthesis.ipc": ipc, **(settings or {})}
+    given = None
     if isinstance(dataset, str | Path):
         words = _named(dataset) | words
     else:
-        given = _given(dataset, test, words)
+        given = GivenImages(dataset, test, words.get("dataset.channels"), words.get("dataset.size"))
         facts = dict.fromkeys((f"dataset.{name}" for name in _FACTS), None)
         words = {"dataset": "fashion_mini", **facts, "dataset.name": type(dataset).__name__.lower(), **words}
     config, typed = _compose({"experiment": "quickstart", **words})
     plan = make_plan(config)
     if given is not None:
+        if test is None and "evaluation" in config.stages:
+            raise UserError("stages names evaluation, and there are no test images; give them as test=….")
         plan, typed = dataclasses.replace(plan, source=given), ["teddy.distill", *typed]
         config.dataset.source = {"_target_": f"{GivenImages.__module__}.{GivenImages.__qualname__}"}
     else:
         typed = ["python", "-m", "teddy", *typed]
     moment = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     folder = Path("outputs", config.name, moment) if out is None else Path(out).expanduser()
-    pipeline.run(plan, folder.absolute(), shlex.join(typed), typed, f"{config.name}-s{config.seed}", "")
+    with _logging_as_before():
+        pipeline.run(plan, folder.absolute(), shlex.join(typed), typed, f"{config.name}-s{config.seed}", "")
     return load(folder / "sets" / method)
+
+
+@contextlib.contextmanager
+def _logging_as_before() -> Iterator[None]:
+    """Take back what a run changes in the logging of the process."""
+    root, raises = logging.getLogger(), logging.raiseExceptions
+    before = list(root.handlers)
+    try:
+        yield
+    finally:
+        for handler in [one for one in root.handlers if one not in before]:
+            root.removeHandler(handler)
+            handler.close()
+        logging.raiseExceptions = raises
 
 
 def evaluate(
@@ -163,20 +182,22 @@ def evaluate(
     folder, spec, about = data.folder, data.folder.spec, data.description
     words: dict[str, Any] = {"evaluation.students": list(students), "evaluation.protocol": protocol}
     words |= {"evaluation.seeds": seeds, "evaluation.epochs": epochs, "synthesis.ipc": data.ipc, **(settings or {})}
-    named = dataset is None or isinstance(dataset, str | Path)
     if dataset is None and not (config_dir() / "dataset" / f"{spec.name}.yaml").is_file():
         raise UserError(f"the data set {spec.name} cannot be found; give one with test images as dataset=….")
-    config, _ = _compose({**(_named(dataset or spec.name) if named else {}), **words})
+    named = _named(dataset or spec.name) if isinstance(dataset, str | Path | None) else {}
+    if "dataset.root" in named:
+        named |= {"dataset.size": spec.size, "dataset.channels": spec.channels}
+    config, _ = _compose({**named, **words})
     if named:
         real = factory.dataset_of(config, make_plan(config).source)
+        images, name, classes = real.loaded.test, real.fingerprint, len(real.loaded.class_ids)
     else:
-        images = GivenImages(dataset, dataset, spec.channels, spec.size)
-        real = RealDataset(spec.name, images)
-    found = real.loaded
-    if (len(found.class_ids), found.channels, found.size) != (spec.num_classes, spec.channels, spec.size):
+        images = read_images(dataset, spec.channels, spec.size)
+        name, classes = digest(images), max(spec.num_classes, int(images.labels.max()) + 1)
+    shape = classes, *images.take([0]).shape[1:]
+    if shape != (wanted := (spec.num_classes, spec.channels, spec.size, spec.size)):
         raise UserError(
-            f"the set has {spec.num_classes} classes of {spec.channels} x {spec.size} x {spec.size} images, and dataset "
-            f"{len(found.class_ids)} of {found.channels} x {found.size} x {found.size}; give the one that it was made from."
+            f"the set has classes and images {wanted}, and dataset {shape}; give the one that the set was made from."
         )
     device_config, store = factory.device_config_of(config), ArtifactStore(Path(config.store))
     facts = about.labels
@@ -184,7 +205,7 @@ def evaluate(
         dataclasses.replace(one, view=facts.view, view_seed=facts.seed)
         for one in factory.students(config, folder, data.labels_for(device_config))
     ]
-    split = open_split("test", real, config.dataset.holdout, config.seed)
+    split = EvalSplit("", {"test": name}, lambda: images)
     total = sum(one.protocol.epochs for one in planned)
     with StageProgress("evaluation", total=total, unit="epochs") as progress:
         made = list(
@@ -212,20 +233,18 @@ def _named(dataset: str | Path) -> dict[str, Any]:
     return {"dataset": "imagefolder", "dataset.root": str(folder.absolute()), "dataset.name": folder.name}
 
 
-def _given(dataset: Any, test: Any, words: Mapping[str, Any]) -> GivenImages:
-    if not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
-        raise UserError("dataset must be a name, a folder, or a torch Dataset with a length and indices.")
-    return GivenImages(dataset, test, words.get("dataset.channels"), words.get("dataset.size"))
-
-
 def _compose(words: Mapping[str, Any]) -> tuple[TeddyConfig, list[str]]:
     """The checked configuration of one run, and the words that a command line would have for it."""
-    register_schemas()
-    typed = [word_of("+" * (key == "experiment") + key, value) for key, value in words.items()]
-    command = Command(tuple(typed), {})
-    if command.multirun or command.searches or any(key.startswith(("hydra", "+")) for key in words):
+    if any(key.startswith(("hydra", "sweep", "search", "+", "~")) for key in words):
         raise UserError("settings are keys of one run; sweeps, searches and hydra's own keys are for the command line.")
-    (config,) = check_jobs(command)
+    typed = [word_of("+" * (key == "experiment") + key, value) for key, value in words.items()]
+    try:
+        register_schemas()
+        (config,) = check_jobs(Command(tuple(typed), {}))
+    except Exception as error:
+        if not is_about_config(error):
+            raise
+        raise UserError(sentence(error)) from error
     if config.trainer.devices * config.trainer.num_nodes > 1:
         raise UserError("several devices need several processes; set trainer.devices=1, or use the command line.")
     return config, typed

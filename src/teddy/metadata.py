@@ -14,13 +14,15 @@ import torch
 from teddy import __version__
 from teddy.artifacts.fingerprint import fingerprint
 from teddy.data.dataset import RealDataset
+from teddy.data.distilled import ANNOTATIONS
 from teddy.labels.stage import Labels
 from teddy.pool.members import ModelPool
 from teddy.report.results_log import Result
 from teddy.runtime.device import DeviceConfig
 from teddy.sets.description import DatasetFacts, Description, LabelFacts, MethodFacts
+from teddy.sets.folder import WHITENING
 from teddy.synthesis.method import Method
-from teddy.synthesis.stage import ImageFolderArtifact
+from teddy.synthesis.stage import IMAGES, ImageFolderArtifact
 
 VERSIONS = {"teddy": __version__, "python": platform.python_version(), "torch": torch.__version__}
 
@@ -65,7 +67,7 @@ def set_description(
     Args:
         rows: all results of the run.
     """
-    spec, facts = images.spec, images.artifact.facts
+    spec, facts, boxes = images.spec, images.artifact.facts, f"{IMAGES}/{ANNOTATIONS}"
     return Description(
         name=f"{spec.name}-ipc{method.ipc}-{name}",
         method=MethodFacts(name, method.title or name, method.citation),
@@ -77,6 +79,8 @@ def set_description(
             spec.size,
             list(spec.mean),
             list(spec.std),
+            whitening=WHITENING if spec.whitening is not None else None,
+            boxes=boxes if boxes in images.artifact.files else None,
         ),
         ipc=method.ipc,
         labels=labels,

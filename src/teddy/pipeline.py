@@ -76,12 +76,11 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
     store.closed = {kind: stage for kind, stage in STAGE_OF_KIND.items() if stage not in config.stages}
     dataset = factory.dataset_of(config, plan.source)
     factory.check_size(config, plan.methods, dataset, store.root)
-    handler = logging.FileHandler(folder / "teddy.log", delay=True)
-    raises, logging.raiseExceptions = logging.raiseExceptions, False  # a full disk is reported once, not by every line
     with writing(folder):
         if is_leader():
             folder.mkdir(parents=True, exist_ok=True)
-            logging.getLogger().addHandler(handler)
+            logging.raiseExceptions = False  # a full disk is reported once, not by every line of this file
+            logging.getLogger().addHandler(logging.FileHandler(folder / "teddy.log", delay=True))
         log = open_loggers(
             {name: factory_of(f"logger.{name}", node) for name, node in config.logger.items()},
             folder,
@@ -111,9 +110,6 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
             raise
     finally:
         log.finish(code)
-        logging.getLogger().removeHandler(handler)
-        handler.close()
-        logging.raiseExceptions = raises
 
 
 class Invocation:

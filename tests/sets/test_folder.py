@@ -30,8 +30,8 @@ from teddy.labels.views import ViewMaker, ViewRecipe
 from teddy.models.networks import build_network
 from teddy.pool.members import Member
 from teddy.runtime.resume import save_tensors
-from teddy.sets.description import DatasetFacts, Description, LabelFacts, MethodFacts
-from teddy.sets.folder import SetFolder, open_set, write_set
+from teddy.sets.description import DatasetFacts, Description, LabelFacts, MethodFacts, TeacherFacts
+from teddy.sets.folder import WHITENING, SetFolder, open_set, write_set
 from teddy.sets.labels import SetLabels
 from teddy.synthesis.stage import ImageFolderArtifact
 
@@ -120,7 +120,9 @@ def test_the_set_is_read_as_the_run_saw_it(whole: SetFolder, artifact: ImageFold
 def test_a_whitening_travels_along(tmp_path: Path, artifact: ImageFolderArtifact) -> None:
     whitening = zca(torch.randn(40, 1, 8, 8, generator=torch.Generator().manual_seed(1)), 0.1)
     white = dataclasses.replace(artifact, spec=dataclasses.replace(SPEC, whitening=whitening))
-    write_set(tmp_path / "mine", describe(), white)
+    about = describe()
+    about = dataclasses.replace(about, dataset=dataclasses.replace(about.dataset, whitening=WHITENING))
+    write_set(tmp_path / "mine", about, white)
     seen = open_set(tmp_path / "mine").spec.normalise(artifact.images.images)
     assert torch.equal(seen, white.spec.normalise(artifact.images.images))
 
@@ -129,7 +131,8 @@ def test_teachers_travel_with_online_labels(tmp_path: Path, artifact: ImageFolde
     network = build_network("convnet2_w8", 3, 1, 8, seed=3)
     save_tensors(tmp_path / "weights.safetensors", network.state_dict())
     member = Member("convnet2_w8", tmp_path / "weights.safetensors", 2, "0" * 16, 50.0)
-    made = write_set(tmp_path / "mine", describe("online"), artifact, [member])
+    about = describe("online", teachers=[TeacherFacts.of(member, 0, carried=True)])
+    made = write_set(tmp_path / "mine", about, artifact, [member])
     (facts,) = open_set(made.path).description.labels.teachers
     assert (facts.network, facts.epoch, facts.file) == ("convnet2_w8", 2, "teachers/00.safetensors")
     assert file_digest(made.path / str(facts.file)) == file_digest(member.file)
@@ -245,3 +248,12 @@ def test_labels_of_another_shape_are_refused(whole: SetFolder) -> None:
     file.write_bytes(file.read_bytes()[:-1])
     with pytest.raises(UserError, match="does not hold this set's labels"):
         SetLabels(file, (3, 6), AllLogits(3), 4.0)
+
+
+def test_half_a_set_is_removed(tmp_path: Path, artifact: ImageFolderArtifact) -> None:
+    labels = stored(tmp_path / "labels", artifact, AllLogits(3))
+    labels.entries = labels.entries[:, :, None, None]  # as an error while the labels are written
+    labels.compression = None  # type: ignore[assignment]
+    with pytest.raises(AttributeError):
+        write_set(tmp_path / "sets" / "mine", describe("stored", epochs=3), artifact, (), labels)
+    assert list((tmp_path / "sets").iterdir()) == []

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from teddy.config.types import Count, Epoch, Positive
 from teddy.labels.views import ViewRecipe
+from teddy.pool.members import Member
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -59,6 +60,13 @@ class TeacherFacts:
     top1_holdout: float
     file: str | None = None
     history: str | None = None
+
+    @classmethod
+    def of(cls, member: Member, index: int, carried: bool) -> TeacherFacts:
+        """The facts of a teacher; ``carried``: whether it is among the files."""
+        names = [f"teachers/{index:02d}{end}" if carried else None for end in (".safetensors", ".json")]
+        facts = member.network, member.epoch, member.top1_holdout
+        return cls(*facts, file=names[0], history=names[1] if member.history else None)
 
 
 @dataclass(frozen=True)

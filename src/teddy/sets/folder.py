@@ -26,7 +26,7 @@ from teddy.artifacts.fingerprint import fingerprint
 from teddy.artifacts.integrity import checksum, compare, is_inside
 from teddy.artifacts.store import write_json
 from teddy.config.errors import UserError
-from teddy.data.distilled import ANNOTATIONS, load_distilled
+from teddy.data.distilled import load_distilled
 from teddy.data.images import TensorImages
 from teddy.data.spec import DatasetSpec
 from teddy.data.tiles import decode_tiles
@@ -35,7 +35,7 @@ from teddy.labels.sources import StoredLabels
 from teddy.pool.members import Member
 from teddy.runtime.memory import machine_memory
 from teddy.runtime.resume import load_tensors, save_tensors
-from teddy.sets.description import Description, FileEntry, TeacherFacts
+from teddy.sets.description import Description, FileEntry
 from teddy.sets.labels import LABELS, write_labels
 from teddy.synthesis.stage import DECODED, IMAGES, ImageFolderArtifact
 
@@ -107,61 +107,35 @@ def write_set(
     Files of the store are linked where the file system can, since they never change.
 
     Args:
-        description: but for teachers, boxes, whitening and files, which are entered here.
-        teachers: that give the labels; their weights are written where the labels are not stored.
+        description: but for the files, which are entered here.
+        teachers: those of the description; their weights are written where it names files for them.
         stored: the labels of a set whose labels are.
     """
     partial = folder.with_name(f".{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    for name in sorted(images.artifact.files):
-        if name.startswith((f"{IMAGES}/", f"{DECODED}/")):
-            _place(images.artifact.folder / name, partial / name)
-    if stored is not None:
-        with (partial / LABELS).open("wb") as stream:
-            write_labels(stream, stored)
-    if (whitening := images.spec.whitening) is not None:
-        save_tensors(partial / WHITENING, vars(whitening))
-    boxes = f"{IMAGES}/{ANNOTATIONS}"
-    description = dataclasses.replace(
-        description,
-        dataset=dataclasses.replace(
-            description.dataset,
-            whitening=WHITENING if whitening is not None else None,
-            boxes=boxes if boxes in images.artifact.files else None,
-        ),
-        labels=dataclasses.replace(
-            description.labels,
-            teachers=[_teacher(one, index, partial, stored is None) for index, one in enumerate(teachers)],
-        ),
-    )
-    description = seal_set(partial, description)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    try:
+        for name in sorted(images.artifact.files):
+            if name.startswith((f"{IMAGES}/", f"{DECODED}/")):
+                _place(images.artifact.folder / name, partial / name)
+        for facts, member in zip(description.labels.teachers, teachers, strict=True):
+            for carried, source in ((facts.file, member.file), (facts.history, member.history)):
+                if carried is not None and source is not None:
+                    _place(source, partial / carried)
+        if stored is not None:
+            with (partial / LABELS).open("wb") as stream:
+                write_labels(stream, stored)
+        if images.spec.whitening is not None:
+            save_tensors(partial / WHITENING, vars(images.spec.whitening))
+        paths = [path for path in sorted(partial.rglob("*")) if path.is_file()]
+        files = {path.relative_to(partial).as_posix(): FileEntry(path.stat().st_size, checksum(path)) for path in paths}
+        description = dataclasses.replace(description, files=files)
+        write_json(partial / DESCRIPTION, description)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     return SetFolder(folder, description)
-
-
-def seal_set(folder: Path, description: Description) -> Description:
-    """Write ``teddy.json`` for the files that are in a folder, atomically, and return its content."""
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_file() and name not in (DESCRIPTION, CARD):
-            files[name] = FileEntry(path.stat().st_size, checksum(path))
-    description = dataclasses.replace(description, files=files)
-    write_json(folder / DESCRIPTION, description)
-    return description
-
-
-def _teacher(member: Member, index: int, folder: Path, needed: bool) -> TeacherFacts:
-    facts = TeacherFacts(member.network, member.epoch, member.top1_holdout)
-    if not needed:
-        return facts
-    names = f"teachers/{index:02d}.safetensors", f"teachers/{index:02d}.json"
-    _place(member.file, folder / names[0])
-    if member.history is not None:
-        _place(member.history, folder / names[1])
-    return dataclasses.replace(facts, file=names[0], history=names[1] if member.history else None)
 
 
 def _place(source: Path, target: Path) -> None:

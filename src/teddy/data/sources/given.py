@@ -1,4 +1,4 @@
-"""Images that a program hands over: any torch Dataset of images with class indices."""
+"""Images that a program hands over: any torch Dataset of images with class indices, read into memory once."""
 
 from __future__ import annotations
 
@@ -15,43 +15,54 @@ from teddy.data.sources.base import Loaded, numbered_ids
 
 
 class GivenImages:
-    """The items ``(image, class index)`` of one or two datasets, read into memory once.
-
-    An image is Pillow's, or a tensor (C, H, W) or (H, W), uint8 or floating point in [0, 1].
+    """Training images and perhaps test images, as :func:`read_images` takes them.
 
     Args:
-        train: with the names of the classes as ``classes``, if it has any, as torchvision's have.
-        test: None: there are no test images.
-        size: scales the shorter side and cuts the centre; None leaves images of one size as they are.
+        train: with the names of the classes as ``classes``, if it has any, as torchvision's datasets have.
     """
 
     def __init__(self, train: Any, test: Any = None, channels: int | None = None, size: int | None = None) -> None:
-        names = getattr(train, "classes", None)
-        self._train = _read(train, channels, size)
-        channels, size = self._train.images.shape[1], self._train.images.shape[-1]
-        self._test = _read([] if test is None else test, channels, size)
-        count = max(int(part.labels.max()) + 1 for part in (self._train, self._test) if len(part))
-        self.names = tuple(map(str, range(count) if names is None else names))
-        if len(self.names) < count or len(self._train.labels.unique()) < len(self.names):
+        self.train = read_images(train, channels, size)
+        _, channels, size, _ = self.train.images.shape
+        empty = TensorImages(self.train.images[:0], self.train.labels[:0])
+        self.test = empty if test is None else read_images(test, channels, size)
+        count = int(torch.cat([self.train.labels, self.test.labels]).max()) + 1
+        self.names = tuple(map(str, getattr(train, "classes", range(count))))
+        if not len(self.train.labels.unique()) == len(self.names) >= count:
             raise UserError(
-                f"the dataset needs training images of each of {max(count, len(self.names))} classes; add some."
+                f"the dataset has not an image of each of its {len(self.names)} classes; add or renumber some."
             )
 
     def check(self) -> None:
         pass  # all is in memory
 
     def fingerprint(self) -> str:
-        parts = [part for each in (self._train, self._test) for part in (each.images, each.labels)]
-        digests = [hashlib.sha256(part.contiguous().numpy().tobytes()).hexdigest() for part in parts]
-        return fingerprint({"source": "given", "sha256": digests, "names": self.names})
+        return fingerprint({"source": "given", "images": [digest(self.train), digest(self.test)], "names": self.names})
 
     def load(self) -> Loaded:
-        channels, size = self._train.images.shape[1:3]
-        return Loaded(self._train, self._test, self.names, numbered_ids(self.names), channels, size)
+        channels, size = self.train.images.shape[1:3]
+        return Loaded(self.train, self.test, self.names, numbered_ids(self.names), channels, size)
 
 
-def _read(items: Any, channels: int | None, size: int | None) -> TensorImages:
+def digest(images: TensorImages) -> str:
+    """SHA-256 of images and labels."""
+    return hashlib.sha256(images.images.contiguous().numpy().tobytes() + images.labels.numpy().tobytes()).hexdigest()
+
+
+def read_images(items: Any, channels: int | None = None, size: int | None = None) -> TensorImages:
+    """Read the pairs (image, class index) of a torch Dataset.
+
+    Args:
+        items: an image is Pillow's, or a tensor (C, H, W) or (H, W), uint8 or floating point in [0, 1].
+        channels: 1 or 3; None: those of the first image.
+        size: scales the shorter side and cuts the centre; None: images of one size are left as they are.
+
+    Raises:
+        UserError: an item is something else.
+    """
     images, labels = [], []
+    if not (hasattr(items, "__getitem__") and hasattr(items, "__len__") and len(items)):
+        raise UserError("the dataset must be a name, a folder, or a torch Dataset with indices and at least one image.")
     for index in range(len(items)):
         try:
             image, label = items[index]
@@ -60,25 +71,19 @@ def _read(items: Any, channels: int | None, size: int | None) -> TensorImages:
             picture = to_mode(picture, channels)
             images.append(to_tensor(centre_square(picture, size, size) if size else picture))
             labels.append(int(label))
-        except (TypeError, ValueError, LookupError) as error:
+            if images[-1].shape != (channels, *2 * images[0].shape[-1:]) or labels[-1] < 0:
+                raise ValueError("not a square of the first one's size, or no class; dataset.size scales them")
+        except (AttributeError, TypeError, ValueError, LookupError) as error:
             raise UserError(
                 f"item {index} of the dataset is no pair (image, class index) ({error}); give Pillow images, or tensors "
                 "(C, H, W) in uint8 or in [0, 1], without normalisation."
             ) from error
-        if images[-1].shape != images[0].shape or images[-1].shape[1] != images[-1].shape[2] or labels[-1] < 0:
-            raise UserError(
-                f"item {index} of the dataset is no square image of the first one's size with a class index; set dataset.size."
-            )
-    if not images:
-        return TensorImages(torch.empty(0, channels or 1, size or 1, size or 1, dtype=torch.uint8), torch.empty(0))
     return TensorImages(torch.stack(images), torch.tensor(labels))
 
 
 def _picture(image: Any) -> Image.Image:
     if isinstance(image, Image.Image):
         return image
-    if not isinstance(image, torch.Tensor):
-        raise TypeError(f"it holds {type(image).__name__}")
     if image.is_floating_point():
         if not (float(image.min()) >= 0 and float(image.max()) <= 1):
             raise ValueError("its values are not in [0, 1]")
