@@ -6,14 +6,14 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from teddy import cli
 from teddy.config.command import check_jobs, key_of, read_command, word_of
 from teddy.config.errors import UserError
 from teddy.config.schema import register_schemas
-
-KEY = "methods.foreign"
 
 USAGE = """usage: python -m teddy.score FOLDER dataset=NAME [--protocol NAME] [KEY=VALUE ...]
 
@@ -49,23 +49,43 @@ def score_words(argv: Sequence[str]) -> list[str]:
     Raises:
         UserError: no set or no dataset is named.
     """
+    from teddy.methods.foreign import KEY  # imported late, so that --help is quick
+
     folder, rest = Path(argv[0]).expanduser().absolute(), list(argv[1:])
     if "--protocol" in rest:
         place = rest.index("--protocol")
         rest[place : place + 2] = [f"evaluation.protocol={''.join(rest[place + 1 : place + 2])}"]
-    words: dict[str, object] = {"path": str(folder), "title": folder.stem}
+    words: dict[str, Any] = {f"{KEY}.path": str(folder), f"{KEY}.title": folder.stem}
     if (folder / "teddy.json").is_file():
-        from teddy.sets.folder import open_set
-
-        about = open_set(folder).description
-        words = {"path": str(folder / "images"), "title": about.method.title or about.method.name, "tiles": about.tiles}
-        if not any(key_of(word) == "dataset" for word in rest):
-            rest.insert(0, f"dataset={about.dataset.name}")
-    if not any(key_of(word) == "dataset" for word in rest):
+        words |= _own_words(folder)
+    typed = set(map(key_of, rest))
+    if "dataset" not in {*typed, *words}:
         raise UserError(
             f"which dataset {folder} was made from is not known; add dataset=NAME, such as dataset=cifar10."
         )
-    return ["+experiment=score", *(word_of(f"{KEY}.{key}", value) for key, value in words.items()), *rest]
+    dropped = {*typed, *(("pool.strategy.teachers",) if "pool" in typed else ())}
+    return ["+experiment=score", *(word_of(key, value) for key, value in words.items() if key not in dropped), *rest]
+
+
+def _own_words(folder: Path) -> dict[str, Any]:
+    """What is to be known of a set of ours; where its teachers lie in it, they label random real images as well."""
+    from teddy.methods.foreign import KEY
+    from teddy.sets.folder import open_set
+
+    about = open_set(folder).description
+    words = {"dataset": about.dataset.name, f"{KEY}.path": str(folder / "images"), f"{KEY}.tiles": about.tiles}
+    words[f"{KEY}.title"] = about.method.title or about.method.name
+    facts = about.labels
+    if facts.kind not in ("online", "fixed"):
+        return words
+    teachers = [
+        asdict(one) | {name: str(folder / file) for name in ("file", "history") if (file := getattr(one, name))}
+        for one in facts.teachers
+    ]
+    words |= {"pool": "given", "pool.strategy.teachers": teachers, "labels": facts.kind, "seed": facts.seed}
+    return words | {
+        f"labels.{key}": value for key, value in {"temperature": facts.temperature, **asdict(facts.view)}.items()
+    }
 
 
 def with_ipc(words: list[str]) -> list[str]:
@@ -82,6 +102,7 @@ def with_ipc(words: list[str]) -> list[str]:
     if not configs:
         return words
     from teddy import factory
+    from teddy.methods.foreign import KEY
     from teddy.methods.foreign_images import read_foreign
     from teddy.plan import make_plan
 

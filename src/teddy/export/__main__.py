@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         epilog="example: python -m teddy.export outputs/quickstart/2026-01-31_12-00-00/sets/teddy --to hf",
     )
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="a set: what a run names on its line 'Set:'")
-    parser.add_argument("--to", required=True, choices=FORMS, help="sre2l serves RDED's script as well")
+    parser.add_argument("--to", required=True, choices=FORMS, help="see docs/export.md")
     parser.add_argument("--out", type=Path, help="a new folder; default: the set's name and the form")
     parser.add_argument("--push", metavar="OWNER/NAME", help="hf: upload to the Hub")
     parser.add_argument("--dry-run", action="store_true", help="hf: list what --push would upload")
