@@ -21,7 +21,7 @@ from teddy.labels.views import ViewMaker, ViewRecipe
 from teddy.models.networks import build_network
 from teddy.pool.members import Member
 from teddy.runtime.resume import save_tensors
-from teddy.sets.description import DatasetFacts, Description, LabelFacts, MethodFacts
+from teddy.sets.description import DatasetFacts, Description, LabelFacts, MethodFacts, TeacherFacts
 from teddy.sets.folder import SetFolder, write_set
 from teddy.synthesis.stage import ImageFolderArtifact
 
@@ -56,23 +56,24 @@ def make_set(tmp_path: Path) -> Callable[..., SetFolder]:
         content = {"name": name, "classes": classes, "channels": channels, "tiles": tiles}
         artifact = ImageFolderArtifact(ArtifactStore(tmp_path / "store").produce("images", content, build), spec)
         networks = [build_network("convnet2_w4", classes, channels, 16, seed=seed).eval() for seed in (1, 2)]
-        teachers = []
+        teachers, named = [], []
         for seed, network in enumerate(networks):
+            named.append(TeacherFacts("convnet2_w4", seed + 1, 50.0, f"teachers/{seed:02d}.safetensors"))
             save_tensors(tmp_path / f"{seed}.safetensors", network.state_dict())
             teachers.append(Member("convnet2_w4", tmp_path / f"{seed}.safetensors", seed + 1, "", 50.0))
-        stored = None
+        stored, carried = None, kind in ("online", "fixed")
         if kind == "stored":
             (tmp_path / "labels").mkdir()
             views = ViewMaker(artifact.images.images, spec, VIEW, 7)
             write_stored_labels(tmp_path / "labels", views, PoolLabeller(networks), 5, AllLogits(classes), 4)
             stored = StoredLabels(tmp_path / "labels" / "logits.npy", len(views), AllLogits(classes), 4.0)
         about = DatasetFacts(name, ids, list(spec.class_names), channels, 16, *map(list, normal))  # type: ignore[arg-type]
-        recipe = LabelFacts(kind, 4.0, VIEW, 7, epochs=5 if stored else None)  # type: ignore[arg-type]
+        recipe = LabelFacts(kind, 4.0, VIEW, 7, epochs=5 if stored else None, teachers=named if carried else [])  # type: ignore[arg-type]
         method = MethodFacts("mine", "Mine", "Me, 2026")
         description = Description(
             "four-3", method, about, 3, recipe, tiles=tiles, results=RESULTS, command="python -m teddy", **facts
         )
-        return write_set(tmp_path / "set", description, artifact, () if kind == "hard" else teachers, stored)
+        return write_set(tmp_path / "set", description, artifact, teachers if carried else (), stored)
 
     return make
 

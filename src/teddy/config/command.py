@@ -31,8 +31,7 @@ FLAGS = ("--help", "--hydra-help", "--version", "--resolve", "--run", "--multiru
 SEARCH_WORDS = ("hydra.mode=MULTIRUN", "hydra/sweeper=search", "~hydra.callbacks.sweep_report")
 """What makes Hydra run a search, which reports on its own."""
 MOST_JOBS = 1000  # jobs of a sweep, at most
-_PLAIN = re.compile(r"(?!(?:null|true|false)$)[A-Za-z_][\w./-]*")
-"""Words that mean themselves."""
+_PLAIN = re.compile(r"(?!(?:null|true|false)$)[A-Za-z_][\w./-]*")  # words that mean themselves
 ASKS = ("--help", "--hydra-help", "--cfg", "--info", "--shell-completion")
 
 

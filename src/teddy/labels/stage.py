@@ -48,7 +48,6 @@ class Labels:
         megabytes_in_full: size with all logits of every view.
         compression: what is stored of a view, for people; empty where nothing is.
         seconds: time that storing took.
-        teachers: those that label.
     """
 
     kind: str
@@ -59,7 +58,7 @@ class Labels:
     megabytes_in_full: float = 0.0
     compression: str = ""
     seconds: float = 0.0
-    teachers: tuple[Member, ...] = ()
+    teachers: tuple[Member, ...] = ()  # that label
 
 
 def prepare_labels(

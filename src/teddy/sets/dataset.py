@@ -30,12 +30,6 @@ class DistilledSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
 
     Args:
         device: of views and targets; loader processes need the CPU.
-
-    Attributes:
-        images: uint8 (N, C, H, W); of images with tiles, the enlarged tiles.
-        labels: class indices (N,).
-        temperature: at which the loss softens logits; 1 for class indices.
-        description: everything that ``teddy.json`` says.
     """
 
     def __init__(self, folder: SetFolder, device: str | torch.device = "cpu") -> None:
@@ -44,7 +38,7 @@ class DistilledSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
                 f"the images of {folder.path} have boxes and no classes; read images/annotations.json with a reader of COCO."
             )
         self.folder, self.description, self.device = folder, folder.description, torch.device(device)
-        self.images, self.labels = folder.images.images, folder.images.labels
+        self.images, self.labels = folder.images.images, folder.images.labels  # uint8 (N, C, H, W); class indices (N,)
         facts, labels = self.description.dataset, self.description.labels
         self.class_names, self.mean, self.std, self.ipc = facts.class_names, facts.mean, facts.std, self.description.ipc
         self.temperature = 1.0 if labels.kind == "hard" else labels.temperature

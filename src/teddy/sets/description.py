@@ -13,13 +13,12 @@ from teddy.config.types import Count, Epoch, Positive
 from teddy.labels.views import ViewRecipe
 from teddy.pool.members import Member
 
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 @dataclass(frozen=True)
 class MethodFacts:
-    """The method by its name in ``conf/method`` and in prose."""
+    """The method, as ``conf/method`` and as prose name it."""
 
     name: Name
     title: str
@@ -28,7 +27,7 @@ class MethodFacts:
 
 @dataclass(frozen=True)
 class DatasetFacts:
-    """The real dataset; see :class:`teddy.data.spec.DatasetSpec`. ``whitening`` is a file of the folder, ``boxes`` another."""
+    """The real dataset; see :class:`teddy.data.spec.DatasetSpec`."""
 
     name: str
     class_ids: list[Name]
@@ -37,12 +36,12 @@ class DatasetFacts:
     size: Annotated[int, Field(ge=1, le=4096)]
     mean: list[float]
     std: list[float]
-    whitening: str | None = None
-    boxes: str | None = None
+    whitening: str | None = None  # a file of the folder
+    boxes: str | None = None  # likewise
 
     def __post_init__(self) -> None:
-        known = [PurePosixPath(name).name == name and name.isprintable() and name != ".." for name in self.class_ids]
-        if not all(known) or len(known) < 1 or self.class_ids != sorted(set(self.class_ids)):
+        plain = [PurePosixPath(name).name == name != ".." and name.isprintable() for name in self.class_ids]
+        if not self.class_ids or not all(plain) or self.class_ids != sorted(set(self.class_ids)):
             raise ValueError("class_ids must be folder names in their order")
         if len(self.class_names) != len(self.class_ids):
             raise ValueError("class_names must be as many as class_ids")
@@ -53,13 +52,13 @@ class DatasetFacts:
 
 @dataclass(frozen=True)
 class TeacherFacts:
-    """A teacher that gave the labels; ``file`` (weights) and ``history`` (of pruning) where the labels need it still."""
+    """A teacher that gave the labels."""
 
     network: Name
     epoch: float
     top1_holdout: float
-    file: str | None = None
-    history: str | None = None
+    file: str | None = None  # its weights, where the labels need it still
+    history: str | None = None  # of its pruning
 
     @classmethod
     def of(cls, member: Member, index: int, carried: bool) -> TeacherFacts:
@@ -71,50 +70,36 @@ class TeacherFacts:
 
 @dataclass(frozen=True)
 class LabelFacts:
-    """How views of the images are made and labelled; see :class:`teddy.labels.stage.LabelRecipe`.
-
-    Attributes:
-        epochs: epochs of views in ``labels.safetensors``; None: nothing is stored.
-        batch_size: views that are labelled at once; it may change the last bit of a logit, as ``precision`` does.
-    """
+    """How views of the images are made and labelled; see :class:`teddy.labels.stage.LabelRecipe`."""
 
     kind: Literal["stored", "online", "fixed", "hard"]
     temperature: Positive
     view: ViewRecipe
-    seed: Seed
-    epochs: Epoch | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    epochs: Epoch | None = None  # that are stored
     top_k: Count | None = None
-    batch_size: Count = 256
+    batch_size: Count = 256  # views labelled at once: it may change the last bit of a logit, as the precision does
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     teachers: list[TeacherFacts] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         view = self.view
-        if not (0 < view.min_scale <= 1 and 0 <= view.flip <= 1 and 0 < view.alpha <= 1e7):
-            raise ValueError("a number of view is out of its range")
-        if view.mix not in ("cutmix", "none"):
-            raise ValueError("view.mix must be cutmix or none")
+        known = view.mix in ("cutmix", "none") and 0 < view.min_scale <= 1
+        if not (known and 0 <= view.flip <= 1 and 0 < view.alpha <= 1e7):
+            raise ValueError("view is out of its range")
 
 
 @dataclass(frozen=True)
 class FileEntry:
-    """Size in bytes and SHA-256 of a file."""
+    """A file of the folder."""
 
-    size: Annotated[int, Field(ge=0)]
+    size: Annotated[int, Field(ge=0)]  # bytes
     sha256: str
 
 
 @dataclass(frozen=True)
 class Description:
-    """The content of ``teddy.json``.
-
-    Attributes:
-        results: of the run that made the set: one entry for each protocol, kind of labels and network, with the accuracy of each
-            seed and, where the run has one, that of random real images.
-        command: that made it.
-        fingerprints: of what it was made from.
-        files: every other file of the folder, by its path there.
-    """
+    """The content of ``teddy.json``."""
 
     name: str
     method: MethodFacts
@@ -122,10 +107,10 @@ class Description:
     ipc: Count
     labels: LabelFacts
     tiles: Annotated[int, Field(ge=1, le=64)] = 1
-    learned_lr: float | None = None
-    results: list[dict[str, Any]] = field(default_factory=list)
+    learned_lr: Positive | None = None
+    results: list[dict[str, Any]] = field(default_factory=list)  # of the run, by protocol, labels and network
     command: str = ""
-    fingerprints: dict[str, str] = field(default_factory=dict)
+    fingerprints: dict[str, str] = field(default_factory=dict)  # of what it was made from
     versions: dict[str, str] = field(default_factory=dict)
-    files: dict[str, FileEntry] = field(default_factory=dict)
+    files: dict[str, FileEntry] = field(default_factory=dict)  # all others of the folder, by path
     format: Literal[1] = 1

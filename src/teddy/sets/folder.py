@@ -1,13 +1,6 @@
 """The folder of a synthetic set: written when a run has finished, checked to the last byte when it is opened.
 
-======================  =======================================================================================
-``teddy.json``          :class:`teddy.sets.description.Description`, with size and SHA-256 of all other files
-``images/<class>/``     8-bit PNG files; ``annotations.json`` beside the classes where the images have boxes
-``decoded_images/``     likewise, where an image holds tiles: each tile, enlarged, as networks see it
-``labels.safetensors``  stored soft labels, see :mod:`teddy.sets.labels`
-``teachers/``           weights of the networks that label the views, where the labels are not stored
-``whitening.safetensors``  mean and matrices of a ZCA whitening (:mod:`teddy.data.whitening`), where the data have one
-======================  =======================================================================================
+``docs/use.md`` says what it holds.
 """
 
 from __future__ import annotations
@@ -40,15 +33,19 @@ from teddy.sets.labels import LABELS, write_labels
 from teddy.synthesis.stage import DECODED, IMAGES, ImageFolderArtifact
 
 DESCRIPTION = "teddy.json"
-CARD = "README.md"
-"""A text for people that may be laid beside the description, such as the card of a hub."""
-PARQUET = "data/train-00000-of-00001.parquet"
-"""The images once more, as a table, which may be laid beside it as well."""
+CARD = "README.md"  # a text for people that may be laid beside the description, such as the card of a hub
+PARQUET = "data/train-00000-of-00001.parquet"  # the images once more, as a table, which may be laid there as well
 WHITENING = "whitening.safetensors"
-PATTERNS = [DESCRIPTION, CARD, LABELS, WHITENING, f"{IMAGES}/*", f"{DECODED}/*", "teachers/*"]
-"""What a set may consist of, as patterns of paths."""
-LARGEST = 1 << 28
-"""Bytes of a description, at most."""
+PATTERNS = [
+    DESCRIPTION,
+    CARD,
+    LABELS,
+    WHITENING,
+    f"{IMAGES}/*",
+    f"{DECODED}/*",
+    "teachers/*",
+]  # what a set may consist of
+LARGEST = 1 << 28  # bytes of a description
 _ADAPTER = TypeAdapter(Description)
 
 
@@ -108,8 +105,7 @@ def write_set(
 
     Args:
         description: but for the files, which are entered here.
-        teachers: those of the description; their weights are written where it names files for them.
-        stored: the labels of a set whose labels are.
+        teachers: those of the description, which names files for them if they are to be written.
     """
     partial = folder.with_name(f".{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
