@@ -66,7 +66,7 @@ def make_set(tmp_path: Path) -> Callable[..., SetFolder]:
             (tmp_path / "labels").mkdir()
             views = ViewMaker(artifact.images.images, spec, VIEW, 7)
             write_stored_labels(tmp_path / "labels", views, PoolLabeller(networks), 5, AllLogits(classes), 4)
-            stored = StoredLabels(tmp_path / "labels" / "logits.npy", len(views), AllLogits(classes), 4.0)
+            stored = StoredLabels(tmp_path / "labels" / "logits.npy", AllLogits(classes), 4.0)
         about = DatasetFacts(name, ids, list(spec.class_names), channels, 16, *map(list, normal))  # type: ignore[arg-type]
         recipe = LabelFacts(kind, 4.0, VIEW, 7, epochs=5 if stored else None, teachers=named if carried else [])  # type: ignore[arg-type]
         method = MethodFacts("mine", "Mine", "Me, 2026")

@@ -30,7 +30,7 @@ def test_a_scored_set_is_labelled_by_its_own_teachers_on_its_own_views(make_set,
     base = SimpleNamespace(dataset=SimpleNamespace(spec=opened.spec))
     strategy.check(base)
     pool = strategy.make(base)
-    assert pool.description == "given 2-3 (2)"
+    assert pool.description == "given 1-2 (2)"
     images = torch.randn(5, 3, 16, 16, generator=torch.Generator().manual_seed(3))
     given = torch.stack([one(images) for one in pool.load_teachers(DeviceConfig("cpu", "32-true"))]).mean(0)
     assert torch.allclose(given, logits(opened, images), atol=1e-6)

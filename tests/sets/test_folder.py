@@ -66,7 +66,7 @@ def stored(folder: Path, images: ImageFolderArtifact, compression: Compression) 
     folder.mkdir()
     views = ViewMaker(images.images.images, SPEC, VIEW, 7)
     write_stored_labels(folder, views, labeller, 3, compression, 4)
-    return StoredLabels(folder / "logits.npy", 6, compression, 4.0)
+    return StoredLabels(folder / "logits.npy", compression, 4.0)
 
 
 @pytest.fixture
