@@ -25,14 +25,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--to", required=True, choices=FORMS, help="see docs/export.md")
     parser.add_argument("--out", type=Path, help="a new folder; default: the set's name and the form")
     parser.add_argument("--push", metavar="OWNER/NAME", help="hf: upload to the Hub")
-    parser.add_argument("--dry-run", action="store_true", help="hf: list what --push would upload")
+    parser.add_argument("--dry-run", action="store_true", help="hf: only list what would be written and uploaded")
     parser.add_argument("--licence", help="hf: of the real data, as the Hub names licences")
     parser.add_argument("--epochs", type=_count, default=300, help="sre2l: epochs of labels (%(default)s)")
     parser.add_argument("--batch-size", type=_count, default=1024, help="sre2l: of its training (%(default)s)")
     args = parser.parse_args(argv)
     logging.basicConfig(format="teddy.export: %(message)s", level=logging.WARNING)
     try:
-        print(f"{_export(args)}\nWritten to {args.out}")
+        print(_export(args))
         return 0
     except (UserError, StageFailed, OSError) as error:
         print(f"teddy.export: {' '.join(str(error).split())}", file=sys.stderr)
@@ -75,7 +75,13 @@ def _export(args: argparse.Namespace) -> str:
     except BaseException:  # half a form is none
         shutil.rmtree(args.out)
         raise
-    return "\n".join([*(hf.push(args.out, args.push, args.dry_run) if args.push else []), done])
+    if args.dry_run:
+        listed = hf.listing(args.out)
+        shutil.rmtree(args.out)
+        return listed
+    if args.push:
+        hf.push(args.out, args.push)
+    return f"{done}\nWritten to {args.out}"
 
 
 if __name__ == "__main__":

@@ -75,19 +75,14 @@ def _spread(values: list[float]) -> str:
     return with_spread(mean(values), stdev(values) if len(values) > 1 else None) if values else "–"
 
 
-def push(folder: Path, name: str, dry_run: bool) -> list[str]:
-    """Upload a folder to the Hub as the dataset OWNER/NAME; return its files with their sizes.
-
-    Args:
-        dry_run: only list them; nothing is sent.
-
-    Raises:
-        StageFailed: the Hub refuses, or is out of reach.
-    """
+def listing(folder: Path) -> str:
+    """The files that :func:`push` uploads, with their sizes."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    listed = [f"{path.relative_to(folder)} ({path.stat().st_size:,} bytes)" for path in files]
-    if dry_run:
-        return listed
+    return "\n".join(f"{path.relative_to(folder)} ({path.stat().st_size:,} bytes)" for path in files)
+
+
+def push(folder: Path, name: str) -> None:
+    """Upload a folder to the Hub as the dataset OWNER/NAME; raise StageFailed if the Hub refuses or is out of reach."""
     from huggingface_hub import HfApi
 
     try:
@@ -95,7 +90,5 @@ def push(folder: Path, name: str, dry_run: bool) -> list[str]:
         hub.create_repo(name, repo_type="dataset", exist_ok=True)
         hub.upload_folder(repo_id=name, folder_path=folder, repo_type="dataset")
     except Exception as error:  # the client's own kinds
-        raise StageFailed(
-            f"{name} cannot be uploaded ({' '.join(str(error).split())}); run `hf auth login`, and check name and network."
-        ) from error
-    return listed
+        why = " ".join(str(error).split())
+        raise StageFailed(f"{name} cannot be uploaded ({why}); run `hf auth login`, check name and network.") from error
