@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shutil
 from collections.abc import Callable
@@ -158,6 +159,16 @@ def test_a_teacher_that_does_not_fit_the_memory_is_refused_before_it_is_built(ru
     about = replace(data.description, labels=replace(data.description.labels, teachers=[huge]))
     with pytest.raises(UserError, match="convnet3_w999999"):
         _ = DistilledSet(replace(data.folder, description=about))[0]
+
+
+@pytest.mark.parametrize("content", [[["no.such", True, [0]]], [["features.0", True, [10**9]]], {"a": 1}, []])
+def test_teachers_that_do_not_fit_end_in_one_sentence(run: Run, tmp_path: Path, content: object) -> None:
+    _, data = run("pruned")
+    shutil.copytree(data.folder.path, tmp_path / "set")
+    (tmp_path / "set/teachers/00.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"teachers of .*/set cannot be loaded") as caught:
+        _ = DistilledSet(replace(data.folder, path=tmp_path / "set"))[0]
+    assert "\n" not in str(caught.value)
 
 
 def test_images_with_boxes_are_no_classes(run: Run) -> None:

@@ -116,4 +116,10 @@ class _Teachers:
             history = None if one.history is None else path / one.history
             members.append(Member(one.network, path / str(one.file), one.epoch, "", one.top1_holdout, history))
         pool = ModelPool(tuple(members), spec, "set")
-        return PoolLabeller(pool.load_teachers(self.device_config), self.device_config.autocast)
+        try:
+            return PoolLabeller(pool.load_teachers(self.device_config), self.device_config.autocast)
+        except (
+            Exception
+        ) as error:  # a set from elsewhere may hold anything, and torch and torch-pruning have errors of any kind
+            why = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+            raise UserError(f"the teachers of {path} cannot be loaded ({why}); use another set.") from error
