@@ -63,7 +63,7 @@ def score_words(argv: Sequence[str]) -> list[str]:
         raise UserError(
             f"which dataset {folder} was made from is not known; add dataset=NAME, such as dataset=cifar10."
         )
-    dropped = {*typed, *(("pool.strategy.teachers",) if "pool" in typed else ())}
+    dropped = {*typed, *(("pool.strategy.folder",) if "pool" in typed else ())}
     return ["+experiment=score", *(word_of(key, value) for key, value in words.items() if key not in dropped), *rest]
 
 
@@ -73,19 +73,17 @@ def _own_words(folder: Path) -> dict[str, Any]:
     from teddy.sets.folder import open_set
 
     about = open_set(folder).description
-    words = {"dataset": about.dataset.name, f"{KEY}.path": str(folder / "images"), f"{KEY}.tiles": about.tiles}
+    words: dict[str, Any] = {
+        "dataset": about.dataset.name,
+        f"{KEY}.path": str(folder / "images"),
+        f"{KEY}.tiles": about.tiles,
+    }
     words[f"{KEY}.title"] = about.method.title or about.method.name
     facts = about.labels
-    if facts.kind not in ("online", "fixed"):
-        return words
-    teachers = [
-        asdict(one) | {name: str(folder / file) for name in ("file", "history") if (file := getattr(one, name))}
-        for one in facts.teachers
-    ]
-    words |= {"pool": "given", "pool.strategy.teachers": teachers, "labels": facts.kind, "seed": facts.seed}
-    return words | {
-        f"labels.{key}": value for key, value in {"temperature": facts.temperature, **asdict(facts.view)}.items()
-    }
+    if facts.kind in ("online", "fixed"):
+        words |= {"pool": "given", "pool.strategy.folder": str(folder), "labels": facts.kind, "seed": facts.seed}
+        words |= {f"labels.{key}": one for key, one in {"temperature": facts.temperature, **asdict(facts.view)}.items()}
+    return words
 
 
 def with_ipc(words: list[str]) -> list[str]:

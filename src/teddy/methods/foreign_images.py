@@ -26,19 +26,12 @@ _FORMS = (
 )
 Read = tuple[torch.Tensor, torch.Tensor, list[str]]
 """Images as the dataset's, uint8, class indices, and sentences on what was assumed."""
-_SAMPLE = 100
-"""Images whose headers are looked at."""
+_SAMPLE = 100  # images whose headers are looked at
 
 
 @dataclass(frozen=True)
 class ForeignSet:
-    """A set as it was read.
-
-    Attributes:
-        images: uint8 (N, C, H, W) as the dataset's, ordered by class.
-        labels: the dataset's class indices (N,).
-        notes: sentences on what was assumed or changed.
-    """
+    """Images as the dataset's, uint8 (N, C, H, W), by class, with their class indices, and sentences on what was assumed."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -46,16 +39,11 @@ class ForeignSet:
 
     @property
     def counts(self) -> list[int]:
-        """Images of each class, from the first to the last one that has some."""
         return torch.bincount(self.labels).tolist()
 
 
 def files_of(path: Path) -> list[Path]:
-    """List the files that a set at ``path`` is read from, sorted.
-
-    Raises:
-        UserError: there is no set in a known form.
-    """
+    """List the files that a set is read from, sorted; raise UserError if there is none in a known form."""
     if path.is_file() and path.suffix in TENSORS:
         return [path]
     if not path.is_dir():
@@ -74,20 +62,12 @@ def files_of(path: Path) -> list[Path]:
 
 
 def content_of(path: Path) -> str:
-    """Name of a set's files by their bytes, wherever it lies.
-
-    Raises:
-        UserError: as :func:`files_of`.
-    """
+    """Name of a set's files by their bytes, wherever it lies."""
     return fingerprint({file.relative_to(path).as_posix(): file_digest(file) for file in files_of(path)})
 
 
 def read_foreign(path: Path, spec: DatasetSpec) -> ForeignSet:
-    """Read a set as 8-bit images of a known dataset; the last one stays in memory.
-
-    Raises:
-        UserError: it is in no known form, damaged, or does not fit the dataset.
-    """
+    """Read a set, unless it was the last one; raise UserError if it is damaged or does not fit the dataset."""
     return _read(path, spec, content_of(path))
 
 
@@ -105,11 +85,7 @@ def _read(path: Path, spec: DatasetSpec, content: str) -> ForeignSet:
 
 
 def match_classes(names: Sequence[str], spec: DatasetSpec, where: Path) -> list[int]:
-    """Find the dataset's class index of each name: its folder name, its readable name, or its number among all classes.
-
-    Raises:
-        UserError: it cannot be told.
-    """
+    """Find the class index of each name, of a folder, for people, or a number; raise UserError if it cannot be told."""
     for known in (spec.class_ids, spec.class_names):
         indices = {_plain(name): index for index, name in enumerate(known)}
         found = [indices.get(_plain(name), -1) for name in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from types import SimpleNamespace
 
 import pytest
@@ -13,8 +14,8 @@ from teddy.config.command import check_jobs, read_command
 from teddy.config.errors import UserError
 from teddy.config.schema import register_schemas
 from teddy.factory import view_recipe
-from teddy.pool.given import GivenPool
 from teddy.runtime.device import DeviceConfig
+from teddy.sets.pool import GivenPool
 from tests.export.conftest import logits, make_set  # noqa: F401 - fixtures
 
 register_schemas()
@@ -43,26 +44,17 @@ def test_another_pool_may_be_chosen_for_a_scored_set(make_set):  # noqa: F811
     assert config.pool.strategy["_target_"].endswith("PriorPool")
 
 
-def test_the_name_of_the_pool_changes_with_the_weights_and_not_with_their_place(tmp_path, make_set):  # noqa: F811
-    base = SimpleNamespace(dataset=SimpleNamespace(spec=None))
-
-    def name(folder):
-        teacher = {"network": "convnet2_w4", "epoch": 1, "top1_holdout": 0, "file": str(folder / "00.safetensors")}
-        node = {"_target_": f"{GivenPool.__module__}.GivenPool", "teachers": [teacher]}
-        return build("pool.strategy", node).make(base).fingerprint
-
-    before = name(make_set("online").path / "teachers")
-    moved = (tmp_path / "set" / "teachers").rename(tmp_path / "moved")
-    assert name(moved) == before
-    (moved / "00.safetensors").unlink()
-    (moved / "01.safetensors").rename(moved / "00.safetensors")
-    assert name(moved) != before
+def test_the_name_of_the_pool_is_that_of_its_weights_wherever_they_lie(tmp_path, make_set):  # noqa: F811
+    opened, base = make_set("online"), SimpleNamespace(dataset=SimpleNamespace(spec=None))
+    before = GivenPool(str(opened.path)).make(base)
+    assert before.members[0].identity == hashlib.sha256(before.members[0].file.read_bytes()).hexdigest()[:16]
+    moved = opened.path.rename(tmp_path / "moved")
+    assert GivenPool(str(moved)).make(base).fingerprint == before.fingerprint
 
 
-def test_a_pool_without_files_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"pool\.strategy\.teachers=\[\] names no teacher"):
-        GivenPool([]).check(None)
-    node = {"_target_": f"{GivenPool.__module__}.GivenPool"}
-    teacher = {"network": "convnet2_w4", "epoch": 1, "top1_holdout": 0, "file": str(tmp_path / "no")}
-    with pytest.raises(UserError, match="no is no file"):
-        build("pool.strategy", node | {"teachers": [teacher]}).check(None)
+@pytest.mark.parametrize("kind", ["hard", "stored"])
+def test_a_set_without_teachers_is_no_pool(make_set, kind):  # noqa: F811
+    with pytest.raises(UserError, match="is no set that holds its teachers"):
+        GivenPool(str(make_set(kind).path)).check(None)
+    with pytest.raises(UserError, match=r"pool\.strategy\.folder=None"):
+        GivenPool(None).check(None)
