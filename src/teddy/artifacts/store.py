@@ -122,9 +122,6 @@ class ArtifactStore:
                 time it took, over all runs that had a part in it, is recorded as ``seconds`` unless it returns its own.
             collective: all processes of the run call ``build``, because it trains a network on all of them; files are written
                 by the first process alone.
-
-        Raises:
-            StageFailed: the disk filled up while building; what was finished before stays.
         """
         leader, artifact = processes.is_leader(), None
         with contextlib.ExitStack() as lock:

@@ -47,10 +47,8 @@ class RealData(L.LightningDataModule):
 
     Args:
         batch_size: of training, over all processes.
-        seed: of order and augmentation.
-        workers: number of decoding processes.
         first_epoch: added to the Trainer's epoch, for a run that goes on where another stopped.
-        holdout_seed: of the choice of held-out images, which validation uses, if it is not ``seed``.
+        holdout_seed: of the choice of held-out images, which validation uses, if it is not the seed of order and augmentation.
     """
 
     def __init__(

@@ -26,11 +26,8 @@ from teddy.runtime.seeding import seed_torch
 class TeacherTraining(Classifier):
     """Cross-entropy training with SGD; a batch is ``(normalised images, labels, indices)``.
 
-    Args:
-        factor: gives the learning rate as a multiple of ``recipe.lr``, by the number of epochs or steps behind it.
-        interval: "epoch" or "step", what ``factor`` counts.
-        seed: of what the network draws itself, such as dropout.
-        first_epoch: full epochs that an earlier, interrupted run has done.
+    ``factor`` gives the learning rate as a multiple of ``recipe.lr``, by the number of epochs or steps (``interval``) behind it.
+    The seed is that of what the network draws itself, such as dropout; an interrupted run has done ``first_epoch`` full epochs.
     """
 
     def __init__(

@@ -139,19 +139,15 @@ class Method(ABC):
     def check(self, members: int | None) -> None:  # noqa: B027 - most methods have nothing more to check
         """Raise UserError if the fields make no sense, before anything is read.
 
-        Args:
-            members: number of teachers of its pool; None where only the pool's strategy can tell.
+        ``members`` is the number of teachers of its pool, None where only the pool's strategy can tell.
         """
 
     def check_data(self, spec: DatasetSpec) -> None:  # noqa: B027 - optional
         """Raise UserError if the fields do not fit the dataset, before anything is trained."""
 
     def check_run(self, strategy: PoolStrategy, base: BaseTraining) -> None:  # noqa: B027 - optional
-        """Raise UserError if the method does not work with its pool or on the run's device, before anything is trained.
-
-        Args:
-            strategy: of the method's pool, whether or not it reads that.
-            base: what the strategy works with: data, network and device of the run.
+        """Raise UserError if the method does not work with its pool, whether or not it reads that, or on the data and the device,
+        before anything is trained.
         """
 
     @abstractmethod

@@ -49,7 +49,6 @@ class FashionMNIST(PackedFiles):
         super().__init__([folder, folder / "FashionMNIST" / "raw", SYSTEM_FOLDER], may_download=root is None)
 
     def load(self) -> Loaded:
-        """Read both splits into memory (55 MB)."""
         files = self.files()
         train, test = (self._read(files, stem) for stem in ("train", "t10k"))
         return Loaded(train, test, CLASSES, numbered_ids(CLASSES), channels=1, size=train.images.shape[-1])
