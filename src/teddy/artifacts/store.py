@@ -82,7 +82,6 @@ class Artifact:
 
     @classmethod
     def of(cls, folder: Path, manifest: Mapping[str, Any]) -> Artifact:
-        """The artifact in a folder, as its manifest describes it."""
         return cls(folder, manifest["kind"], manifest["fingerprint"], manifest["facts"], frozenset(manifest["files"]))
 
     def file(self, name: str) -> Path:

@@ -114,7 +114,6 @@ class RealDataset:
 
     @cached_property
     def train(self) -> ImageSet:
-        """The training images that are used."""
         return self.loaded.train if self.chosen is None else subset(self.loaded.train, self.chosen)
 
     @cached_property
@@ -137,7 +136,6 @@ class RealDataset:
 
     @property
     def test(self) -> ImageSet:
-        """The test images, always all of them."""
         return self.loaded.test
 
 

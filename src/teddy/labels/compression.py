@@ -26,7 +26,6 @@ class Compression(ABC):
         self.num_classes, self.entry, self.title = num_classes, entry, title
 
     def megabytes(self, epochs: int, num_images: int) -> float:
-        """Size of the labels in MB (10^6 bytes), without the file's header."""
         return epochs * num_images * self.entry.itemsize / 1e6
 
     @abstractmethod

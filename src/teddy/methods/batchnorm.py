@@ -122,7 +122,6 @@ class StatisticsCollector:
     seen: list[LayerStatistics] = field(default_factory=list)
 
     def start(self, blocks: int) -> None:
-        """Begin a forward pass of images of ``blocks`` blocks."""
         self.blocks, self.seen = blocks, []
 
     def take(self) -> list[LayerStatistics]:

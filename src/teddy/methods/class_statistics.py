@@ -136,7 +136,6 @@ class RealClasses:
             return dsa(images, "class means", draw, strategy=self.strategy, siamese=True)
 
     def images(self, indices: torch.Tensor) -> torch.Tensor:
-        """Training images by their indices, normalised, on the run's device."""
         return self.inputs.spec.normalise(self.inputs.train.take(indices)).to(self.device_config.device)
 
     @torch.no_grad()

@@ -143,7 +143,6 @@ def _try_out(network: nn.Module, num_classes: int, channels: int, size: int) -> 
 
 
 def _replace_first_convolution(network: nn.Module, channels: int) -> None:
-    """Give the first convolution as many input channels as the images have."""
     for parent in network.modules():
         for key, layer in parent.named_children():
             if isinstance(layer, nn.Conv2d) and layer.in_channels == 3:

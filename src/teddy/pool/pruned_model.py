@@ -74,7 +74,6 @@ class PrunedModel:
         return stable_seed(self.base.seed, "pruned", self.index)
 
     def member(self) -> Member:
-        """Make the model, or find it in the store."""
         base = self.base
         content = {  # not how many others there are
             "version": VERSION,

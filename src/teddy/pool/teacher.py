@@ -69,7 +69,6 @@ class TeacherTraining(Classifier):
         return loss
 
     def batch_loss(self, batch: Sequence[Any]) -> torch.Tensor:
-        """Mean cross-entropy of a batch."""
         return F.cross_entropy(self(batch[0]), batch[1])
 
     def on_validation_epoch_end(self) -> None:

@@ -67,7 +67,6 @@ class BaseTraining:
         }
 
     def build_network(self) -> nn.Module:
-        """Build the untrained base model."""
         spec = self.dataset.spec
         return build_network(self.network, spec.num_classes, spec.channels, spec.size, seed=self.seed)
 

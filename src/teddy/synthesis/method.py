@@ -89,7 +89,6 @@ class Inputs:
         return self._store.produce(kind, {**content, **self._data}, build)
 
     def fingerprints(self, needs: Needs) -> dict[str, Any]:
-        """Names of what is read."""
         return (self._data if needs.data else {}) | ({"pool": self.pool.fingerprint} if needs.pool else {})
 
 

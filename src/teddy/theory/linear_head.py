@@ -21,7 +21,6 @@ class Moments:
 
     @classmethod
     def of(cls, features: torch.Tensor, targets: torch.Tensor) -> Moments:
-        """Measure features (N, D) with one-hot labels (N, classes)."""
         return cls(features.T @ features / len(features), features.T @ targets / len(features), features.mean(0))
 
     def gradient(self, weight: torch.Tensor) -> torch.Tensor:
@@ -30,7 +29,6 @@ class Moments:
 
     @cached_property
     def covariance(self) -> torch.Tensor:
-        """Covariance of the features, biased, (D, D)."""
         return self.second - torch.outer(self.mean, self.mean)
 
 
