@@ -24,10 +24,7 @@ _MEASURED_IMAGES = 10_000
 
 @dataclass(eq=False)
 class RealDataset:
-    """The facts, two splits and identity of a real dataset; nothing is read before it is needed.
-
-    Facts that are None are read from the data.
-    """
+    """A real dataset, of which nothing is read before it is needed; facts that are None are read from the data."""
 
     name: str
     source: Source

@@ -60,9 +60,7 @@ def prepare_labels(
 ) -> Labels:
     """Label the distilled images; only stored labels are computed here, or found in the store.
 
-    Args:
-        classes: those of the teachers' classes that the images have, by their index among all; None: all of them. Soft labels
-            are the teachers' predictions given that it is one of these.
+    If the images have some of the teachers' classes alone, soft labels are predictions given that it is one of these.
     """
     if recipe.kind == "hard":
         return hard_labels(images)

@@ -38,12 +38,9 @@ _registered: dict[str, tuple[Factory, bool]] = {}
 def register_network(name: str, factory: Factory, *, classifier: bool = True) -> None:
     """Make a network of a user's own package available by name; the package calls this when it is imported.
 
-    The name is all that fingerprints contain of the network, so a changed network needs a new name.
-
-    Args:
-        factory: called as ``factory(num_classes, channels, size)``; returns a freshly initialised network that maps images
-          (N, channels, size, size) to logits (N, num_classes). torch's global random state has been seeded.
-        classifier: whether it returns logits, which is checked.
+    ``factory(num_classes, channels, size)`` returns a freshly initialised network that maps images (N, channels, size, size) to
+    logits (N, num_classes), or if it is no classifier, to anything. torch's global random state has been seeded. The name is all
+    that fingerprints contain of the network, so a changed network needs a new name.
     """
     known = _registered.get(name, (factory, classifier))
     if known != (factory, classifier) or _is_own(name) or name in _torchvision_names():

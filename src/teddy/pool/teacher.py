@@ -77,13 +77,10 @@ class TeacherTraining(Classifier):
 
 
 class SnapshotPool(L.Callback):
-    """Snapshots of some epochs, saved as ``epoch-0007.safetensors``, with their accuracy on the held-out images.
+    """Snapshots of some epochs, counted from 1, saved as ``epoch-0007.safetensors``.
 
-    Args:
-        epochs: full epochs after which to keep the weights, counted from 1.
-        records: one per snapshot: epoch, file, seconds of training up to it, and top1_holdout in percent; given for the
-            earlier ones when training is resumed.
-        seconds: of training up to the last full epoch, without validation; likewise.
+    There is a record of each: epoch, file, seconds of training up to it, without validation, and top1_holdout in percent. Those
+    of earlier epochs are given when training is resumed, and the seconds up to there.
     """
 
     def __init__(

@@ -47,9 +47,7 @@ class Needs:
 class Inputs:
     """What a method may read, each thing made or opened when it is first asked for. Test images are not among it.
 
-    Args:
-        make_pool: returns the pool, from the store if it is there.
-        holdout: share of the training images that are held out, by ``holdout_seed``, as in the training of teachers.
+    A share of the training images is held out, as in the training of teachers.
     """
 
     def __init__(
@@ -145,9 +143,7 @@ class Method(ABC):
         """Raise UserError if the fields do not fit the dataset, before anything is trained."""
 
     def check_run(self, strategy: PoolStrategy, base: BaseTraining) -> None:  # noqa: B027 - optional
-        """Raise UserError if the method does not work with its pool, whether or not it reads that, or on the data and the device,
-        before anything is trained.
-        """
+        """Raise UserError if the method does not work with its pool, whether or not it reads that, the data and the device."""
 
     @abstractmethod
     def synthesize(self, inputs: Inputs, run: Run) -> SyntheticSet:

@@ -92,9 +92,7 @@ class OptimizedMethod(Method):
         """
 
     def tensors(self, state: State) -> dict[str, torch.Tensor]:
-        """What changes from step to step besides the pixels and the optimizer's state: saved, and copied back in place into a
-        fresh state when a killed run is resumed.
-        """
+        """What changes in a step besides pixels and optimizer: saved, and copied back in place when a killed run is resumed."""
         return {}
 
     def facts(self, state: State) -> dict[str, Any]:
