@@ -16,10 +16,7 @@ from teddy.runtime import metrics, seeding
 
 
 class StudentTraining(Classifier):
-    """Training of a network from scratch by a protocol; a batch is ``(views (n, C, H, W), targets (n, classes))``.
-
-    The loss is a label source's, the seed that of what the network draws itself, such as dropout.
-    """
+    """Training of a network from scratch by a protocol; a batch is ``(views (n, C, H, W), targets (n, classes))``."""
 
     def __init__(
         self,

@@ -10,10 +10,7 @@ from torch import nn
 
 
 def spread_members(size: int, count: int | None) -> list[int]:
-    """Choose ``count`` of a pool's ``size`` members, evenly spread from the first to the last (Fig. 3b); None means all.
-
-    The paper leaves the choice open. A single member is the last one.
-    """
+    """Choose ``count`` of a pool's ``size`` members, evenly spread, which the paper leaves open (Fig. 3b); None means all."""
     if count is None or count >= size:
         return list(range(size))
     if count == 1:
