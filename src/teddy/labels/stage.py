@@ -14,7 +14,7 @@ from teddy.labels.ensemble import PoolLabeller, spread_members
 from teddy.labels.sources import FixedLabels, HardLabels, LabelSource, OnlineLabels, StoredLabels
 from teddy.labels.store import LOGITS, write_stored_labels
 from teddy.labels.views import ViewMaker, ViewRecipe
-from teddy.pool.members import ModelPool
+from teddy.pool.members import Member, ModelPool
 from teddy.runtime.device import DeviceConfig
 from teddy.synthesis.stage import SyntheticImages
 
@@ -48,6 +48,7 @@ class Labels:
     megabytes_in_full: float = 0.0  # with all logits of every view
     compression: str = ""  # what is stored of a view, for people
     seconds: float = 0.0  # that storing took
+    teachers: tuple[Member, ...] = ()  # that label
 
 
 def prepare_labels(
@@ -65,10 +66,11 @@ def prepare_labels(
     if recipe.kind == "hard":
         return hard_labels(images)
     spec, chosen = images.spec, spread_members(len(pool), recipe.members)
+    teachers = tuple(pool.members[index] for index in chosen)
     identity = {
         "version": VERSION,
         "kind": recipe.kind,
-        "teachers": [pool.members[index].identity for index in chosen],
+        "teachers": [member.identity for member in teachers],
         "temperature": recipe.temperature,
         "view": asdict(recipe.view),
         "seed": recipe.seed,
@@ -86,10 +88,10 @@ def prepare_labels(
         return lambda: kind(labeller(), recipe.temperature, recipe.batch_size)
 
     if recipe.kind == "online":
-        return Labels("online", identity, computed(OnlineLabels), name)
+        return Labels("online", identity, computed(OnlineLabels), name, teachers=teachers)
     if recipe.kind == "fixed":
-        size = in_full.megabytes(1, len(images.images))
-        return Labels("fixed", identity, computed(FixedLabels), name, size, size, "one label for an image")
+        size, what = in_full.megabytes(1, len(images.images)), "one label for an image"
+        return Labels("fixed", identity, computed(FixedLabels), name, size, size, what, teachers=teachers)
 
     stored = compression(spec.num_classes, recipe.top_k, recipe.temperature)
     identity |= {"epochs": recipe.epochs} | ({"top_k": recipe.top_k} if recipe.top_k else {})
@@ -113,6 +115,7 @@ def prepare_labels(
         megabytes_in_full=in_full.megabytes(recipe.epochs, len(images.images)),
         compression=stored.title,
         seconds=float(artifact.facts["seconds"]),
+        teachers=teachers,
     )
 
 
