@@ -22,10 +22,8 @@ class DistilledViews(L.LightningDataModule):
     """Training batches ``(views (n, C, H, W), targets (n, classes))`` and test batches ``(images, labels)``, all normalised.
 
     The loader yields the indices of a batch; its views and targets are made on the device. Of several processes each loads an
-    equal share of every batch, so build the Trainer with ``use_distributed_sampler=False``.
-
-    The batch size is that over all processes, the seed that of the order; ``first_epoch`` is added to the Trainer's in a resumed
-    run. ``curve`` opens held-out training images, to follow the student on.
+    equal share of every batch, so build the Trainer with ``use_distributed_sampler=False``. The batch size is that over all;
+    ``first_epoch`` is added to the Trainer's in a resumed run. ``curve`` opens held-out training images, to follow the student on.
     """
 
     def __init__(

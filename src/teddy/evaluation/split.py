@@ -22,10 +22,9 @@ class EvalSplit:
 
 
 def open_split(split: str, dataset: RealDataset, holdout: float, seed: int) -> EvalSplit:
-    """Open the split that ``evaluation.split`` names, "test" or "heldout".
+    """Open the split that ``evaluation.split`` names: "test", or "heldout" for choices.
 
-    Choosing a learning rate by the test set would make the reported accuracy a best of many (invariant 7), so choosing is
-    done on the images that teacher training holds out.
+    Choosing a learning rate by the test set would make the reported accuracy a best of many (invariant 7).
     """
     if split == "test":
         return EvalSplit("", {"test": dataset.fingerprint}, lambda: dataset.test)

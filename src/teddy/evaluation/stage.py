@@ -67,7 +67,6 @@ class Classification:
         device_config: DeviceConfig,
         done: int,
     ) -> tuple[L.LightningDataModule, StudentTraining]:
-        """The data and the module of a student that has ``done`` epochs behind it."""
         spec, protocol, source = images.spec, student.protocol, student.labels.source()
         pixels = images.images.images.to(device_config.device)
         views: ViewSource = ViewMaker(pixels, spec, student.view, student.view_seed)

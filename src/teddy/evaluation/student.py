@@ -16,13 +16,7 @@ from teddy.runtime import metrics, seeding
 
 
 class StudentTraining(Classifier):
-    """Training of a network from scratch by a protocol; a batch is ``(views (n, C, H, W), targets (n, classes))``.
-
-    Args:
-        loss: compares logits with targets, :meth:`teddy.labels.sources.LabelSource.loss`.
-        seed: of what the network draws itself, such as dropout.
-        first_epoch: full epochs that were done before this process began.
-    """
+    """Training of a network from scratch by a protocol; a batch is ``(views (n, C, H, W), targets (n, classes))``."""
 
     def __init__(
         self,

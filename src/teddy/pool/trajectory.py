@@ -67,16 +67,11 @@ class BaseTraining:
         }
 
     def build_network(self) -> nn.Module:
-        """Build the untrained base model."""
         spec = self.dataset.spec
         return build_network(self.network, spec.num_classes, spec.channels, spec.size, seed=self.seed)
 
     def open_data(self, batch_size: int, seed: int | None = None, first_epoch: int = 0) -> RealData:
-        """Open the dataset as teachers are trained and evaluated on it.
-
-        The batch size is that over all processes. A seed other than the base model's is that of order and augmentation; which
-        images are held out does not depend on it.
-        """
+        """Open the dataset as teachers are trained and evaluated on it; another seed changes no image that is held out."""
         data = self.data(
             self.dataset.spec,
             self.dataset.train,

@@ -30,11 +30,8 @@ class PixelSynthesis(L.LightningModule):
     """Optimise a group of blocks by a method's steps.
 
     The optimization is manual, as a method leaves gradients in ``.grad`` by whatever way suits it: one backward pass, one per
-    teacher, or a gradient of its own.
-
-    Args:
-        tensors: what an earlier run left of the group after ``first`` iterations.
-        history: recorded terms of each block, ``[iteration, value, ...]``, by an earlier run.
+    teacher, or a gradient of its own. An earlier run may have left tensors and a history of terms, ``[iteration, value, ...]``
+    for each block, after ``first`` iterations.
     """
 
     def __init__(
