@@ -13,8 +13,7 @@ from teddy.data.sources.listing import Samples, require_classes
 class TinyImageNet(ImageFolder):
     """Tiny-ImageNet: 500 + 50 images of 64 x 64 pixels in each of 200 classes, numbered by sorted WordNet id.
 
-    Its official test images have no labels, so the official validation images are the test split, as everywhere. Without a folder
-    for the decoded images (1.4 GB), the files are decoded in each epoch.
+    Its official test images have no labels, so the official validation images are the test split, as everywhere.
     """
 
     kind = "tiny_imagenet"
