@@ -42,7 +42,6 @@ COMMAND_LINE = [
     ),
     ("hydra.foo=1", "There is no key 'hydra.foo'" + HELP),
     ("dataset=imagnet", "There is no config file 'dataset/imagnet'; did you mean 'imagenet'?" + DATASETS),
-    ("+experiment=quikstart", "There is no config file 'experiment/quikstart'; did you mean 'quickstart'?" + HELP),
     (
         "method=[tedy]",
         "There is no config file 'method/tedy'; did you mean 'teddy'?; choose one of " + METHODS,
@@ -86,6 +85,16 @@ COMMAND_LINE = [
 @pytest.mark.parametrize(("word", "expected"), COMMAND_LINE, ids=[word for word, _ in COMMAND_LINE])
 def test_a_wrong_word(jobs, word, expected):
     assert complaint(jobs, word) == expected
+
+
+def test_a_choice_that_does_not_exist_lists_the_options_however_many(jobs):
+    experiments = sorted(file.stem for file in (config_dir() / "experiment").glob("[!_]*.yaml"))
+    assert len(experiments) > 30
+    sentence = complaint(jobs, "+experiment=quikstart")
+    assert sentence.startswith(
+        "There is no config file 'experiment/quikstart'; did you mean 'quickstart'?; choose one of "
+    )
+    assert all(f" {name}," in sentence for name in experiments[:-1])
 
 
 MOVED = [
