@@ -49,6 +49,8 @@ def main() -> int:
         command = with_sweep_file(command)
         register_schemas()
         check_search(command)
+        if command.plans:
+            return _plan(command)
         if command.searches:
             command = _checked_search(command)
         elif command.foreign or (command.multirun and not command.asks):
@@ -84,6 +86,25 @@ def _check_sweep(command: Command) -> None:
         make_plan(config)
 
 
+def _plan(command: Command) -> int:
+    """Print the plan of each job, and the sum of several."""
+    configs = check_jobs(command)
+    if command.searches:
+        from teddy.search import jobs_of_search
+
+        jobs = list(jobs_of_search(configs[0], command.overrides))
+        jobs = [*jobs[::2], jobs[1]]  # each trial, and one final run
+        configs = [one for words in jobs for one in check_jobs(dataclasses.replace(command, overrides=tuple(words)))]
+    from teddy.pipeline import preview
+    from teddy.plan import make_plan
+    from teddy.runtime.forecast import total
+
+    items = [item for config in configs for item in preview(make_plan(config)).items]
+    if len(configs) > 1:
+        print(f"all {len(configs)} runs: {total(items)}")
+    return 0
+
+
 def _checked_search(command: Command) -> Command:
     """A command with ``+search=NAME`` as Hydra runs it, after a check of every job that it may run."""
     (config,) = check_jobs(command)
@@ -111,6 +132,10 @@ def _hydra_main(typed: str) -> None:
             config = to_config(node)
             if config.search is not None and not searching:
                 raise UserError("A search is named on the command line, with +search=NAME, and in no file.")
+            if "RANK" not in os.environ and os.environ.get("SLURM_PROCID", "0") == "0":
+                print(
+                    f"teddy {__version__}: {config.name}, seed {config.seed}, in {folder}", file=sys.stderr, flush=True
+                )
             from teddy.plan import make_plan  # imports torch: when keys and values are known to be right
 
             plan = make_plan(config)

@@ -41,10 +41,12 @@ class Command:
     Attributes:
         overrides: ``key=value`` and the like.
         named: Hydra's options by their long names, each with its value or an empty string.
+        plans: whether only the plan of the run is wanted.
     """
 
     overrides: tuple[str, ...]
     named: dict[str, str]
+    plans: bool = False
 
     @property
     def options(self) -> list[str]:
@@ -84,14 +86,15 @@ class Command:
 def read_command(argv: Sequence[str]) -> Command:
     """Take a command line apart; without an experiment it is the quick start's.
 
-    Overrides and options may alternate, which Hydra alone would refuse. ``--allow PACKAGE`` is ours: it allows a plug-in for this
-    command and the processes that it starts.
+    Overrides and options may alternate, which Hydra alone would refuse. Two options are ours: ``--allow PACKAGE`` allows a
+    plug-in for this command and the processes that it starts, ``--plan`` shows the plan of a run.
 
     Raises:
         UserError: an option does not exist or lacks its value, or would load a pickle.
     """
     overrides: list[str] = []
     named: dict[str, str] = {}
+    plans = False
     words = iter(argv)
     for word in words:
         name, equals, value = word.partition("=")
@@ -104,6 +107,8 @@ def read_command(argv: Sequence[str]) -> Command:
                 os.environ[ALLOWED] = ",".join(filter(None, (os.environ.get(ALLOWED), value)))
             else:
                 named[name] = value
+        elif name == "--plan":
+            plans = True
         elif name in FLAGS:
             named[name] = value
         elif name.startswith("--experimental-rerun"):
@@ -119,7 +124,7 @@ def read_command(argv: Sequence[str]) -> Command:
     chosen = any(word.lstrip("+").startswith("experiment=") for word in overrides)
     if not chosen and {"--config-name", "--config-path", "--shell-completion"}.isdisjoint(named):
         overrides.append(QUICKSTART)
-    return Command(tuple(overrides), named)
+    return Command(tuple(overrides), named, plans)
 
 
 def key_of(word: str) -> str:

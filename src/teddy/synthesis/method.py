@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from teddy.artifacts.store import Artifact, ArtifactStore
+from teddy.artifacts.store import Artifact, ArtifactStore, Outlook
 from teddy.config.types import Count
 from teddy.data.datamodule import stratified_split
 from teddy.data.dataset import RealDataset
@@ -200,6 +200,18 @@ class Method(ABC):
         Raises:
             StageFailed: the optimisation diverged.
         """
+
+    def outlook(self, name: str, spec: DatasetSpec) -> Outlook:
+        """What is known of the set before it is made, for the plan of a run."""
+        count, tiles = spec.num_classes * self.ipc, getattr(self, "tiles", 1)
+        size = count * spec.channels * spec.size**2  # of the pixels; PNG files have about this size, or less
+
+        def stand_in(folder: Path) -> None:
+            with (folder / "pixels").open("wb") as stream:
+                stream.truncate(size)
+
+        facts, alike = {"ipc": self.ipc, "tiles": tiles}, (repr(self), spec.num_classes, spec.size)
+        return Outlook(f"{name}, {count:,} images", facts, stand_in, alike, timed=not self.baseline)
 
     def content(self) -> dict[str, Any]:
         """What the images depend on besides the inputs: class, version and every field that takes part in comparisons."""
