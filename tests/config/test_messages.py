@@ -16,6 +16,9 @@ DATASETS = (
     "; choose one of cifar10, cifar100, cifar10_hf, fashion_mini, fashion_mnist, hf, imagefolder, imagenet, shapes, "
     "tiny_imagenet, voc."
 )
+EXPERIMENTS = (
+    "; choose one of " + ", ".join(sorted(file.stem for file in (config_dir() / "experiment").glob("[!_]*.yaml"))) + "."
+)
 HELP = "; 'python -m teddy --help' lists groups and experiments."
 
 
@@ -189,7 +192,7 @@ FILES = [
         "experiment",
         GLOBAL + "defaults: [quikstart]",
         "There is no config file 'experiment/quikstart', which is named in experiment/x.yaml; did you mean 'quickstart'?"
-        + HELP,
+        + EXPERIMENTS,
     ),
     (
         "experiment",
