@@ -14,18 +14,12 @@ from teddy.runtime import seeding
 
 @dataclass(frozen=True)
 class BlockView:
-    """The random view that all images of a block share.
+    """The random view that all images of a block share."""
 
-    Attributes:
-        crop: random resized crop of at least ``min_scale`` of the area.
-        flip: mirror left and right with probability one half.
-        shift: largest shift in pixels, in both directions; what leaves on one side comes in on the other.
-    """
-
-    crop: bool
+    crop: bool  # random resized, of at least min_scale of the area
     min_scale: Area
-    flip: bool
-    shift: Shift
+    flip: bool  # with probability one half
+    shift: Shift  # at most so many pixels in both directions; what leaves on one side comes in on the other
 
     def __call__(self, images: torch.Tensor, *keys: int | str) -> torch.Tensor:
         """The view of ``images`` (N, C, H, W) that ``keys`` name; differentiable."""
