@@ -249,6 +249,7 @@ class Invocation:
                 seed=self.config.synthesis.seed,
                 log=self.log,
                 name=f"synthesis/{name}",
+                probe_every=self.config.synthesis.probe_every,
                 checkpoint_every=self.config.synthesis.checkpoint_every,
                 snapshot_every=self.config.synthesis.snapshot_every,
             )

@@ -117,6 +117,12 @@ def read_command(argv: Sequence[str]) -> Command:
     return Command(tuple(overrides), named, plans)
 
 
+def is_public(word: str) -> bool:
+    """Whether a word that a shell would complete is for people: no schema, no part of other files, nothing of Hydra's own."""
+    key, _, value = word.lstrip("+").partition("=")
+    return not (key.startswith("hydra") or value == "schema" or value.startswith("_"))
+
+
 def key_of(word: str) -> str:
     """Read the key of an override: ``synthesis.ipc`` for ``+synthesis.ipc=5``."""
     return word.lstrip("+~").partition("=")[0]

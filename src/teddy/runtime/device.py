@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ import torch
 from teddy.config.errors import UserError
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-_log = logging.getLogger("teddy")
 
 
 @dataclass(frozen=True)
@@ -71,19 +69,11 @@ def usable_cores() -> int:
 
 
 def default_threads() -> int:
-    """Threads of a process where none are configured: OMP_NUM_THREADS, or as many as there are cores for it.
+    """Threads of a process where none are configured: as many as there are cores for it, or what OMP_NUM_THREADS says.
 
-    They do not depend on how busy the machine is, since they change results by rounding; a busy one is only spoken of.
+    How busy the machine is makes no difference, since another number of threads gives other results by rounding.
     """
-    cores = usable_cores()
-    if "OMP_NUM_THREADS" in os.environ:
-        return torch.get_num_threads()
-    if hasattr(os, "getloadavg") and cores > 1 and os.getloadavg()[0] > cores / 2:
-        _log.warning(
-            f"this machine is busy (load {os.getloadavg()[0]:.1f} on {cores} cores); trainer.threads=1 may be many times faster "
-            f"than {cores} threads that wait for each other."
-        )
-    return min(cores, torch.get_num_threads())
+    return torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else min(usable_cores(), torch.get_num_threads())
 
 
 def resolve_device(accelerator: str, precision: str, devices: int = 1, workers: int = 0, **rest: Any) -> DeviceConfig:

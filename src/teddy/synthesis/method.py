@@ -75,6 +75,12 @@ class Inputs:
             return train
         return Subset(train, stratified_split(train.labels, self._holdout, self._holdout_seed)[0])
 
+    @cached_property
+    def held(self) -> ImageSet:
+        """The held-out ones, which no image may be made of."""
+        train = self._dataset.train
+        return Subset(train, stratified_split(train.labels, self._holdout, self._holdout_seed)[1])
+
     @property
     def _data(self) -> dict[str, Any]:
         held_out = {"holdout": [self._holdout, self._holdout_seed]} if self._holdout else {}
@@ -104,6 +110,7 @@ class Run:
     name: str = "synthesis"  # of the curves, such as synthesis/dm
     checkpoint_every: int = 0  # iterations between two points that a killed run resumes from; 0: none
     snapshot_every: int = 0  # iterations between two snapshots of the first images; 0: none
+    probe_every: int = 0  # iterations between two students of the images as they are; 0: none
 
 
 @dataclass(frozen=True)

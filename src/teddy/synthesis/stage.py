@@ -115,6 +115,7 @@ def synthesize(
     seed: int,
     log: RunLog,
     name: str,
+    probe_every: int = 0,
     checkpoint_every: int = 0,
     snapshot_every: int = 0,
 ) -> ImageFolderArtifact:
@@ -122,7 +123,7 @@ def synthesize(
 
     def build(folder: Path) -> dict[str, Any]:
         memory = PeakMemory(device_config.accelerator)
-        run = Run(folder, device_config, seed, log, name, checkpoint_every, snapshot_every)
+        run = Run(folder, device_config, seed, log, name, checkpoint_every, snapshot_every, probe_every)
         made = method.synthesize(inputs, run)
         # Other processes have memory of their own, which is not seen from here.
         peak = {"peak_memory_mb": memory.megabytes()} if device_config.devices == 1 else {}
