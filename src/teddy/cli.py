@@ -60,7 +60,7 @@ def main() -> int:
         elif command.foreign or (command.multirun and not command.asks):
             _check_sweep(command)
         sys.argv[1:] = [*command.overrides, *command.options]
-        if command.named.get("--shell-completion", "").startswith("query"):
+        if "--shell-completion" in command.named and any(word.startswith("query=") for word in command.overrides):
             with contextlib.redirect_stdout(io.StringIO()) as shown:
                 _hydra_main(typed)
             print(" ".join(filter(is_public, shown.getvalue().split())))
