@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -73,16 +73,6 @@ class Rehearsal:
             raise Enough
 
 
-class WholeRun(Protocol):
-    """What tells how far a run is."""
-
-    def advance(self, label: str, n: int) -> None:
-        """Count ``n`` more units of a progress."""
-
-    def status(self) -> str:
-        """A few words for a line of progress."""
-
-
 class StageProgress:
     """The progress of a stage: units done, speed and time left. Silent in all processes but the first.
 
@@ -97,8 +87,8 @@ class StageProgress:
     rehearsal: ClassVar[Rehearsal | None] = None
     """Where units are timed instead of shown."""
     muted: ClassVar[bool] = False
-    whole: ClassVar[WholeRun | None] = None
-    """The run that all displays belong to."""
+    whole: ClassVar[Any] = None
+    """The run that all displays belong to, a :class:`teddy.runtime.forecast.RunProgress`."""
 
     def __init__(self, label: str, total: int, unit: str, *, done: int = 0) -> None:
         self.label, self.total, self.unit, self.done = label, total, unit, done
