@@ -84,7 +84,6 @@ class Artifact:
 
     @classmethod
     def of(cls, folder: Path, manifest: Mapping[str, Any]) -> Artifact:
-        """The artifact in a folder, as its manifest describes it."""
         return cls(folder, manifest["kind"], manifest["fingerprint"], manifest["facts"], frozenset(manifest["files"]))
 
     def file(self, name: str) -> Path:
@@ -156,9 +155,6 @@ class ArtifactStore:
             collective: all processes of the run call ``build``, because it trains a network on all of them; files are written
                 by the first process alone.
             outlook: for the plan of a run.
-
-        Raises:
-            StageFailed: the disk filled up while building; what was finished before stays.
         """
         leader, artifact = processes.is_leader(), None
         with contextlib.ExitStack() as lock:
