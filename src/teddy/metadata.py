@@ -160,6 +160,15 @@ def override_values(overrides: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def hardware(device_config: DeviceConfig) -> str:
+    """The machine in words: device, threads, processes, precision."""
+    cuda = device_config.accelerator == "cuda"
+    device = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
+    processes = device_config.devices * device_config.num_nodes
+    many = f", {processes} processes" if processes > 1 else ""
+    return f"{device_config.accelerator} ({device}, {torch.get_num_threads()} threads{many}), {device_config.precision}"
+
+
 def facts(
     device_config: DeviceConfig,
     store: Path,
@@ -171,13 +180,8 @@ def facts(
     kept = {
         f"{one.compression}; {one.megabytes_in_full:.2f} MB in full": None for one in labels.values() if one.compression
     }
-    cuda = device_config.accelerator == "cuda"
-    device = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
-    processes = device_config.devices * device_config.num_nodes
-    many = f", {processes} processes" if processes > 1 else ""
-    threads = torch.get_num_threads()
     return {
-        "hardware": f"{device_config.accelerator} ({device}, {threads} threads{many}), {device_config.precision}",
+        "hardware": hardware(device_config),
         "versions": VERSIONS,
         "seconds": {f"images of {name}": one.seconds for name, one in images.items() if one.terms is not None},
         "label_storage_mb": max((one.megabytes for one in labels.values()), default=0.0),
