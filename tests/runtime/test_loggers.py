@@ -3,9 +3,13 @@ import io
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
 from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import lightning as L
@@ -18,6 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import teddy
 from teddy.config.errors import UserError
+from teddy.runtime import wandb_run
 from teddy.runtime.loggers import RunLog, open_loggers
 from teddy.runtime.wandb_run import WandbRun
 
@@ -323,6 +328,33 @@ def test_any_lightning_logger_is_given_what_it_accepts(tmp_path):
     ]
 
 
+class Client:
+    """The two methods of MLflow's client that show something, by its signatures."""
+
+    def __init__(self):
+        self.calls = []
+
+    def log_image(self, run_id, image, artifact_file=None, key=None, step=None):
+        self.calls.append((run_id, "image", key, image.shape, step))
+
+    def log_text(self, run_id, text, artifact_file):
+        self.calls.append((run_id, "text", artifact_file, text))
+
+
+def test_mlflow_is_given_images_and_text(tmp_path):
+    class Mlflow(Recorder):
+        log_image = property()  # Lightning's logger for it has none
+        run_id, experiment = "r1", Client()
+
+    log = open_loggers({"mlflow": Mlflow}, tmp_path, **RUN)
+    log.stage("synthesis/ours").log_image("synthesis/images", torch.zeros(1, 1, 2, 2, dtype=torch.uint8), 4)
+    log.text("lineage/ours", "- images")
+    assert Mlflow.experiment.calls == [
+        ("r1", "image", "synthesis/ours/images", (2, 2, 3), 4),
+        ("r1", "text", "lineage/ours.md", "- images"),
+    ]
+
+
 def test_configured_arguments_win_over_the_run_s(tmp_path):
     csv_elsewhere = partial(CSVLogger, save_dir=str(tmp_path / "other"), name="mine", version="1")
     log = open_loggers({"csv": csv_elsewhere}, tmp_path / "run", **RUN)
@@ -339,6 +371,39 @@ def test_a_logger_without_its_package_is_refused(tmp_path):
         UserError, match="logger=mlflow needs a package that is not installed: No module named 'mlflow'"
     ):
         open_loggers({"mlflow": factory}, tmp_path, **RUN)
+
+
+def test_a_server_that_accepts_and_never_answers_is_given_up_after_seconds(tmp_path, monkeypatch):
+    """MLflow alone would try for minutes."""
+    monkeypatch.setattr(wandb_run, "PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(UserError, match=f"logger=mlflow: the server {address} does not answer"):
+            open_loggers({"mlflow": partial(CSVLogger, tracking_uri=address)}, tmp_path, **RUN)
+        assert time.monotonic() - began < 3
+
+
+def test_a_name_that_is_looked_up_for_ever_is_given_up_too(monkeypatch):
+    monkeypatch.setattr(wandb_run, "PATIENCE", 0.1)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: time.sleep(4))
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        wandb_run.reach("http://nowhere.example")
+    assert time.monotonic() - began < 3
+
+
+def test_an_answer_of_any_kind_is_an_answer():
+    class Refuses(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(403)
+
+        def log_message(self, *arguments):
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Refuses) as server:
+        threading.Thread(target=server.handle_request).start()
+        wandb_run.reach(f"http://127.0.0.1:{server.server_port}")
 
 
 def test_disabled_wandb_leaves_nothing(tmp_path, monkeypatch, caplog):

@@ -54,6 +54,10 @@ def check(config: TeddyConfig) -> None:
         "dataset.keep and dataset.long_tail are two ways to unbalance the classes; set one of them to null.",
     )
     _require(
+        config.dataset.test_fraction is None or "test_fraction" in config.dataset.source,
+        f"dataset.test_fraction is for folders of images, and {config.dataset.name} has its own test images; set it to null.",
+    )
+    _require(
         not config.synthesis.compile or config.pool.base is None or config.pool.size == 1,
         "synthesis.compile=true is for teachers of one shape, and those of this pool are pruned one by one; set "
         "synthesis.compile=false.",
@@ -129,9 +133,8 @@ def _check_evaluation(config: TeddyConfig) -> None:
             protocol.labels == "hard" or protocol.augment == "views",
             f"evaluation.protocols.{name}: soft labels belong to views; set augment=views or labels=hard.",
         )
-    most = SEEDS if type(seed) is int else 2**63 - 1
-    counts = [seed] if type(seed) is int else seed if isinstance(seed, list) else []
-    low = 1 if type(seed) is int else 0
+    low, most = (0, 2**63 - 1) if isinstance(seed, list) else (1, SEEDS)
+    counts = seed if isinstance(seed, list) else [seed]
     _require(
         counts and all(type(one) is int and low <= one <= most for one in counts),
         f"evaluation.seeds={seed!r} must be a number of seeds or a list of them, such as 3 or [0,1,2]; at most {SEEDS:,}, each "

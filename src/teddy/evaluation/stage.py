@@ -13,7 +13,7 @@ from typing import Any
 import lightning as L
 from torch import nn
 
-from teddy.artifacts.store import Artifact, ArtifactStore
+from teddy.artifacts.store import Artifact, ArtifactStore, Outlook
 from teddy.config.errors import Diverged
 from teddy.evaluation.datamodule import DistilledViews
 from teddy.evaluation.divergence import Divergence
@@ -67,15 +67,13 @@ class Classification:
         device_config: DeviceConfig,
         done: int,
     ) -> tuple[L.LightningDataModule, StudentTraining]:
-        """The data and the module of a student that has ``done`` epochs behind it."""
         spec, protocol, source = images.spec, student.protocol, student.labels.source()
         pixels = images.images.images.to(device_config.device)
         views: ViewSource = ViewMaker(pixels, spec, student.view, student.view_seed)
         if protocol.augment != "views":
             views = DsaViews(pixels, spec, student.seed, protocol.augment, protocol.cutmix)
-        data = DistilledViews(
-            views, source, protocol.batch_size, student.seed, spec, split.images, done, device_config.workers
-        )
+        loading = (split.images, done, device_config.workers, split.curve)
+        data = DistilledViews(views, source, protocol.batch_size, student.seed, spec, *loading)
         return data, StudentTraining(network, protocol, source.loss, spec.num_classes, student.seed, done)
 
     def facts(self, result: Mapping[str, float]) -> dict[str, Any]:
@@ -132,9 +130,22 @@ def evaluate(
         _train, student, split, images, device_config, log, progress, method, divergence, task or Classification()
     )
     before = progress.done
-    artifact = store.produce(KIND, content, build, collective=True)
+    outlook = partial(_outlook, student, images, split, method)
+    artifact = store.produce(KIND, content, build, collective=True, outlook=outlook)
     progress.skip(student.protocol.epochs - (progress.done - before))
     return artifact
+
+
+def _outlook(student: Student, images: SyntheticImages, split: EvalSplit, method: str) -> Outlook:
+    protocol, count = student.protocol, len(images.images)
+    return Outlook(
+        f"{method}: {student.network}, protocol {student.protocol_name}, {protocol.epochs} epochs",
+        {"top1": math.nan, "seconds": math.nan, "peak_memory_mb": math.nan},
+        alike=(student.network, repr(protocol), student.labels.kind, count, len(split.images())),
+        label="evaluation",
+        # A test image takes a third of the time of one that is learned from.
+        units=protocol.epochs + len(split.images()) / count / 3,
+    )
 
 
 def _train(
@@ -168,6 +179,7 @@ def _train(
         logger=log.stage(fit, first_step=done * steps),
         callbacks=[EpochEnd(progress, title, protocol.lr), point],  # a point is written only after the loss was checked
         log_every=max(1, protocol.epochs * steps // 50),
+        validate=max(1, protocol.epochs // 20) if getattr(data, "curve", None) else 0,
     )
     try:
         if done < protocol.epochs:

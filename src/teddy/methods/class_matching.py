@@ -31,7 +31,7 @@ class ClassMatching(OptimizedMethod):
 
     lr: Positive  # for one image of a class; grows with their number, by which the gradient of a mean falls
     momentum: Weight
-    strategy: Literal["dsa", "dsa_strong", "dsa_strong_matching"]
+    strategy: Literal["dsa", "dsa_no_flip", "dsa_strong", "dsa_strong_matching"]
     augmentations: Number  # draws of DSA that the banks hold; 0: live batches, other images and another draw each time
     real_images: Count  # of each class that are measured at a time, at most
 
@@ -70,7 +70,6 @@ class ClassMatching(OptimizedMethod):
         return network, {name: statistics[draw] for name, statistics in shared.banks[index].items()}, draw
 
     def step(self, state: State, iteration: int) -> dict[str, torch.Tensor]:
-        """The gradient for the iteration's network and augmentation."""
         network, real, draw = self.choose(state, iteration)
         groups, blocks = _groups(state), len(state.blocks)
         own, logits = network(state.shared.real.augmented(state.images, draw), groups)

@@ -73,6 +73,11 @@ class Classifier(L.LightningModule):
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         return ", ".join([*([f"iteration {first}"] if first >= 0 else []), *([names[0] + more] if names else [])])
 
+    @property
+    def lr(self) -> float:
+        """The learning rate of the current step."""
+        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (n, classes)."""
         return self.network(images.contiguous(memory_format=torch.channels_last))

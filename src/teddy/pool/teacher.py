@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,11 +27,8 @@ from teddy.runtime.seeding import seed_torch
 class TeacherTraining(Classifier):
     """Cross-entropy training with SGD; a batch is ``(normalised images, labels, indices)``.
 
-    Args:
-        factor: gives the learning rate as a multiple of ``recipe.lr``, by the number of epochs or steps behind it.
-        interval: "epoch" or "step", what ``factor`` counts.
-        seed: of what the network draws itself, such as dropout.
-        first_epoch: full epochs that an earlier, interrupted run has done.
+    ``factor`` gives the learning rate as a multiple of ``recipe.lr``, by the number of epochs or steps (``interval``) behind it.
+    The seed is that of what the network draws itself, such as dropout; an interrupted run has done ``first_epoch`` full epochs.
     """
 
     def __init__(
@@ -69,11 +67,10 @@ class TeacherTraining(Classifier):
         self.watch(loss, self.global_step if self.interval == "step" else batch_idx)
         # Only when a value is due: self.log costs several percent of a small network's step.
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self.log(metrics.POOL_LOSS, loss)
+            self.log_dict({metrics.POOL_LOSS: loss, metrics.POOL_LR: self.lr})
         return loss
 
     def batch_loss(self, batch: Sequence[Any]) -> torch.Tensor:
-        """Mean cross-entropy of a batch."""
         return F.cross_entropy(self(batch[0]), batch[1])
 
     def on_validation_epoch_end(self) -> None:
@@ -81,21 +78,29 @@ class TeacherTraining(Classifier):
         self.log(metrics.POOL_EPOCH, float(self.epochs_done), reduce_fx="max", sync_dist=True)
 
 
-class SnapshotPool(L.Callback):
-    """Snapshots of some epochs, saved as ``epoch-0007.safetensors``, with their accuracy on the held-out images.
+SAY_SECONDS = 1.0
+"""Shortest time between two lines on accuracies: a small network has an epoch behind it in less."""
+_log = logging.getLogger("teddy")
 
-    Args:
-        epochs: full epochs after which to keep the weights, counted from 1.
-        records: one per snapshot: epoch, file, seconds of training up to it, and top1_holdout in percent; given for the
-            earlier ones when training is resumed.
-        seconds: of training up to the last full epoch, without validation; likewise.
+
+class SnapshotPool(L.Callback):
+    """Snapshots of some epochs, counted from 1, saved as ``epoch-0007.safetensors``.
+
+    There is a record of each: epoch, file, seconds of training up to it, without validation, and top1_holdout in percent. Those
+    of earlier epochs are given when training is resumed, and the seconds up to there.
     """
 
     def __init__(
-        self, folder: Path, epochs: Sequence[int], records: Sequence[dict[str, Any]] = (), seconds: float = 0.0
+        self,
+        folder: Path,
+        epochs: Sequence[int],
+        records: Sequence[dict[str, Any]] = (),
+        seconds: float = 0.0,
+        name: str = "pool",
     ) -> None:
         self.folder, self.epochs = folder, set(epochs)
         self.records, self.seconds, self._since = list(records), seconds, 0.0
+        self._name, self._said = name, 0.0
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._since = time.monotonic()
@@ -121,8 +126,16 @@ class SnapshotPool(L.Callback):
         epoch = module.epochs_done
         if epoch not in self.epochs:
             return
-        name = f"epoch-{epoch:04d}.safetensors"
+        name = snapshot_file(epoch)
         if trainer.is_global_zero:
             save_tensors(self.folder / name, module.network.state_dict(), {"epoch": epoch})
         top1 = round(float(trainer.callback_metrics[module.score]), 3)
         self.records.append({"epoch": epoch, "file": name, "seconds": round(self.seconds, 2), "top1_holdout": top1})
+        if epoch == max(self.epochs) or time.monotonic() - self._said > SAY_SECONDS:
+            _log.info("%s: epoch %d, %.1f %% on held-out images", self._name, epoch, top1)
+            self._said = time.monotonic()
+
+
+def snapshot_file(epoch: int) -> str:
+    """Name of the file with the weights after an epoch."""
+    return f"epoch-{epoch:04d}.safetensors"

@@ -25,6 +25,7 @@ from teddy.synthesis.blocks import Block
 from teddy.synthesis.init import INIT
 from teddy.synthesis.method import Inputs, Run, SyntheticSet
 from teddy.synthesis.module import METHOD, GroupProgress, PixelCheckpoint, PixelSynthesis, Snapshots
+from teddy.synthesis.probe import StudentProbe
 
 if TYPE_CHECKING:
     from teddy.synthesis.optimized import OptimizedMethod, State
@@ -49,7 +50,8 @@ def optimise(method: OptimizedMethod, inputs: Inputs, run: Run) -> SyntheticSet:
     # All processes prepare if one has to: what they need from the store they wait for together.
     if broadcast(any(not _is_done(run.folder, group) for group in groups)):
         done = (len(own) - len(pending)) * method.iterations
-        done += sum(_iterations_done(_resume_file(run.folder, group)) for group in pending)
+        points = [load_point(_resume_file(run.folder, group)) for group in pending]
+        done += sum(point[1]["iteration"] for point in points if point)
         shared = method.prepare(inputs, run.device_config)
         with StageProgress("synthesis", total=len(own) * method.iterations, unit="steps", done=done) as progress:
             for group in pending:
@@ -105,6 +107,7 @@ def _optimise_group(
             GroupProgress(progress),
             # Before the point to resume from: a run that goes on from there does not come back here.
             Snapshots(run.folder, run.snapshot_every),
+            *([StudentProbe(run.probe_every, inputs.held, run.name.rpartition("/")[2])] if run.probe_every else []),
             PixelCheckpoint(resume, run.checkpoint_every),
         ],
         log_every=1,
@@ -128,11 +131,6 @@ def _resume_file(folder: Path, group: Sequence[Block]) -> Path:
 
 def _is_done(folder: Path, group: Sequence[Block]) -> bool:
     return all(block_file(folder, block).is_file() for block in group)
-
-
-def _iterations_done(resume: Path) -> int:
-    point = load_point(resume)
-    return int(point[1]["iteration"]) if point else 0
 
 
 def _collect(method: OptimizedMethod, inputs: Inputs, run: Run, blocks: Sequence[Block]) -> SyntheticSet:

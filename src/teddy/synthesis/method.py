@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from teddy.artifacts.store import Artifact, ArtifactStore
+from teddy.artifacts.store import Artifact, ArtifactStore, Outlook
 from teddy.config.types import Count
 from teddy.data.datamodule import stratified_split
 from teddy.data.dataset import RealDataset
@@ -47,9 +47,7 @@ class Needs:
 class Inputs:
     """What a method may read, each thing made or opened when it is first asked for. Test images are not among it.
 
-    Args:
-        make_pool: returns the pool, from the store if it is there.
-        holdout: share of the training images that are held out, by ``holdout_seed``, as in the training of teachers.
+    A share of the training images is held out, as in the training of teachers.
     """
 
     def __init__(
@@ -75,6 +73,12 @@ class Inputs:
             return train
         return Subset(train, stratified_split(train.labels, self._holdout, self._holdout_seed)[0])
 
+    @cached_property
+    def held(self) -> ImageSet:
+        """The held-out ones, which no image may be made of."""
+        train = self._dataset.train
+        return Subset(train, stratified_split(train.labels, self._holdout, self._holdout_seed)[1])
+
     @property
     def _data(self) -> dict[str, Any]:
         held_out = {"holdout": [self._holdout, self._holdout_seed]} if self._holdout else {}
@@ -89,7 +93,6 @@ class Inputs:
         return self._store.produce(kind, {**content, **self._data}, build)
 
     def fingerprints(self, needs: Needs) -> dict[str, Any]:
-        """Names of what is read."""
         return (self._data if needs.data else {}) | ({"pool": self.pool.fingerprint} if needs.pool else {})
 
 
@@ -104,6 +107,7 @@ class Run:
     name: str = "synthesis"  # of the curves, such as synthesis/dm
     checkpoint_every: int = 0  # iterations between two points that a killed run resumes from; 0: none
     snapshot_every: int = 0  # iterations between two snapshots of the first images; 0: none
+    probe_every: int = 0  # iterations between two students of the images as they are; 0: none
 
 
 @dataclass(frozen=True)
@@ -139,24 +143,30 @@ class Method(ABC):
     def check(self, members: int | None) -> None:  # noqa: B027 - most methods have nothing more to check
         """Raise UserError if the fields make no sense, before anything is read.
 
-        Args:
-            members: number of teachers of its pool; None where only the pool's strategy can tell.
+        ``members`` is the number of teachers of its pool, None where only the pool's strategy can tell.
         """
 
     def check_data(self, spec: DatasetSpec) -> None:  # noqa: B027 - optional
         """Raise UserError if the fields do not fit the dataset, before anything is trained."""
 
     def check_run(self, strategy: PoolStrategy, base: BaseTraining) -> None:  # noqa: B027 - optional
-        """Raise UserError if the method does not work with its pool or on the run's device, before anything is trained.
-
-        Args:
-            strategy: of the method's pool, whether or not it reads that.
-            base: what the strategy works with: data, network and device of the run.
-        """
+        """Raise UserError if the method does not work with its pool, whether or not it reads that, the data and the device."""
 
     @abstractmethod
     def synthesize(self, inputs: Inputs, run: Run) -> SyntheticSet:
         """Make the synthetic set. Every process of a run calls this; what the first one returns is saved."""
+
+    def outlook(self, name: str, spec: DatasetSpec) -> Outlook:
+        """What is known of the set before it is made, for the plan of a run."""
+        count, tiles = spec.num_classes * self.ipc, getattr(self, "tiles", 1)
+        size = count * spec.channels * spec.size**2  # of the pixels; PNG files have about this size, or less
+
+        def stand_in(folder: Path) -> None:
+            with (folder / "pixels").open("wb") as stream:
+                stream.truncate(size)
+
+        facts, alike = {"ipc": self.ipc, "tiles": tiles}, (repr(self), spec.num_classes, spec.size)
+        return Outlook(f"{name}, {count:,} images", facts, stand_in, alike, timed=not self.baseline)
 
     def content(self) -> dict[str, Any]:
         """What the images depend on besides the inputs: class, version and every field that takes part in comparisons."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from teddy.artifacts.store import Outlook
 from teddy.config.types import Count
 from teddy.data.spec import DatasetSpec
 from teddy.data.tiles import check_tiles, enlarge_tiles
@@ -85,16 +86,12 @@ class OptimizedMethod(Method):
     def step(self, state: State, iteration: int) -> dict[str, torch.Tensor]:
         """Leave the iteration's gradients in ``.grad`` of everything that is optimised.
 
-        Called under the run's autocast; gradients are None before. Random numbers must be keyed by the iteration.
-
-        Returns:
-            Named terms, detached, each a scalar or one value per block (blocks,). The first is shown as the loss.
+        Called under the run's autocast; gradients are None before. Random numbers must be keyed by the iteration. Returned are
+        named terms, detached, each a scalar or one value per block (blocks,), of which the first is shown as the loss.
         """
 
     def tensors(self, state: State) -> dict[str, torch.Tensor]:
-        """What changes from step to step besides the pixels and the optimizer's state: saved, and copied back in place into a
-        fresh state when a killed run is resumed.
-        """
+        """What changes in a step besides pixels and optimizer: saved, and copied back in place when a killed run is resumed."""
         return {}
 
     def facts(self, state: State) -> dict[str, Any]:
@@ -104,6 +101,15 @@ class OptimizedMethod(Method):
     def result(self, state: State) -> torch.Tensor:
         """The images after the last step, normalised (N, C, H, W): the pixels unless a method says otherwise."""
         return state.pixels.detach()
+
+    def outlook(self, name: str, spec: DatasetSpec) -> Outlook:
+        groups = self.groups(spec)
+        images = sum(len(block) for group in groups for block in group) * self.tiles**2
+        known, label = super().outlook(name, spec), "synthesis"
+        what = f"{known.what}, {self.iterations} iterations of {sum(map(len, groups))} blocks"
+        return replace(
+            known, what=what, label=label, units=len(groups) * self.iterations, passes=self.iterations * images
+        )
 
     def synthesize(self, inputs: Inputs, run: Run) -> SyntheticSet:
         return optimise(self, inputs, run)
