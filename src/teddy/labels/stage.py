@@ -11,8 +11,8 @@ from teddy.artifacts.fingerprint import fingerprint
 from teddy.artifacts.store import ArtifactStore
 from teddy.labels.compression import AllLogits, compression
 from teddy.labels.ensemble import PoolLabeller, spread_members
-from teddy.labels.sources import FixedLabels, HardLabels, LabelSource, OnlineLabels, StoredLabels
-from teddy.labels.store import LOGITS, write_stored_labels
+from teddy.labels.sources import FixedLabels, HardLabels, LabelSource, OnlineLabels
+from teddy.labels.store import LABELS, StoredLabels, write_stored_labels
 from teddy.labels.views import ViewMaker, ViewRecipe
 from teddy.pool.members import Member, ModelPool
 from teddy.runtime.device import DeviceConfig
@@ -59,6 +59,7 @@ class Labels:
     compression: str = ""
     seconds: float = 0.0
     teachers: tuple[Member, ...] = ()  # that label
+    file: Path | None = None  # of stored labels
 
 
 def prepare_labels(
@@ -121,7 +122,7 @@ def prepare_labels(
     stored = compression(spec.num_classes, recipe.top_k, recipe.temperature)
     identity |= {"epochs": recipe.epochs} | ({"top_k": recipe.top_k} if recipe.top_k else {})
     # The batch size changes no view, but may change the last bit of a matrix product.
-    content = {**identity, "images": images.fingerprint, "batch_size": recipe.batch_size}
+    content = {**identity, "images": images.fingerprint, "batch_size": recipe.batch_size, "format": "safetensors"}
     if recipe.top_k is None:  # the student applies the temperature; only the logit of the rest depends on it
         del content["temperature"]
 
@@ -130,17 +131,18 @@ def prepare_labels(
         return write_stored_labels(folder, views, labeller(), recipe.epochs, stored, recipe.batch_size, RESUME_SECONDS)
 
     artifact = store.produce("labels", content, build)
-    path = artifact.file(LOGITS)
+    path, shape = artifact.file(LABELS), (recipe.epochs, len(images.images))
     return Labels(
         "stored",
         identity,
-        lambda: StoredLabels(path, stored, recipe.temperature),
+        lambda: StoredLabels(path, shape, stored, recipe.temperature),
         artifact.fingerprint,
         megabytes=float(artifact.facts["megabytes"]),
-        megabytes_in_full=AllLogits(spec.num_classes).megabytes(recipe.epochs, len(images.images)),
+        megabytes_in_full=AllLogits(spec.num_classes).megabytes(*shape),
         compression=stored.title,
         seconds=float(artifact.facts["seconds"]),
         teachers=teachers,
+        file=path,
     )
 
 

@@ -13,13 +13,13 @@ from teddy.labels.compression import compression
 from teddy.labels.ensemble import PoolLabeller
 from teddy.labels.sources import FixedLabels, HardLabels, LabelledViews, LabelSource, OnlineLabels
 from teddy.labels.stage import Labels, hard_labels
+from teddy.labels.store import LABELS, StoredLabels
 from teddy.labels.views import ViewMaker
 from teddy.models.networks import build_network
 from teddy.pool.members import Member, ModelPool
 from teddy.runtime.device import DeviceConfig
 from teddy.runtime.memory import machine_memory
 from teddy.sets.folder import SetFolder
-from teddy.sets.labels import LABELS, SetLabels
 
 
 class DistilledSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -90,7 +90,7 @@ class DistilledSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         if facts.kind == "stored":
             shape = facts.epochs or 0, len(self)
             form = compression(spec.num_classes, facts.top_k, facts.temperature)
-            return SetLabels(self.folder.path / LABELS, shape, form, facts.temperature)
+            return StoredLabels(self.folder.path / LABELS, shape, form, facts.temperature)
         source = OnlineLabels if facts.kind == "online" else FixedLabels
         return source(_Teachers(self.folder, device_config), facts.temperature, facts.batch_size)
 
