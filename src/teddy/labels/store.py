@@ -86,7 +86,7 @@ def allocate(stream: BinaryIO, compression: Compression, epochs: int, count: int
         places[name] = begin, count * kind.itemsize
         shape = [epochs, count, *kind.shape]
         header[name] = {"dtype": _TYPES[kind.base.str], "shape": shape, "data_offsets": [begin, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
+    text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     stream.write(len(text).to_bytes(8, "little") + text)
     data = stream.tell()
