@@ -86,6 +86,22 @@ class SetFolder:
         return fingerprint({"set": pixels, "dataset": self.description.dataset, "tiles": self.description.tiles})
 
     @property
+    def teachers(self) -> tuple[Member, ...]:
+        """The teachers that travel along, named by their weights."""
+        return tuple(
+            Member(
+                one.network,
+                self.path / one.file,
+                one.epoch,
+                self.description.files[one.file].sha256[:16],
+                one.top1_holdout,
+                None if one.history is None else self.path / one.history,
+            )
+            for one in self.description.labels.teachers
+            if one.file in self.description.files
+        )
+
+    @property
     def learned_lr(self) -> float | None:
         """The students' learning rate, for a method that learned one."""
         return self.description.learned_lr
