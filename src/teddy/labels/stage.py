@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from teddy.artifacts.fingerprint import fingerprint
-from teddy.artifacts.store import ArtifactStore
+from teddy.artifacts.store import ArtifactStore, Outlook
 from teddy.labels.compression import AllLogits, compression
 from teddy.labels.ensemble import PoolLabeller, spread_members
 from teddy.labels.sources import FixedLabels, HardLabels, LabelSource, OnlineLabels
-from teddy.labels.store import LABELS, StoredLabels, write_stored_labels
+from teddy.labels.store import LABELS, StoredLabels, allocate, write_stored_labels
 from teddy.labels.views import ViewMaker, ViewRecipe
 from teddy.pool.members import Member, ModelPool
 from teddy.runtime.device import DeviceConfig
@@ -105,8 +106,20 @@ def prepare_labels(
         views = ViewMaker(images.images.images.to(device_config.device), spec, recipe.view, recipe.seed)
         return write_stored_labels(folder, views, labeller(), recipe.epochs, stored, recipe.batch_size, RESUME_SECONDS)
 
-    artifact = store.produce("labels", content, build)
-    path, shape = artifact.file(LABELS), (recipe.epochs, len(images.images))
+    def stand_in(folder: Path) -> None:
+        with (folder / LABELS).open("wb") as stream:
+            allocate(stream, stored, *shape)
+
+    shape, full = (recipe.epochs, len(images.images)), (spec.num_classes, recipe.batch_size)
+    outlook = Outlook(
+        f"{shape[0]} epochs of {shape[1]:,} views by {len(chosen)} teachers",
+        {"megabytes": stored.megabytes(*shape), "seconds": math.nan},
+        stand_in,
+        alike=("labels", [pool.members[index].network for index in chosen], *shape, full),
+        label="labels",
+    )
+    artifact = store.produce("labels", content, build, outlook=lambda: outlook)
+    path = artifact.file(LABELS)
     return Labels(
         "stored",
         identity,
