@@ -20,7 +20,6 @@ from teddy.labels.stage import Labels
 from teddy.pool.members import ModelPool
 from teddy.report.results_log import Result
 from teddy.runtime.device import DeviceConfig
-from teddy.runtime.progress import duration
 from teddy.sets.description import DatasetFacts, Description, LabelFacts, MethodFacts
 from teddy.sets.folder import WHITENING
 from teddy.synthesis.method import Method
@@ -141,13 +140,6 @@ def say_data(dataset: RealDataset) -> None:
         f"{len(dataset.train):,} training and {len(dataset.test):,} test images of {len(loaded.class_ids):,} classes"
     )
     _log.info("Data: %s, %s, %s. %s", counts, size, kind, loaded.remark)
-
-
-def say_choice(chosen: str, network: str, seconds: float) -> None:
-    """Log the settings that a preset has chosen, and how long a run takes with them."""
-    _log.info("Chosen for them, and changed by typing another value: %s", chosen)
-    basis = f"by measured steps of {network}, unless other work slows it down or parts of it are in the store"
-    _log.info("This run takes about %s, %s.", duration(seconds), basis)
 
 
 def override_values(overrides: Sequence[str]) -> dict[str, str]:

@@ -20,7 +20,6 @@ from teddy.config.build import factory_of
 from teddy.config.command import to_yaml
 from teddy.config.schema import STAGES, TeddyConfig
 from teddy.data.dataset import RealDataset
-from teddy.estimate import estimate
 from teddy.evaluation.split import EvalSplit
 from teddy.evaluation.stage import Classification, Student, evaluate
 from teddy.labels.stage import Labels, hard_labels, prepare_labels
@@ -96,8 +95,7 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
         if is_leader():
             metadata.say_data(dataset)
             if config.chosen is not None:
-                seconds = estimate(config, plan.methods, dataset, device_config)
-                metadata.say_choice(config.chosen, config.model.name, seconds)
+                _log.info("Chosen for them, and changed by typing another value: %s", config.chosen)
             atomic_write(folder / "config.yaml", to_yaml(config))
             store.record = folder / "artifacts.txt"
     code = 1
