@@ -14,7 +14,7 @@ import torch
 import torchvision
 
 import teddy
-from benchmarks import labels, memory, overhead, startup, students, synthesis, teachers
+from benchmarks import decoding, labels, memory, overhead, startup, students, synthesis, teachers
 from benchmarks.results import kept_rows, show_results, table, write_results
 from benchmarks.setting import Setting, hardware
 from teddy.config.errors import UserError
@@ -26,6 +26,7 @@ BENCHMARKS = {
     "labels": labels.rows,
     "students": students.rows,
     "teachers": teachers.rows,
+    "decoding": decoding.rows,
     "startup": startup.rows,
     "overhead": overhead.rows,
 }

@@ -332,8 +332,8 @@ def dcs(setting: Setting, folder: Path) -> tuple[str, pd.DataFrame]:
     total = sum(student.protocol.epochs for students in planned.values() for student in students)
     with StageProgress("evaluation", total, "epochs") as progress:
         for name, students in planned.items():
-            arguments = setting.store, split, sets[name], students, setting.device_config, setting.log, progress, name
-            losses[name] = [artifact.facts for artifact in evaluate(*arguments)]
+            common = setting.device_config, setting.log, progress, name
+            losses[name] = [evaluate(setting.store, split, sets[name], one, *common).facts for one in students]
     real, rows = setting.real(200, 1), []
     for stage in STAGES:
         objectives = Objectives(setting.teacher(stage), setting.spec, real)

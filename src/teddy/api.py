@@ -31,7 +31,7 @@ from teddy.config.paths import config_dir
 from teddy.config.schema import TeddyConfig, register_schemas
 from teddy.data.sources.given import GivenImages, digest, read_images
 from teddy.evaluation.split import EvalSplit
-from teddy.evaluation.stage import evaluate as train_students
+from teddy.evaluation.stage import evaluate as train_student
 from teddy.plan import make_plan
 from teddy.runtime.loggers import RunLog
 from teddy.runtime.progress import StageProgress
@@ -208,11 +208,8 @@ def evaluate(
     split = EvalSplit("", {"test": name}, lambda: images)
     total = sum(one.protocol.epochs for one in planned)
     with StageProgress("evaluation", total=total, unit="epochs") as progress:
-        made = list(
-            train_students(
-                store, split, folder, planned, device_config, RunLog(store.root), progress, about.method.name
-            )
-        )
+        where = device_config, RunLog(store.root), progress, about.method.name
+        made = [train_student(store, split, folder, one, *where) for one in planned]
     common = {"dataset": spec.name, "method": about.method.name, "ipc": data.ipc, "protocol": protocol}
     table = pd.DataFrame(
         {**common, "labels": one.labels.kind, "student": one.network, "seed": one.seed, **artifact.facts}

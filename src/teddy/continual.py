@@ -7,7 +7,7 @@ on the test images of these classes. The whole is repeated under several orders 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,6 @@ from teddy.data.dataset import RealDataset
 from teddy.data.images import TensorImages
 from teddy.data.sources.classes import dataset_of_classes, of_classes
 from teddy.data.spec import DatasetSpec
-from teddy.evaluation.stage import evaluate
 from teddy.labels.stage import prepare_labels
 from teddy.pipeline import Invocation
 from teddy.plan import Plan
@@ -115,9 +114,8 @@ class Continual(Invocation):
         split = factory.eval_split(config, seen)
         students = factory.students(config, memory, soft)
         title = f"{name}, order {order}, {len(memory.classes)} classes"
-        made = evaluate(self.store, split, memory, students, self.device_config, self.log, progress, title)
-        for student, artifact in zip(students, made, strict=True):
-            self._keep(replace(self._result(name, student, split, artifact), classes=len(memory.classes)))
+        for student in students:
+            self._student(name, student, split, memory, progress, title, classes=len(memory.classes))
 
     def _seen(self, classes: Sequence[int]) -> RealDataset:
         return dataset_of_classes(self.dataset, classes)
@@ -157,6 +155,10 @@ class StrictContinual(Continual):
         step._pool()
         if "synthesis" in self.config.stages:
             step._synthesis()
+        self.diverged += step.diverged
+        for name in [name for name in self.methods if name not in step.methods]:
+            del self.methods[name]
+            self.images.pop(name, None)
         for name in self.methods:  # the first step stands for all of them in costs and pictures
             if name in step.pools:
                 self.pools.setdefault(name, step.pools[name])

@@ -6,10 +6,11 @@ import json
 import logging
 import sys
 import tempfile
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from rich.console import Console
@@ -18,8 +19,10 @@ from teddy import factory, metadata
 from teddy.artifacts.store import Artifact, ArtifactStore, atomic_write
 from teddy.config.build import factory_of
 from teddy.config.command import to_yaml
+from teddy.config.errors import Diverged
 from teddy.config.schema import STAGES, TeddyConfig
 from teddy.data.dataset import RealDataset
+from teddy.evaluation.divergence import Divergence
 from teddy.evaluation.split import EvalSplit
 from teddy.evaluation.stage import Classification, Student, evaluate
 from teddy.labels.stage import Labels, hard_labels, prepare_labels
@@ -37,7 +40,7 @@ from teddy.runtime.loggers import RunLog, open_loggers, writing
 from teddy.runtime.progress import StageProgress
 from teddy.sets.folder import write_set
 from teddy.synthesis.method import Inputs
-from teddy.synthesis.stage import ImageFolderArtifact, synthesize
+from teddy.synthesis.stage import ImageFolderArtifact, SyntheticImages, synthesize
 from teddy.wandb_export import export_lineage, export_results
 
 STAGE_OF_KIND = {
@@ -52,6 +55,7 @@ MEASURE = True
 """Whether plans time the first units of each kind of work."""
 _TIMES: dict[Any, Any] = {}
 _log = logging.getLogger("teddy")
+T = TypeVar("T")
 
 
 def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str, where: str) -> list[Result]:
@@ -66,6 +70,7 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
     Raises:
         UserError: something the user gave cannot be used.
         StageFailed: a stage could not be finished.
+        Diverged: some units could not, and everything that does not need them is done.
         KeyboardInterrupt: the process was told to stop.
     """
     config = plan.config
@@ -186,32 +191,49 @@ class Invocation:
     def __init__(
         self, plan: Plan, folder: Path, store: ArtifactStore, dataset: RealDataset, device: DeviceConfig, log: RunLog
     ) -> None:
-        self.plan, self.config, self.methods = plan, plan.config, plan.methods
+        self.plan, self.config, self.methods = plan, plan.config, dict(plan.methods)
         self.folder, self.store, self.dataset, self.device_config, self.log = folder, store, dataset, device, log
         self.pools: dict[str, ModelPool] = {}
         self.images: dict[str, ImageFolderArtifact] = {}
         self.labels: dict[str, Labels] = {}
         self.rows: list[Result] = []
+        self.diverged: list[str] = []
 
     def run(self, command: str, overrides: list[str]) -> None:
         """Run the stages up to the last one that was asked for, and record the run."""
         last = self.stages()
-        if is_leader():
+        if is_leader() and self.methods:
             with writing(self.folder):
                 self._record(command, overrides)
                 sets = self._sets(command)
-                page = self._report() if last == "report" else None
+                page = self._report() if last == "report" and self.rows else None
             console = Console()
             for name, path in sets.items():
                 console.print(f"Set:    {path} ({name})", soft_wrap=True)
             if page is not None:
                 console.print(f"Report: {page}\nRun:    {self.folder}", soft_wrap=True)
+        if self.diverged and is_leader():  # torchrun would stop the first process when another one has failed
+            rest = "; everything else is done." if self.rows else "."
+            raise Diverged("; ".join(one.removesuffix(".") for one in self.diverged) + rest)
+
+    def _attempt(
+        self, work: Callable[..., T], *arguments: Any, methods: Sequence[str] = (), **options: Any
+    ) -> T | None:
+        """Return what some work makes; None if it diverged, which is noted, and the run goes on without ``methods``."""
+        try:
+            return work(*arguments, **options)
+        except Diverged as error:  # its text alone: the error itself holds all tensors
+            _log.error(str(error))
+            self.diverged.append(str(error))
+        for name in methods:
+            del self.methods[name]
+        return None
 
     def stages(self) -> str:
         """Run the stages up to the last one that was asked for, without the report, and return its name."""
         last = max(STAGES.index(stage) for stage in self.config.stages)
         for stage in STAGES[: last + 1]:
-            if stage != "report":
+            if stage != "report" and self.methods:
                 getattr(self, f"_{stage}")()
         return STAGES[last]
 
@@ -225,14 +247,12 @@ class Invocation:
         for name, method in self.methods.items():
             method.check_data(self.dataset.spec)
             method.check_run(strategies[name], base)
-        made: dict[int, ModelPool] = {}
-        for name, strategy in wanted.items():
-            if id(strategy) not in made:
-                made[id(strategy)] = strategy.make(base)
-            self.pools[name] = made[id(strategy)]
-        for pool in made.values():
-            for member in pool.members:
-                facts = pool.label, member.epoch, member.top1_holdout
+        for strategy in {id(one): one for one in wanted.values()}.values():
+            names = [name for name, one in wanted.items() if one is strategy]
+            pool = self._attempt(strategy.make, base, methods=names)
+            self.pools |= {name: pool for name in names if pool is not None}
+            for member in () if pool is None else pool.members:
+                facts = strategy.label, member.epoch, member.top1_holdout
                 _log.info("pool %s: epoch %g, %.1f %% on held-out images", *facts)
 
     def _base(self) -> BaseTraining:
@@ -249,8 +269,9 @@ class Invocation:
         return self.methods[name].needs().pool or soft or self.config.evaluation.divergence
 
     def _synthesis(self) -> None:
-        for name, method in self.methods.items():
-            self.images[name] = synthesize(
+        for name, method in list(self.methods.items()):
+            images = self._attempt(
+                synthesize,
                 self.store,
                 method,
                 self._inputs(name),
@@ -261,8 +282,11 @@ class Invocation:
                 probe_every=self.config.synthesis.probe_every,
                 checkpoint_every=self.config.synthesis.checkpoint_every,
                 snapshot_every=self.config.synthesis.snapshot_every,
+                methods=[name],
             )
-            _log.info("images: %s in %s", name, self.images[name].folder)
+            if images is not None:
+                self.images[name] = images
+                _log.info("images: %s in %s", name, images.folder)
 
     def _labels(self) -> None:
         if not factory.needs_soft_labels(self.config):
@@ -291,13 +315,26 @@ class Invocation:
                 divergence = None
                 if pool is not None:
                     divergence = factory.divergence(self.config, self.dataset, pool, self.device_config)
-                common = (self.device_config, self.log, progress, name, divergence, self.learning)
-                made = evaluate(self.store, split, images, students, *common)
-                for student, artifact in zip(students, made, strict=True):
-                    self._keep(self._result(name, student, split, artifact))
+                for student in students:
+                    self._student(name, student, split, images, progress, name, divergence)
 
-    def _keep(self, row: Result) -> None:
-        """Add a student to the run's results, in memory and on disk."""
+    def _student(
+        self,
+        name: str,
+        student: Student,
+        split: EvalSplit,
+        images: SyntheticImages,
+        progress: StageProgress,
+        title: str,
+        divergence: Divergence | None = None,
+        classes: int = 0,
+    ) -> None:
+        """Train and measure a student, and add it to the run's results, in memory and on disk."""
+        common = (self.device_config, self.log, progress, title, divergence, self.learning)
+        artifact = self._attempt(evaluate, self.store, split, images, student, *common)
+        if artifact is None:
+            return
+        row = replace(self._result(name, student, split, artifact), classes=classes)
         self.rows.append(row)
         if is_leader():
             with writing(self.folder):

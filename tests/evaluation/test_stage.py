@@ -96,17 +96,19 @@ def run_all(
 ) -> list[Artifact]:
     folder = images.folder.parent
     with StageProgress("evaluation", sum(one.protocol.epochs for one in students), "epochs") as progress:
-        found = evaluate(
-            ArtifactStore(folder / store),
-            open_split("test", data, 0.1, 0),
-            images,
-            students,
-            DeviceConfig("cpu", "32-true"),
-            RunLog(folder / "log"),
-            progress,
-            "blobs",
-        )
-        made = list(found)
+        made = [
+            evaluate(
+                ArtifactStore(folder / store),
+                open_split("test", data, 0.1, 0),
+                images,
+                one,
+                DeviceConfig("cpu", "32-true"),
+                RunLog(folder / "log"),
+                progress,
+                "blobs",
+            )
+            for one in students
+        ]
     assert progress.done == progress.total
     return made
 
@@ -203,10 +205,10 @@ def test_the_divergence_is_measured_after_the_test(images: ImageFolderArtifact, 
 
     split, config = open_split("test", data, 0.1, 0), DeviceConfig("cpu", "32-true")
     folder = images.folder.parent
-    arguments = ArtifactStore(folder / "store"), split, images, [student(images)], config, RunLog(folder / "log")
+    arguments = ArtifactStore(folder / "store"), split, images, student(images), config, RunLog(folder / "log")
     progress: Any = StageProgress("evaluation", 4, "epochs")
     with progress:
-        (made,) = evaluate(*arguments, progress, "blobs", divergence=Measure())  # type: ignore[arg-type]
+        made = evaluate(*arguments, progress, "blobs", divergence=Measure())  # type: ignore[arg-type]
     assert made.facts["divergence"]["epoch 1"] > 0
     assert made.fingerprint != run(images, data).fingerprint
 
@@ -293,7 +295,8 @@ def test_a_diverged_student_never_becomes_a_result(
     data = RealDataset("blobs", InMemory(Watched(test_images, events)), mean=[0.5], std=[0.25])
     good = [student(images, seed=seed) for seed in (0, 1)]
     bad = student(images, network="convnet2_w4_none", protocol=replace(PROTOCOL, lr=1e20))
-    message = r"student convnet2_w4_none of blobs \(protocol p, seed 4\) diverged \(loss nan\); lower the learning rate"
+    message = r"student convnet2_w4_none of blobs \(protocol p, seed 4\) diverged \(epoch 1, iteration 1, "
+    message += r"features\.0\.weight and 5 more, loss nan\); lower the learning rate"
     for _ in range(2):  # also when it is run again
         with pytest.raises(StageFailed, match=message):
             run_all(images, [*good, bad], data)

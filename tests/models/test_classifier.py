@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics.classification import MulticlassF1Score
 
-from teddy.models.classifier import Classifier
+from teddy.models.classifier import Classifier, MacroF1
 from teddy.runtime.device import DeviceConfig
 from teddy.runtime.trainer import make_trainer
 
@@ -57,3 +58,16 @@ def test_macro_f1_is_the_mean_over_classes_of_precision_and_recalls_harmonic_mea
         scores.append(2 * hits / int((predicted == label).sum() + (labels == label).sum()))
     assert len(set(scores)) == 3
     assert float(found["test/macro_f1"]) == pytest.approx(100 * sum(scores) / 3, abs=1e-4)
+
+
+def test_the_macro_f1_is_torchmetrics_own():
+    """Also of classes that are nowhere, or that are predicted only."""
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = MacroF1(40), MulticlassF1Score(40, average="macro")
+    for _ in range(3):
+        logits, labels = torch.randn(50, 40, generator=generator), torch.randint(0, 30, (50,), generator=generator)
+        logits[:, 35:] -= 9
+        logits[torch.arange(25), labels[:25]] += 3
+        ours.update(logits, labels)
+        theirs.update(logits, labels)
+    assert float(ours.compute()) == pytest.approx(100 * float(theirs.compute()), rel=1e-6)

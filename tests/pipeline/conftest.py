@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import multiprocessing
@@ -168,8 +169,8 @@ def tiny() -> tuple[str, ...]:
     return TINY
 
 
-@pytest.fixture(scope="session")
-def start_process() -> Iterator[Callable[..., Any]]:
+@contextlib.contextmanager
+def process_starter() -> Iterator[Callable[..., Any]]:
     """Start ``typed.py`` with the given globals in a process of its own."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
@@ -189,6 +190,13 @@ def start_process() -> Iterator[Callable[..., Any]]:
     for process in started:
         process.kill()
         process.join()
+
+
+@pytest.fixture(scope="session")
+def start_process() -> Iterator[Callable[..., Any]]:
+    """Start ``typed.py`` with the given globals in a process of its own."""
+    with process_starter() as start:
+        yield start
 
 
 @pytest.fixture

@@ -2,13 +2,20 @@
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.pipeline.conftest import TINY
+from tests.pipeline.faults import WITH_SPOILT, write_spoilt
+
 BLOCKS = ("stages=[pool,synthesis]", "synthesis.ipc=2", "synthesis.batch_size=4")
 """Ten classes in groups of four, two images of each: six blocks of 4, 4, 2, 4, 4 and 2 images."""
+LABELLED = ("stages=[pool,synthesis,labels]", "labels.epochs=3")
 ONE_BLOCK = ("methods.classwise.iterations=6", "methods.classwise.augmentations=2", "methods.classwise.real_images=16")
 """A method whose second process has no block, but has to wait for the banks with the first."""
 TWO = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.precision=32-true")
@@ -83,7 +90,7 @@ def test_two_processes_go_through_all_stages(workspace):
 @pytest.mark.timeout(600)
 def test_two_processes_may_be_killed_and_one_goes_on(workspace, finished):
     other = finished.copy(workspace.folder / "other", without=("images", "labels", "students"))
-    arguments = (*BLOCKS, "synthesis.iterations=60", "synthesis.checkpoint_every=5")
+    arguments = (*BLOCKS, *LABELLED, "synthesis.iterations=60", "synthesis.checkpoint_every=5")
     workspace.run(*arguments)
     started = other.start(*arguments, *TWO)
     while len(list(other.store.glob("images/*/.blocks/*"))) < 2:
@@ -95,6 +102,43 @@ def test_two_processes_may_be_killed_and_one_goes_on(workspace, finished):
     again = other.run(*arguments)
     assert other.results() == workspace.results()
     assert "synthesis: 0/" not in again.err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_machines_with_a_process_each_write_the_same_images_and_labels(workspace, finished):
+    """As ``torchrun`` starts them on two machines, which are this one twice."""
+    other = finished.copy(workspace.folder / "other", without=("images", "labels", "students"))
+    workspace.run(*BLOCKS, *LABELLED)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torchrun = ("torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d")
+    words = (*TINY, *BLOCKS, *LABELLED, *TWO[:1], "trainer.devices=1", "trainer.num_nodes=2", *TWO[2:])
+    environment = {**os.environ, "TEDDY_STORE": str(other.store)}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", *torchrun, "--rdzv-endpoint", f"127.0.0.1:{port}", "-m", "teddy", *words],
+            cwd=other.folder,
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    said = "".join(one.communicate(timeout=500)[1] for one in running)
+    assert [one.returncode for one in running] == [0, 0], said
+    assert other.results() == workspace.results()
+    assert said.count("synthesis: 0/18 ") == 1, "three of the six blocks each, and one that shows its progress"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_block_that_diverges_in_the_second_process_is_the_first_one_s_sentence(workspace):
+    write_spoilt(workspace.folder)
+    done = workspace.run(*BLOCKS, *WITH_SPOILT, "method=[spoilt,random]", *TWO, code=1)
+    assert "synthesis by Spoilt diverged in block 1, iteration 3 (wild is nan)" in done.sentence
+    assert workspace.kinds() == {"images": 1, "trajectory": 1}
 
 
 @pytest.mark.slow
@@ -122,7 +166,9 @@ def test_a_process_that_is_killed_ends_the_run_and_the_same_command_goes_on(work
     workers = children(command.process.pid)
     assert len(workers) == 2
     os.kill(workers[1], signal.SIGKILL)
+    killed = time.monotonic()
     done = command.wait()
+    assert time.monotonic() - killed < 60
     assert done.code not in (0, 2)
     assert not any(Path(f"/proc/{pid}").exists() for pid in workers), "the other process has ended as well"
     again = workspace.run(*arguments)

@@ -1,11 +1,14 @@
 """What cannot be done ends with one sentence, an exit code that a script can use, and everything else as it was."""
 
+import errno
 import json
 import os
 import subprocess
 
 import pytest
 from PIL import Image
+
+from tests.pipeline.faults import WITH_SPOILT, refuse_writes, rows_of, write_spoilt
 
 
 @pytest.fixture
@@ -57,6 +60,45 @@ def test_a_report_alone_comes_from_finished_work(workspace):
     done = workspace.run("stages=[report]")
     assert (done.folder / "index.html").is_file()
     assert workspace.manifests() == before
+
+
+@pytest.mark.parametrize(("error", "share"), [(errno.ENOSPC, 16), (errno.EROFS, 25)], ids=["full", "read-only"])
+def test_a_write_that_fails_ends_the_run_and_the_next_one_goes_on(finished, tmp_path, error, share):
+    """Some of all writes, each refused once; ``scripts/faults.py`` does it with every one."""
+    workspace = type(finished.workspace)(tmp_path, finished.workspace.start_process)
+    names, done = refuse_writes(workspace, error, share)
+    assert len(names) > 5
+    assert workspace.results() == finished.workspace.results()
+    assert rows_of(done) == rows_of(finished.done)
+
+
+# --- numbers that are not finite ---
+
+
+def test_what_diverges_is_named_and_all_that_does_not_need_it_is_done(finished, tmp_path):
+    """A teacher, a block and a student, each in a run with others."""
+    workspace = finished.copy(tmp_path)
+    write_spoilt(tmp_path)
+    words = (
+        *(*WITH_SPOILT, "method=[mtt,spoilt,random]"),
+        *("methods.mtt.pool.count=1", "methods.mtt.pool.epochs=4", "methods.mtt.max_start_epoch=1"),
+        *("methods.mtt.pool.lr=1e7", "methods.mtt.pool.network=convnet2_w4_none"),
+        *("evaluation.students=[convnet2_w4_none]", "evaluation.protocol=[paper,dm]", "evaluation.protocols.dm.lr=1e7"),
+        "stages=[pool,synthesis,labels,evaluation,report]",
+    )
+    for _ in range(2):
+        done = workspace.run(*words, code=1)
+        kinds = workspace.kinds()
+        assert done.sentence.startswith("teddy: teacher training diverged in epoch 1 (iteration ")
+        assert (
+            "; synthesis by Spoilt diverged in block 1, iteration 3 (wild is nan); lower its learning" in done.sentence
+        )
+        assert "; student convnet2_w4_none of random (protocol dm, seed 0) diverged (epoch " in done.sentence
+        assert done.sentence.endswith("; everything else is done.")
+        assert done.sentence.count("diverged") == 3
+        assert [(row["method"], row["protocol"]) for row in done.rows] == [("random", "paper")]
+        assert (done.folder / "index.html").is_file()
+        assert workspace.kinds() == kinds
 
 
 # --- data ---

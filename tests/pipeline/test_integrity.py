@@ -95,6 +95,29 @@ def test_the_same_command_makes_again_what_was_harmed_and_nothing_else(finished,
     assert verified(workspace.store, capsys)[0] == 0
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("harm", ["truncated", "flipped", "removed"])
+def test_every_file_harmed_in_turn_is_repaired_and_nothing_else(finished, tmp_path, capsys, harm):
+    """In each run, one file of every artifact."""
+    workspace = finished.copy(tmp_path)
+    by_artifact = {}
+    for path in artifact_files(workspace.store):
+        by_artifact.setdefault(artifact_of(path), []).append(path)
+    for index in range(max(map(len, by_artifact.values()))):
+        before = workspace.manifests()
+        victims = [files[index] for files in by_artifact.values() if index < len(files)]
+        for path in victims:
+            HARMS[harm](path)
+        _, lines = verified(workspace.store, capsys)
+        assert {line.split()[0] for line in lines[:-1]} == set(map(str, victims))
+        workspace.run()
+        assert workspace.results() == finished.workspace.results()
+        after = workspace.manifests()
+        assert {path.parent for path in after if after[path] != before[path]} == set(map(artifact_of, victims))
+        shutil.rmtree(workspace.store / "damaged")
+
+
 def test_an_edited_accuracy_is_measured_again_and_what_was_there_is_kept(finished, tmp_path):
     workspace = finished.copy(tmp_path)
     path = sorted(workspace.store.glob("students/*/manifest.json"))[0]

@@ -19,6 +19,8 @@ import torch
 from PIL import Image
 
 from teddy.runtime.resume import load_point, save_point
+from tests.pipeline.conftest import NO_REPORT, TINY
+from tests.pipeline.faults import EVERY_EPOCH, SMALL, torment
 
 LONG = (
     "pool.training.epochs=4",
@@ -30,10 +32,6 @@ LONG = (
     "evaluation.seeds=3",
 )
 """Long enough for each stage to be killed in its midst; synthesis has two blocks, and a method three students."""
-EVERY_EPOCH = {
-    f"teddy.{stage}.RESUME_SECONDS": 0.0 for stage in ("pool.trajectory", "labels.stage", "evaluation.stage")
-}
-"""Teachers, labels and students write a point to resume from after each epoch, not only after some seconds."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +104,20 @@ def test_killed_while_compressed_labels_are_stored(finished, tmp_path):
     assert workspace.kinds().get("labels", 0) < uncut.kinds()["labels"], "the kill came when the stage was over"
     assert max(progress(workspace.run(*arguments).err, "labels")) > 0
     assert workspace.results() == uncut.results()
+
+
+def test_twenty_kills_at_seeded_moments_leave_no_trace(finished, tmp_path):
+    """The record in ``experiments/faults`` has many more of them, and another seed."""
+    (tmp_path / "uncut").mkdir()
+    uncut = type(finished.workspace)(tmp_path / "uncut", finished.workspace.start_process)
+    done = uncut.run(*SMALL, settings=EVERY_EPOCH)
+    base, rounds = (*TINY, NO_REPORT), []
+    for kills, how in ((14, signal.SIGKILL), (6, signal.SIGTERM)):
+        rounds += torment((done, uncut), tmp_path, base, kills, how, seed=1)
+    assert len(rounds) == 20
+    assert all(one.equal for one in rounds), rounds
+    assert {one.stage for one in rounds} > {"synthesis", "evaluation"}
+    assert len({one.method for one in rounds}) > 2
 
 
 PLUGIN = '''
@@ -264,6 +276,8 @@ def test_told_to_stop(name, how, whole, finished, tmp_path):
     assert stopped.sentence == "teddy: Interrupted; run the same command again to go on."
     assert stopped.code == 128 + how
     assert "Traceback" not in stopped.err
+    if name == "evaluation":
+        assert any(stopped.curves("evaluation/").values()), "what was logged before is written"
 
 
 def test_told_to_stop_together_with_its_loader_processes(finished, tmp_path):

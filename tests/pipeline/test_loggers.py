@@ -2,9 +2,13 @@
 
 import json
 import math
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,6 +66,34 @@ def test_the_api_key_is_in_no_file_of_the_run(run):
     assert any(path.suffix == ".wandb" for path in files)
     assert not [path for path in files if KEY.encode() in path.read_bytes()]
     assert KEY not in done.out + done.err
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes that a process has started, and that these have started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [one for child in map(int, children) for one in (child, *descendants(child))]
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the processes in /proc")
+def test_wandb_ends_in_the_middle_and_the_run_does_not(finished, tmp_path):
+    """Its own process is killed; nothing that a run starts shows the API key in the list of processes."""
+    workspace = finished.copy(tmp_path, without=("images", "students"))
+    words = ("logger=[csv,offline]", "synthesis.iterations=200", "synthesis.checkpoint_every=5", "evaluation.epochs=4")
+    expected = finished.copy(tmp_path / "without", without=("images", "students"))
+    expected.run(*words, "logger=csv")
+    started = workspace.start(*words, environment={"WANDB_API_KEY": KEY})
+    while not any(workspace.store.glob("images/*/.resume-*")):
+        assert started.process.is_alive(), started.err.read_text()
+        time.sleep(0.01)
+    pids = descendants(started.process.pid)
+    shown = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in (started.process.pid, *pids)}
+    assert not [line for line in shown.values() if KEY.encode() in line]
+    (core,) = [pid for pid in pids if b"wandb-core" in shown[pid]]
+    os.kill(core, signal.SIGKILL)
+    done = started.wait()
+    assert done.code == 0, done.err
+    assert (done.out + done.err).count("W&B failed (") == 1
+    assert workspace.results() == expected.results()
 
 
 def test_the_run_is_named_grouped_and_ended(record):

@@ -5,6 +5,8 @@ import json
 import pytest
 from safetensors.numpy import load_file
 
+from tests.pipeline.faults import Counted
+
 EVERYTHING = "stages=[pool,synthesis,labels,evaluation,report]"
 
 
@@ -89,6 +91,20 @@ def test_two_runs_at_a_time_compute_it_once(finished, tmp_path):
     assert workspace.kinds() == finished.workspace.kinds()
     assert (one.err + other.err).count("pool: 0/") == 1
     assert "waiting for another run that is computing" in one.out + other.out
+
+
+def test_three_runs_at_a_time_make_each_block_once(finished, tmp_path):
+    workspace = finished.copy(tmp_path, without=("images", "labels", "students"))
+    blocks = ("method=[teddy,dm]", "synthesis.batch_size=4", "methods.dm.iterations=6", "methods.dm.real_images=4")
+    counted = {"teddy.synthesis.engine.save_point": Counted(str(tmp_path / "blocks"))}
+    running = [
+        workspace.start(*blocks, "stages=[pool,synthesis,labels]", f"evaluation.epochs={epochs}", settings=counted)
+        for epochs in (3, 4, 3)
+    ]
+    assert [command.wait().code for command in running] == [0, 0, 0]
+    made = (tmp_path / "blocks").read_text().split()
+    assert len(made) == len(set(made)) == 3 + 1, "three of Teddy's, one of DM's"
+    assert workspace.kinds() == {"images": 2, "labels": 4, "trajectory": 1}, "labels of three and of four epochs"
 
 
 def test_a_sweep_over_ipc_trains_one_trajectory(workspace, finished):

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from teddy.config.build import build
-from teddy.config.errors import StageFailed, UserError
+from teddy.config.errors import Diverged, UserError
 from teddy.data.batches import EpochOrder
 from teddy.data.datamodule import stratified_split
 from teddy.models.pruning import replay, size_of
@@ -316,6 +316,7 @@ def test_new_batchnorm_statistics_make_a_pruned_network_useful(tmp_path: Path, m
 
 def test_divergence_ends_in_a_sentence_and_leaves_no_member(tmp_path: Path, make_base: MakeBase) -> None:
     base = make_base(tmp_path)
-    with pytest.raises(StageFailed, match=r"pruned model post 2/2 diverged; lower pool\.strategy\.lr=1e\+30"):
+    message = r"pruned model post 2/2 diverged \(iteration 1, features.*\); lower pool\.strategy\.lr=1e\+30"
+    with pytest.raises(Diverged, match=message):
         replace(post(size=2), lr=1e30).make(base)  # beyond what a configuration may ask for
     assert [fact["epoch"] for fact in facts(base)] == [0.0]

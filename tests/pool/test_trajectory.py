@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from teddy.artifacts.store import ArtifactStore
-from teddy.config.errors import StageFailed, UserError
+from teddy.config.errors import Diverged, UserError
 from teddy.data.augment import Augmentation
 from teddy.data.batches import EpochOrder
 from teddy.data.datamodule import stratified_split
@@ -410,7 +410,9 @@ def test_lightning_sets_the_rate_of_each_epoch(tmp_path: Path, monkeypatch: pyte
 def test_divergence_ends_in_a_sentence_and_leaves_no_result(tmp_path: Path) -> None:
     made = base(tmp_path, replace(CONSTANT, lr=1e9))
     for _ in range(2):  # also when it is run again
-        with pytest.raises(StageFailed, match=r"diverged in epoch 1; lower lr=1000000000\.0 of pool\.training"):
+        with pytest.raises(
+            Diverged, match=r"diverged in epoch 1 \(iteration 3, features.*more\); lower lr=1000000000\.0 of pool"
+        ):
             trajectory(made)
     assert not list(made.store.root.rglob("manifest.json"))
     assert not list(made.store.root.rglob("epoch-*"))

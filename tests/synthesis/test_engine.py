@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from teddy.config.errors import StageFailed, UserError
+from teddy.config.errors import Diverged, UserError
 from teddy.data.distilled import load_distilled
 from teddy.data.tiles import enlarge_tiles
 from teddy.runtime.device import DeviceConfig
@@ -201,10 +201,34 @@ def test_two_processes_make_every_block_once(method, inputs, tmp_path, monkeypat
     assert torch.equal(made.images, whole.images)
 
 
-def test_a_block_that_diverges_is_named(method, inputs, tmp_path):
-    wild = dataclasses.replace(method, title="Pull", lr=float("nan"), iterations=1)
-    with pytest.raises(StageFailed, match=r"synthesis by Pull diverged in block 0, iteration 20"):
-        optimise(dataclasses.replace(wild, iterations=30), inputs, run_in(tmp_path / "run"))
+def test_a_block_that_diverges_is_named_and_the_others_are_finished(method, inputs, tmp_path, monkeypatch):
+    sound = Pull.step
+
+    def step(self, state, iteration):
+        terms = sound(self, state, iteration)
+        if state.blocks[0].index == 1 and iteration >= 7:
+            state.pixels.grad.fill_(float("nan"))
+            terms["pull"] = torch.tensor([float("nan" if iteration > 7 else "inf")])
+        return terms
+
+    monkeypatch.setattr(Pull, "step", step)
+    wild = dataclasses.replace(method, title="Pull", iterations=30)
+    point = tmp_path / "run" / ".resume-00001.safetensors"
+    with pytest.raises(
+        Diverged, match=r"synthesis by Pull diverged in block 1, iteration 7 \(pull is inf\); lower its"
+    ):
+        optimise(wild, inputs, run_in(tmp_path / "run", checkpoint_every=5))
+    assert len(list((tmp_path / "run" / ".blocks").iterdir())) == len(method.groups(inputs.spec)) - 1
+    assert load_point(point)[1]["iteration"] == 5, "the last sound one"
+    monkeypatch.undo()
+    mended = optimise(wild, inputs, run_in(tmp_path / "run"))
+    assert torch.equal(mended.images, optimise(wild, inputs, run_in(tmp_path / "whole")).images)
+
+
+def test_pixels_of_the_last_step_are_looked_at(method, inputs, tmp_path):
+    wild = dataclasses.replace(method, lr=float("nan"), iterations=1)
+    with pytest.raises(Diverged, match=r"in block 0 \(pixels\), and in block 1 \(pixels\)"):
+        optimise(wild, inputs, run_in(tmp_path / "run"))
 
 
 def test_the_fingerprint_covers_fields_inputs_and_seed_and_nothing_else(method, inputs, tmp_path):

@@ -40,6 +40,14 @@ def barrier() -> None:
         group.all_reduce(sys.modules["torch"].zeros(1), group=waiting)
 
 
+def gather(value: T) -> list[T]:
+    """Return the values of all processes, by rank, in every process."""
+    values = [value] * world_size()
+    if group := _group():
+        group.all_gather_object(values, value, group=waiting)
+    return values
+
+
 def broadcast(value: T) -> T:
     """Return the leader's ``value`` in every process; the others' values are ignored."""
     group = _group()

@@ -1,4 +1,4 @@
-"""The two ways a run can end badly, and the sentence a person reads then."""
+"""The ways a run can end badly, and the sentence a person reads then."""
 
 from __future__ import annotations
 
@@ -16,3 +16,7 @@ class UserError(Exception):
 
 class StageFailed(Exception):
     """A stage could not be finished for a reason outside the input (disk full, device lost); exit code 1."""
+
+
+class Diverged(StageFailed):
+    """Numbers that are not finite in a teacher, a block or a student; what does not need it goes on, and the exit code is 1."""

@@ -119,8 +119,9 @@ class RealDataset:
         chosen, labels, seed = None, self.loaded.train.labels, self.subset_seed
         if self.per_class is not None:
             order = torch.from_numpy(seeding.permutation(len(labels), 0, "images per class"))
-            first = [order[labels[order] == label][: self.per_class] for label in labels.unique()]
-            chosen = torch.cat(first).sort().values
+            by_class, sizes = order[torch.argsort(labels[order], stable=True)], torch.bincount(labels)
+            place = torch.arange(len(labels)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)  # in its class
+            chosen = by_class[place < self.per_class].sort().values
             labels = labels[chosen]
         counts = torch.bincount(labels).tolist()
         if self.keep is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ import lightning as L
 from torch import nn
 
 from teddy.artifacts.store import Artifact, ArtifactStore, Outlook
-from teddy.config.errors import StageFailed
+from teddy.config.errors import Diverged
 from teddy.evaluation.datamodule import DistilledViews
 from teddy.evaluation.divergence import Divergence
 from teddy.evaluation.dsa_views import DsaViews
@@ -89,52 +89,51 @@ def evaluate(
     store: ArtifactStore,
     split: EvalSplit,
     images: SyntheticImages,
-    students: Sequence[Student],
+    student: Student,
     device_config: DeviceConfig,
     log: RunLog,
     progress: StageProgress,
     method: str,
     divergence: Divergence | None = None,
     task: Classification | None = None,
-) -> Iterator[Artifact]:
-    """Train each student unless it is in the store, and measure its accuracy and F1 score (percent) and its loss (``facts``).
+) -> Artifact:
+    """Train a student unless it is in the store, and measure its accuracy and F1 score (percent) and its loss (``facts``).
 
-    The split's images are used once per student, after its last epoch. ``facts["seconds"]`` are those of training and test,
+    The split's images are used once, after the last epoch. ``facts["seconds"]`` are those of training and test,
     over all runs that had a part in them.
 
     Args:
         progress: the display of all students' epochs.
         method: the name of the method that made the images, for people.
-        divergence: measures the students' distance to their teachers as well (``facts["divergence"]``).
+        divergence: measures the student's distance to its teachers as well (``facts["divergence"]``).
         task: by default, classification.
 
     Raises:
-        StageFailed: a student diverged, or the disk is full.
+        Diverged: the student did.
+        StageFailed: the disk is full.
     """
-    for student in students:
-        content = {
-            "version": VERSION,
-            "images": images.fingerprint,
-            **split.identity,
-            "network": student.network,
-            "protocol": asdict(student.protocol),
-            "labels": student.labels.identity,
-            "view": asdict(student.view) if student.protocol.augment == "views" else None,
-            "view_seed": student.view_seed,
-            "seed": student.seed,
-            "precision": device_config.precision,
-        }
-        if divergence is not None:
-            content["divergence"] = divergence.identity
-
-        build = partial(
-            _train, student, split, images, device_config, log, progress, method, divergence, task or Classification()
-        )
-        before = progress.done
-        outlook = partial(_outlook, student, images, split, method)
-        artifact = store.produce(KIND, content, build, collective=True, outlook=outlook)
-        progress.skip(student.protocol.epochs - (progress.done - before))
-        yield artifact
+    content = {
+        "version": VERSION,
+        "images": images.fingerprint,
+        **split.identity,
+        "network": student.network,
+        "protocol": asdict(student.protocol),
+        "labels": student.labels.identity,
+        "view": asdict(student.view) if student.protocol.augment == "views" else None,
+        "view_seed": student.view_seed,
+        "seed": student.seed,
+        "precision": device_config.precision,
+    }
+    if divergence is not None:
+        content["divergence"] = divergence.identity
+    build = partial(
+        _train, student, split, images, device_config, log, progress, method, divergence, task or Classification()
+    )
+    before = progress.done
+    outlook = partial(_outlook, student, images, split, method)
+    artifact = store.produce(KIND, content, build, collective=True, outlook=outlook)
+    progress.skip(student.protocol.epochs - (progress.done - before))
+    return artifact
 
 
 def _outlook(student: Student, images: SyntheticImages, split: EvalSplit, method: str) -> Outlook:
@@ -182,15 +181,26 @@ def _train(
         log_every=max(1, protocol.epochs * steps // 50),
         validate=max(1, protocol.epochs // 20) if getattr(data, "curve", None) else 0,
     )
-    if done < protocol.epochs:
-        trainer.fit(module, datamodule=data)
-    (result,) = trainer.test(module, datamodule=data, verbose=False)
+    try:
+        if done < protocol.epochs:
+            trainer.fit(module, datamodule=data)
+        (result,) = trainer.test(module, datamodule=data, verbose=False)
+        if not all(map(math.isfinite, result.values())):  # by the last step
+            raise _diverged(title, protocol.lr, f"epoch {protocol.epochs}", module.trouble())
+    except Diverged:
+        point.path.unlink(missing_ok=True)  # it may hold what the next run would not recover from
+        raise
     facts = {
         **task.facts(result),
         "seconds": round(time.monotonic() - started, 2),
         "peak_memory_mb": memory.megabytes(),
     }
     return facts if divergence is None else {**facts, "divergence": divergence(network.to(device_config.device))}
+
+
+def _diverged(title: str, lr: float, *where: str) -> Diverged:
+    place = ", ".join(filter(None, where))
+    return Diverged(f"student {title} diverged ({place}); lower the learning rate of its protocol, {lr}.")
 
 
 class EpochEnd(L.Callback):
@@ -200,12 +210,11 @@ class EpochEnd(L.Callback):
         self._progress, self._title, self._lr = progress, title, lr
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Raise StageFailed if the last loss is not finite, else count the epoch."""
+        """Raise Diverged if the last loss is not finite, else count the epoch."""
         assert isinstance(module, StudentTraining)
         # The mean over all processes, so that they agree on whether to stop.
         loss = float(trainer.strategy.reduce(module.last_loss, reduce_op="mean"))
         if not math.isfinite(loss):
-            raise StageFailed(
-                f"student {self._title} diverged (loss {loss}); lower the learning rate of its protocol, {self._lr}."
-            )
+            epoch = module.first_epoch + trainer.current_epoch + 1
+            raise _diverged(self._title, self._lr, f"epoch {epoch}", module.trouble(), f"loss {loss}")
         self._progress.advance(student=self._title, loss=loss)

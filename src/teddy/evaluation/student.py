@@ -42,6 +42,7 @@ class StudentTraining(Classifier):
         seeding.seed_torch(self.seed, "student", self.first_epoch + self.current_epoch, batch_idx)
         loss = self.batch_loss(batch)
         self.last_loss = loss.detach()
+        self.watch(loss, batch_idx)
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log_dict({metrics.EVALUATION_LOSS: self.last_loss, metrics.EVALUATION_LR: self.lr})
         return loss

@@ -14,15 +14,15 @@ from torch import nn
 from torch.optim.swa_utils import update_bn
 
 from teddy.artifacts.store import Outlook, write_json
-from teddy.config.errors import StageFailed
+from teddy.config.errors import Diverged
 from teddy.data.datamodule import RealData
 from teddy.data.spec import DatasetSpec
-from teddy.models.classifier import VAL_TOP1
+from teddy.models.classifier import VAL_TOP1, not_finite
 from teddy.models.networks import build_network
 from teddy.models.pruning import prune, size_of
 from teddy.pool.members import WEIGHTS, Member, ModelPool
 from teddy.pool.schedule import FineTune
-from teddy.pool.teacher import TeacherTraining, has_diverged
+from teddy.pool.teacher import TeacherTraining
 from teddy.pool.trajectory import BaseTraining
 from teddy.runtime import metrics
 from teddy.runtime.distributed import broadcast, is_leader
@@ -154,6 +154,9 @@ class PrunedModel:
             callbacks=[ProgressCallback(self.label, total=steps)],
         )
         classes, factor = base.dataset.spec.num_classes, partial(plan.factor, steps=steps)
-        trainer.fit(TeacherTraining(network.train(), classes, plan, factor, "step", self.seed), datamodule=data)
-        if has_diverged(network):
-            raise StageFailed(f"fine-tuning of the pruned model {title} diverged; lower pool.strategy.lr={plan.lr}.")
+        module = TeacherTraining(network.train(), classes, plan, factor, "step", self.seed)
+        trainer.fit(module, datamodule=data)
+        if not_finite(network):
+            raise Diverged(
+                f"fine-tuning of the pruned model {title} diverged ({module.trouble()}); lower pool.strategy.lr={plan.lr}."
+            )

@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from teddy.config.errors import StageFailed
-from teddy.models.classifier import Classifier
+from teddy.config.errors import Diverged
+from teddy.models.classifier import Classifier, not_finite
 from teddy.pool.schedule import FineTune, Recipe
 from teddy.pool.sharpness import GSAM
 from teddy.runtime import metrics
@@ -64,6 +64,7 @@ class TeacherTraining(Classifier):
     def training_step(self, batch: Sequence[torch.Tensor], batch_idx: int) -> torch.Tensor:
         seed_torch(self.seed, "teacher", self.first_epoch + self.current_epoch, batch_idx)
         loss = self.batch_loss(batch)
+        self.watch(loss, self.global_step if self.interval == "step" else batch_idx)
         # Only when a value is due: self.log costs several percent of a small network's step.
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log_dict({metrics.POOL_LOSS: loss, metrics.POOL_LR: self.lr})
@@ -108,15 +109,16 @@ class SnapshotPool(L.Callback):
         """Stop the clock.
 
         Raises:
-            StageFailed: training has diverged, so that no later epoch can be of use.
+            Diverged: training has diverged, so that no later epoch can be of use.
         """
         assert isinstance(module, TeacherTraining)
-        diverged = has_diverged(module.network)  # waits for the device, so that the time is the whole
+        # Waits for the device, so that the time is the whole.
+        bad = torch.tensor(float(len(not_finite(module.network))), device=module.device)
         self.seconds += time.monotonic() - self._since
-        if diverged:
-            raise StageFailed(
-                f"teacher training diverged in epoch {module.epochs_done}; lower lr={module.recipe.lr} of pool.training, or "
-                "of the method's own pool."
+        if trainer.strategy.reduce(bad, reduce_op="sum"):  # the same in all processes
+            raise Diverged(
+                f"teacher training diverged in epoch {module.epochs_done} ({module.trouble()}); lower lr={module.recipe.lr} of "
+                "pool.training, or of the method's own pool."
             )
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -137,8 +139,3 @@ class SnapshotPool(L.Callback):
 def snapshot_file(epoch: int) -> str:
     """Name of the file with the weights after an epoch."""
     return f"epoch-{epoch:04d}.safetensors"
-
-
-def has_diverged(network: nn.Module) -> bool:
-    """Whether any weight or statistic is not finite."""
-    return not all(bool(torch.isfinite(tensor).all()) for tensor in network.state_dict().values())

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from teddy.artifacts import processes
-from teddy.artifacts.processes import barrier, broadcast, is_leader, rank, world_size
+from teddy.artifacts.processes import barrier, broadcast, gather, is_leader, rank, world_size
 from teddy.config.errors import UserError
 
-__all__ = ["barrier", "broadcast", "init", "is_leader", "launch", "rank", "world_size"]
+__all__ = ["barrier", "broadcast", "gather", "init", "is_leader", "launch", "rank", "world_size"]
 
 _WAIT = timedelta(days=30)  # for processes that wait while one builds; the collectives of a fit have torch's limit
 

@@ -11,8 +11,9 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 from teddy.artifacts.store import write_json
 from teddy.config.errors import UserError
@@ -93,18 +94,37 @@ def reach(server: str) -> None:
         raise error
 
 
+P = ParamSpec("P")
+
+
+def _spared(send: Callable[Concatenate[WandbRun, P], None]) -> Callable[Concatenate[WandbRun, P], None]:
+    """A method of :class:`WandbRun` whose failure is logged, never raised; after it nothing is sent."""
+
+    @wraps(send)
+    def attempt(run: WandbRun, *arguments: P.args, **options: P.kwargs) -> None:
+        try:
+            if not run.failed:
+                send(run, *arguments, **options)
+        except Exception as error:
+            run.failed = True
+            _log.warning("W&B failed (%s); nothing more is sent there, and the run goes on.", error)
+
+    return attempt
+
+
 class WandbRun:
-    """An open W&B run.
+    """An open W&B run, whose failure is none of the run's.
 
     Args:
         run: as returned by ``wandb.init``.
     """
 
     def __init__(self, run: Any) -> None:
-        self._run = run
+        self._run, self.failed = run, False
         self._defined: set[str] = set()
         self._artifacts: dict[str, str] = {}
 
+    @_spared
     def log(self, fit: str, step: int, values: Mapping[str, Any]) -> None:
         """Log values at a step of a fit; every fit has an x-axis of its own."""
         axis = names.step_of(fit)
@@ -114,6 +134,7 @@ class WandbRun:
             self._defined.add(name)
         self._run.log({**values, axis: step})
 
+    @_spared
     def image(self, key: str, image: Any, caption: str = "", fit: str = "", step: int = 0) -> None:
         """Show an image (a file or an array (H, W, C)), at a step of a fit if there is one."""
         import wandb
@@ -124,16 +145,19 @@ class WandbRun:
         else:
             self._run.log({key: shown})
 
+    @_spared
     def summary(self, values: Mapping[str, Any]) -> None:
         """Record final numbers."""
         self._run.summary.update(dict(values))
 
+    @_spared
     def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         """Show a table."""
         import wandb
 
         self._run.log({key: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
 
+    @_spared
     def artifact(
         self,
         name: str,

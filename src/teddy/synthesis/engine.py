@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from teddy.artifacts.store import atomic_write
-from teddy.config.errors import StageFailed
-from teddy.runtime.distributed import barrier, broadcast, is_leader, rank, world_size
+from teddy.config.errors import Diverged, StageFailed
+from teddy.runtime.distributed import barrier, broadcast, gather, is_leader, rank, world_size
 from teddy.runtime.progress import StageProgress
 from teddy.runtime.resume import load_point, save_point
 from teddy.runtime.trainer import make_trainer
@@ -38,13 +38,15 @@ def optimise(method: OptimizedMethod, inputs: Inputs, run: Run) -> SyntheticSet:
     """Optimise every block that the run's folder does not hold yet, and put all of them together.
 
     Raises:
-        StageFailed: a block diverged, or was removed meanwhile.
+        Diverged: some blocks did; all others are finished.
+        StageFailed: a block was removed meanwhile.
     """
     groups = method.groups(inputs.spec)
     own = groups[rank() :: world_size()]
     # Reads every block that an earlier run left, and removes damaged ones.
     pending = [group for group in own if not all(load_point(block_file(run.folder, block)) for block in group)]
     barrier()
+    diverged: list[str] = []
     # All processes prepare if one has to: what they need from the store they wait for together.
     if broadcast(any(not _is_done(run.folder, group) for group in groups)):
         done = (len(own) - len(pending)) * method.iterations
@@ -53,8 +55,13 @@ def optimise(method: OptimizedMethod, inputs: Inputs, run: Run) -> SyntheticSet:
         shared = method.prepare(inputs, run.device_config)
         with StageProgress("synthesis", total=len(own) * method.iterations, unit="steps", done=done) as progress:
             for group in pending:
-                _optimise_group(method, inputs, run, group, shared, progress)
-    barrier()
+                try:
+                    _optimise_group(method, inputs, run, group, shared, progress)
+                except Diverged as error:  # its text alone: the error itself holds all tensors
+                    diverged.append(str(error))
+    if diverged := [one for part in gather(diverged) for one in part]:
+        name = method.title or type(method).__name__
+        raise Diverged(f"synthesis by {name} diverged in {', and in '.join(diverged)}; lower its learning rate (lr).")
     if not is_leader():
         return SyntheticSet(torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
     return _collect(method, inputs, run, [block for group in groups for block in group])

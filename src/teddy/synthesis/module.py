@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import lightning as L
 import torch
 
-from teddy.config.errors import StageFailed
+from teddy.config.errors import Diverged
 from teddy.data.spec import DatasetSpec
 from teddy.runtime import metrics
 from teddy.runtime.loggers import StageLogger
@@ -55,6 +55,7 @@ class PixelSynthesis(L.LightningModule):
         )
         self.history = history or [[] for _ in state.blocks]
         self.terms: dict[str, torch.Tensor] = {}
+        self._unchecked: list[tuple[int, torch.Tensor]] = []
         self._tensors = dict(tensors or {})
         self.clamp()
 
@@ -76,25 +77,49 @@ class PixelSynthesis(L.LightningModule):
         optimizer, schedule = self.optimizers(), self.lr_schedulers()
         optimizer.zero_grad()  # type: ignore[union-attr]
         self.terms = self.method.step(self.state, batch)
+        values = [term.float().expand(len(self.state.blocks)) for term in self.terms.values()]
+        self._unchecked.append((batch, torch.stack(values)))
         optimizer.step()  # type: ignore[union-attr]
         self.clamp()
         if batch % LOG_EVERY == 0 or batch == self.method.iterations - 1:
-            self._record(batch)
+            self._record(batch, self.check())
         schedule.step()  # type: ignore[union-attr]
 
     @torch.no_grad()
     def clamp(self) -> None:
         self.pixels.clamp_(self.low, self.high)
 
-    def _record(self, iteration: int) -> None:
+    def check(self) -> list[list[float]]:
+        """Look at all that was computed since the last check; this waits for the device.
+
+        Returns:
+            The last value of each term in each block.
+
+        Raises:
+            Diverged: a term or a pixel is not finite; the message is the first place.
+        """
+        recent, blocks = self._unchecked, self.state.blocks
+        values: list[list[list[float]]] = torch.stack([one for _, one in recent]).tolist() if recent else []
+        self._unchecked = []
+        names = list(self.terms)
+        found = [
+            f"block {block.index}, iteration {iteration} ({name} is {value})"
+            for (iteration, _), terms in zip(recent, values, strict=True)
+            for name, row in zip(names, terms, strict=True)
+            for block, value in zip(blocks, row, strict=True)
+            if not math.isfinite(value)
+        ]
+        finite = torch.isfinite(self.pixels.detach()).flatten(1).all(1).view(len(blocks), -1).all(1).tolist()
+        found += [f"block {block.index} (pixels)" for block, good in zip(blocks, finite, strict=True) if not good]
+        if found:
+            inner = self.method.tensors(self.state).items()
+            layers = [name for name, tensor in inner if not torch.isfinite(tensor).all()]
+            raise Diverged(found[0] + (f", then in {layers[0]}" if layers else ""))
+        return values[-1] if values else []
+
+    def _record(self, iteration: int, values: list[list[float]]) -> None:
         blocks = self.state.blocks
-        values = torch.stack([term.float().expand(len(blocks)) for term in self.terms.values()]).tolist()
-        for block, own, rows in zip(blocks, zip(*values, strict=True), self.history, strict=True):
-            if not all(map(math.isfinite, own)):
-                name = self.method.title or type(self.method).__name__
-                raise StageFailed(
-                    f"synthesis by {name} diverged in block {block.index}, iteration {iteration}; lower its learning rate (lr)."
-                )
+        for own, rows in zip(zip(*values, strict=True), self.history, strict=True):
             rows.append([iteration, *own])
         means = {metrics.synthesis_term(name): fmean(row) for name, row in zip(self.terms, values, strict=True)}
         where = {metrics.SYNTHESIS_BLOCK: float(blocks[0].index), metrics.SYNTHESIS_ITERATION: float(iteration)}
@@ -151,6 +176,7 @@ class PixelCheckpoint(L.Callback):
         done = batch + 1
         if not self._every or done % self._every or done == module.method.iterations:
             return
+        module.check()  # what cannot be recovered from is not kept
         inner = {METHOD + name: tensor for name, tensor in module.method.tensors(module.state).items()}
         tensors = {"pixels": module.pixels, **inner, **optimizer_tensors(trainer.optimizers[0])}
         save_point(self._path, tensors, {"iteration": done, "history": module.history})

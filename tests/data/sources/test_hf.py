@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import io
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from PIL import Image
 
 from teddy.config.errors import UserError
+from teddy.data.batches import load_batches
 from teddy.data.images import TensorImages
 from teddy.data.sources import hf
 from teddy.data.sources.hf import HuggingFace
@@ -240,6 +243,104 @@ def test_damaged_parquet(root):
     (root / "train-00000-of-00001.parquet").write_bytes(b"no parquet")
     with pytest.raises(UserError, match="cannot be read"):
         source(root).load()
+
+
+# --- WebDataset's tar files ---
+
+
+def write_tar(path: Path, samples: dict[str, dict[str, bytes]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for key, members in samples.items():
+            for ending, content in members.items():
+                entry = tarfile.TarInfo(f"{key}.{ending}")
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+    return path
+
+
+def sample(seed: int, label: object, **more: bytes) -> dict[str, bytes]:
+    return {"jpg": png(seed, 8 + seed, 9)["bytes"], "cls": str(label).encode(), **more}
+
+
+@pytest.fixture
+def shards(tmp_path) -> Path:
+    """Six training images in two shards, three validation images in a third."""
+    for part in (0, 1):
+        samples = {f"{part}/{i:04d}": sample(3 * part + i, i) for i in range(3)}
+        write_tar(tmp_path / "tars" / f"some-train-{part:04d}.tar", samples)
+    write_tar(tmp_path / "tars" / "some-validation-0000.tar", {f"{i}": sample(10 + i, i) for i in range(3)})
+    return tmp_path / "tars"
+
+
+def test_tar_shards_are_read_on_demand_by_several_workers(shards):
+    loaded = source(shards, size=8).load()
+    assert not isinstance(loaded.train, TensorImages)
+    assert loaded.train.labels.tolist() == [0, 1, 2, 0, 1, 2]
+    assert loaded.class_names == ("0", "1", "2")
+    for index in range(6):
+        assert np.array_equal(loaded.train.open(index), pixels(index, width=8 + index, height=9))
+    order = [(0, torch.tensor([5, 0])), (0, torch.tensor([3]))]
+    alone, by_workers = (list(load_batches(loaded.train, order, workers)) for workers in (0, 2))
+    for one, other in zip(alone, by_workers, strict=True):
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(one, other, strict=True))
+    assert alone[0][0].shape == (2, 3, 8, 8)
+
+
+def test_names_in_a_tar_file_lead_nowhere(shards):
+    """Members named as files elsewhere, and links to such files, which a careless reader would write or follow."""
+    secret = shards.parent / "secret.png"
+    secret.write_bytes(png(7)["bytes"])
+    with tarfile.open(shards / "some-train-0002.tar", "w") as archive:
+        for key in ("../../evil", "/tmp/evil", "plain"):
+            for ending, content in sample(1, 1).items():
+                entry = tarfile.TarInfo(f"{key}.{ending}")
+                entry.size = len(content)
+                archive.addfile(entry, io.BytesIO(content))
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
+            entry = tarfile.TarInfo("link.jpg")
+            entry.type, entry.linkname = kind, str(secret)
+            archive.addfile(entry)
+    before = set(shards.parent.rglob("*"))
+    loaded = source(shards, size=8).load()
+    assert len(loaded.train) == 9
+    assert np.array_equal(loaded.train.open(8), pixels(1, width=9, height=9))
+    made = set(shards.parent.rglob("*")) - before
+    assert all(path.is_relative_to(shards.parent / "cache") for path in made)
+    assert not any(path.exists() for path in (Path("/tmp/evil.jpg"), shards.parent.parent / "evil.jpg"))
+
+
+def cut(shards: Path) -> None:
+    path = shards / "some-train-0001.tar"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 4 + 100])
+
+
+def no_tar(shards: Path) -> None:
+    (shards / "some-train-0001.tar").write_bytes(b"no tar")
+
+
+def other(**members: bytes) -> Callable[[Path], object]:
+    return lambda shards: write_tar(shards / "some-train-0001.tar", {"0": sample(0, 0), "1": members})
+
+
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        (cut, r"the shards in .* cannot be read \(.*\); fetch them again"),
+        (no_tar, r"the shards in .* cannot be read \(.*\); fetch them again"),
+        (other(jpg=b"x", cls=b"cat"), r"the shards in .* cannot be read"),
+        (other(jpg=b"x", txt=b"0"), r"the shards in .* cannot be read|has no label; fill"),
+        (other(jpg=b"x", cls=b"7"), r"without a gap.* but 3 is missing"),
+        (other(jpg=b"x", cls=b"-1"), r"without a gap.* but -1 is missing or one too many"),
+        (other(jpg=b"x", cls=b"0"), r"row 4 of the column jpg cannot be read as an image"),
+    ],
+    ids=["cut", "no tar", "label a word", "no label", "label out of range", "negative label", "no image"],
+)
+def test_a_tar_file_that_cannot_be_used_is_named(shards, harm, sentence):
+    harm(shards)
+    with pytest.raises(UserError, match=sentence) as caught:
+        source(shards, size=8).load().train.take(range(5))
+    assert "\n" not in str(caught.value)
 
 
 def test_nothing_given():

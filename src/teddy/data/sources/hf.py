@@ -1,4 +1,4 @@
-"""Image classification sets of the Hugging Face Hub, or a folder of their parquet files."""
+"""Image classification sets of the Hugging Face Hub, or a folder of their shards: parquet files or WebDataset's tar files."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from teddy.data.images import GREY_MODES, DecodedImages, ImageSet, open_image, t
 from teddy.data.sources.base import Loaded, numbered_ids
 from teddy.data.sources.decoded import decode, decode_once
 
+SHARDS = {"parquet": "{}-*.parquet", "webdataset": "*{}-*.tar"}
+"""Names of the files of a split, by the builder of ``datasets`` that reads them."""
 TEST_SPLITS = ("test", "validation", "valid", "val")
 IN_MEMORY_BYTES = 300_000_000
 """Sets up to this many bytes of pixels are decoded once; larger ones in each epoch."""
@@ -76,7 +78,9 @@ class TableImages(DecodedImages):
 
 @dataclass
 class HuggingFace:
-    """A dataset of the Hub (``name``) or a folder of files ``<split>-*.parquet``, read with ``datasets``.
+    """A dataset of the Hub (``name``) or a folder of shards, read with ``datasets``: ``<split>-*.parquet`` or ``*<split>-*.tar``.
+
+    Of tar files (members ``0001.jpg``, ``0001.cls``, …) the library first makes tables in ``cache``, as large as they are.
 
     Attributes:
         root: the folder; takes precedence over the Hub.
@@ -101,20 +105,20 @@ class HuggingFace:
         if self.root is None and self.name is None:
             raise UserError(
                 "dataset.source.name and dataset.root are both null; give a dataset of the Hub (OWNER/NAME) or a "
-                "folder of parquet files called train-*.parquet and test-*.parquet."
+                "folder of shards called train-*.parquet and test-*.parquet, or train-*.tar and test-*.tar."
             )
 
     def check(self) -> None:
         if self.root is not None:  # the Hub is not asked
-            self._parquet(self.root)
+            self._shards(self.root)
 
     def fingerprint(self) -> str:
         """Hash the files' names and sizes, or the Hub's revision; and the chosen columns."""
         columns = [self.image_column, self.label_column]
         if self.root is not None:
-            paths = [path for split in self._parquet(self.root).values() for path in split]
-            files = sorted((path.name, path.stat().st_size) for path in paths)
-            return fingerprint({"source": "parquet", "files": files, "columns": columns})
+            kind, shards = self._shards(self.root)
+            files = sorted((path.name, path.stat().st_size) for split in shards.values() for path in split)
+            return fingerprint({"source": kind, "files": files, "columns": columns})
         try:
             builder = datasets_library().load_dataset_builder(self.name, self.config, revision=self.revision)
         except Exception as error:  # the library raises its own kinds, and those of its HTTP client
@@ -171,23 +175,25 @@ class HuggingFace:
         key = fingerprint({"data": self.fingerprint(), "channels": channels, "size": size})
         return decode_once(train, test, Path(self.cache).expanduser(), key)
 
-    def _parquet(self, root: str) -> dict[str, list[Path]]:
+    def _shards(self, root: str) -> tuple[str, dict[str, list[Path]]]:
         folder = Path(root).expanduser()
-        found = {split: sorted(folder.glob(f"{split}-*.parquet")) for split in ("train", *TEST_SPLITS)}
-        found = {split: paths for split, paths in found.items() if paths}
-        if "train" not in found or len(found) < 2:
-            raise UserError(
-                f"dataset.root={folder} does not hold files called train-*.parquet and test-*.parquet (or validation-*); put "
-                "them there or set dataset.root to null and dataset.source.name to a dataset of the Hub."
-            )
-        return found
+        for kind, pattern in SHARDS.items():
+            found = {split: sorted(folder.glob(pattern.format(split))) for split in ("train", *TEST_SPLITS)}
+            found = {split: paths for split, paths in found.items() if paths}
+            if "train" in found and len(found) > 1:
+                return kind, found
+        raise UserError(
+            f"dataset.root={folder} does not hold files called train-*.parquet and test-*.parquet (or validation-*, or .tar); "
+            "put them there or set dataset.root to null and dataset.source.name to a dataset of the Hub."
+        )
 
     def _tables(self) -> dict[str, Any]:
         options: dict[str, Any] = {"path": self.name, "name": self.config, "revision": self.revision}
         if self.root is not None:
-            files = {split: [str(path) for path in paths] for split, paths in self._parquet(self.root).items()}
+            kind, shards = self._shards(self.root)
+            files = {split: [str(path) for path in paths] for split, paths in shards.items()}
             cache = None if self.cache is None else str(Path(self.cache).expanduser() / "tables")
-            options = {"path": "parquet", "data_files": files, "cache_dir": cache}
+            options = {"path": kind, "data_files": files, "cache_dir": cache}
         try:
             tables: dict[str, Any] = datasets_library().load_dataset(**options)
         except Exception as error:  # Arrow's and the library's own kinds, and those of its HTTP client
@@ -201,10 +207,10 @@ class HuggingFace:
     def _unreadable(self, error: Exception) -> UserError:
         reason = " ".join(str(error).split())
         if self.root is not None:
-            return UserError(f"the parquet files in {self.root} cannot be read ({reason}); fetch them again.")
+            return UserError(f"the shards in {self.root} cannot be read ({reason}); fetch them again.")
         return UserError(
             f"dataset.source.name={self.name} cannot be fetched from the Hub ({reason}); check the name and the "
-            "network, or set dataset.root to a folder of its parquet files."
+            "network, or set dataset.root to a folder of its shards."
         )
 
     def _column(self, option: str, fitting: list[str], features: Any) -> str:
