@@ -17,7 +17,8 @@ class BlockView:
     """The random view that all images of a block share.
 
     Attributes:
-        crop: random resized crop of at least ``min_scale`` of the area.
+        crop: random resized crop.
+        min_scale: smallest area of the crop as a share of the image.
         flip: mirror left and right with probability one half.
         shift: largest shift in pixels, in both directions; what leaves on one side comes in on the other.
     """

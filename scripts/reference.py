@@ -1,0 +1,449 @@
+"""The parts of the documentation that are made from YAML files and classes, so that they cannot go stale.
+
+The meaning of a key is the comment beside it in ``conf/``. Where there is none, it is that of the key that the value is taken
+from, and otherwise what the class that has the key says under ``Attributes``.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import importlib
+import inspect
+import re
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from teddy.config.schema import EPOCHS, GROUPS, MOST, RULE, TeddyConfig
+from teddy.synthesis.method import Method
+
+ROOT = Path(__file__).resolve().parent.parent
+CONF = ROOT / "conf"
+HIDDEN = "_target_"
+DEFAULTS = {"search": "classwise", "method": "teddy", "logger": "csv"}
+TITLES = {"": "The run", "method": "methods"}
+ARXIV = re.compile(r"arXiv (\d{4}\.\d{5})")
+WORDS = {int: "whole number", float: "number", str: "text", bool: "`true` or `false`", Any: "see its meaning"}
+BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A key of a YAML file: its value as it is written (None: keys follow), and the comment beside it."""
+
+    value: str | None
+    comment: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the key reference."""
+
+    key: str
+    meaning: str
+    values: str
+    default: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """The keys of a group (``option`` is empty), or those that an option of it adds, by the class that has them."""
+
+    group: str
+    option: str
+    target: str
+    rows: list[Row]
+
+
+# YAML files with their comments.
+
+
+def head(path: Path) -> str:
+    """What a file is for: the comment that it begins with."""
+    lines = []
+    for line in path.read_text().splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith("# @package"):
+            lines.append(line.lstrip("# "))
+    return " ".join(lines)
+
+
+def package(path: Path) -> str:
+    """Where the keys of a file stand in a configuration."""
+    named = re.search(r"^# @package (\S+)", path.read_text(), re.MULTILINE)
+    if named:
+        return "" if named[1] == "_global_" else named[1]
+    return path.relative_to(CONF).parts[0] if path.parent != CONF else ""
+
+
+def read(path: Path) -> dict[str, Entry]:
+    """The keys of a file and of those that it builds on, by their full names."""
+    text = path.read_text()
+    root = yaml.compose(text)
+    found: dict[str, Entry] = {}
+    for parent in yaml.safe_load(text).get("defaults", []) if isinstance(root, yaml.MappingNode) else []:
+        name = str(parent).partition("@")[0]
+        if isinstance(parent, str) and name not in ("schema", "_self_"):
+            file = (CONF if name.startswith("/") else path.parent) / f"{name.lstrip('/')}.yaml"
+            if file.is_file():
+                old, new = package(file), package(path)
+                found |= {new + key.removeprefix(old): entry for key, entry in read(file).items()}
+    prefix = package(path)
+    for key, entry in _walk(root, text.splitlines(), text, f"{prefix}." if prefix else ""):
+        if entry.value is not None:  # replaces the keys of a parent
+            found = {one: kept for one, kept in found.items() if not one.startswith(f"{key}.")}
+        inherited = found[key].comment if key in found else ""
+        found[key] = Entry(entry.value, entry.comment or inherited)
+    return found
+
+
+def _walk(node: Any, lines: list[str], text: str, prefix: str) -> Iterator[tuple[str, Entry]]:
+    for key, value in node.value:
+        if key.value in ("defaults", "hydra"):
+            continue
+        inside = isinstance(value, yaml.MappingNode) and bool(value.value)
+        end = key.end_mark if inside and not value.flow_style else value.end_mark
+        beside = re.match(r":?\s*#\s*(.*)", lines[end.line][end.column :])
+        above = lines[key.start_mark.line - 1].strip() if key.start_mark.line else ""
+        comment = beside[1] if beside else above.lstrip("# ") if above.startswith("#") and _below_head(key, lines) else ""
+        written = text[value.start_mark.index : value.end_mark.index].strip() or "null"
+        yield prefix + key.value, Entry(None if inside else written, comment)
+        if inside:
+            yield from _walk(value, lines, text, f"{prefix}{key.value}.")
+
+
+def _below_head(key: Any, lines: list[str]) -> bool:
+    return not all(line.startswith("#") for line in lines[: key.start_mark.line])
+
+
+def options(group: str) -> list[Path]:
+    """The files of a group that can be chosen, those of its folders last."""
+    files = [path for path in (CONF / group).rglob("*.yaml") if path.name[0] != "_" and "base" not in path.parts]
+    return sorted(files, key=lambda path: (len(path.parts), path.name))
+
+
+def option_name(path: Path) -> str:
+    """What is typed to choose a file: ``detection/teddy``."""
+    return "/".join(path.relative_to(CONF).parts[1:]).removesuffix(".yaml")
+
+
+def chosen() -> dict[str, str]:
+    """The option of each group that the primary configuration names."""
+    defaults = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
+    found = {group: name for one in defaults if isinstance(one, dict) for group, name in one.items()}
+    return {**found, **DEFAULTS}
+
+
+# Meanings and values.
+
+
+def known_meanings() -> dict[str, str]:
+    """Comments by key, of every option; those of the options that are chosen by default come first."""
+    default, found = chosen(), dict[str, str]()
+    files = [path for group in (*GROUPS, "search", "method", "logger") for path in options(group)]
+    files.sort(key=lambda path: default[path.relative_to(CONF).parts[0]] != option_name(path))
+    for path in [CONF / "config.yaml", *files]:
+        for key, entry in read(path).items():
+            if entry.comment:
+                found.setdefault(key, entry.comment)
+    return found
+
+
+def meaning(key: str, entry: Entry, known: dict[str, str], otherwise: str = "") -> str:
+    """What a key means; see the top of this file."""
+    if entry.comment:
+        return entry.comment
+    source = re.fullmatch(r"\$\{(\.*)([\w.]+)\}", entry.value or "")
+    if source:
+        dots, name = source.groups()
+        place = key.split(".")[: -len(dots)] if dots else []
+        found = known.get(".".join([*place, name]), "")
+        if found:
+            return found
+    return otherwise or known.get(key, "")
+
+
+def attributes(cls: type) -> dict[str, str]:
+    """What the docstrings of a class and of those it is made from say of each field."""
+    found: dict[str, str] = {}
+    for one in inspect.getmro(cls):
+        section = inspect.cleandoc(one.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+        for names, text in re.findall(r"^ {4}(\w[\w, ]*): (.*(?:\n {8}.*)*)", section, re.MULTILINE):
+            for name in names.split(", "):
+                found.setdefault(name, plain(" ".join(text.split())))
+    return found
+
+
+def plain(text: str) -> str:
+    """A docstring's sentence as Markdown."""
+    text = re.sub(r":\w+:`~?\.?([^`]*)`", r"`\1`", text).replace("``", "`")
+    return re.sub(r"\bNone\b", "null", text).removesuffix(".")
+
+
+def values(hint: Any, rule: str = "") -> str:
+    """The values that a type allows, in words."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return f"{values(next(one for one in inner if one is not type(None)), rule)}, or null"
+    if origin is typing.Literal:
+        return ", ".join(f"`{one}`" for one in inner)
+    if rule:
+        if rule.startswith("is not known"):
+            return ", ".join(f"`{word}`" for word in rule.partition("choose one of ")[2].split(", "))
+        said = rule.split("; ")[-1].replace(f" and at most {MOST:,}", "").rstrip(",").replace("not be negative", "0 or more")
+        kind = {int: "whole number, ", float: "number, ", str: "text of "}.get(hint, "")
+        return kind + re.sub(r"^(must (be |have )?|is |name )", "", said)
+    if origin is typing.Annotated:
+        limits = [
+            f"{BOUNDS[name]} {limit:,}"
+            for field in hint.__metadata__
+            for part in getattr(field, "metadata", [field])
+            for name, limit in vars_of(part).items()
+            if name in BOUNDS and limit not in (MOST, EPOCHS)
+        ]
+        return ", ".join([values(inner[0]), *limits])
+    if origin is tuple:
+        return f"{len(inner)} numbers, each {values(inner[0]).removeprefix('number, ')}"
+    if origin in (list, dict):
+        return {list: "list", dict: "keys of your choice"}[origin]
+    return WORDS.get(hint, "keys below it" if dataclasses.is_dataclass(hint) else "class with its keys")
+
+
+def vars_of(part: Any) -> dict[str, Any]:
+    """Fields of a bound such as ``annotated_types.Ge``, which has slots."""
+    return {name: getattr(part, name) for name in BOUNDS if hasattr(part, name)}
+
+
+def value_kind(text: str) -> str:
+    """What a value looks like, for classes whose fields have no types of ours."""
+    value = yaml.safe_load(text)
+    if value is None or (isinstance(value, str) and "${" in value):
+        return "text, or null"
+    return WORDS.get(type(value), "list or keys")
+
+
+# The tables.
+
+
+def schema_rows(cls: type, prefix: str, entries: dict[str, Entry], known: dict[str, str]) -> Iterator[Row]:
+    """A row for each key of a schema that holds a value; keys that hold objects are tables of their own."""
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        key, hint = prefix + field.name, hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            yield from schema_rows(hint, f"{key}.", entries, known)
+            continue
+        default = "{}" if field.default is dataclasses.MISSING else str(field.default)
+        entry = entries.get(key, Entry("null" if default == "None" else default, ""))
+        if entry.value is None or (hint is Any and RULE not in field.metadata and "${" in entry.value):
+            continue
+        rule = field.metadata[RULE][1] if RULE in field.metadata else ""
+        yield Row(key, meaning(key, entry, known), values(hint, rule), code(entry.value))
+
+
+def object_rows(key: str, entries: dict[str, Entry], known: dict[str, str]) -> Iterator[Row]:
+    """A row for each key of the class that the node at ``key`` names, also those that its YAML file leaves out."""
+    cls = find_class(entries[f"{key}.{HIDDEN}"].value or "")
+    yield from field_rows(cls, key, entries, known)
+
+
+def field_rows(cls: type | None, key: str, entries: dict[str, Entry], known: dict[str, str]) -> Iterator[Row]:
+    """A row for each field of a class of ours, and each key that stands in the YAML file."""
+    ours = cls is not None and dataclasses.is_dataclass(cls) and cls.__module__.startswith("teddy.")
+    said = attributes(cls) if ours and cls else {}
+    hints = typing.get_type_hints(cls, include_extras=True) if ours else {}
+    fields = {one.name: one for one in dataclasses.fields(cls) if one.init} if ours else {}  # type: ignore[arg-type]
+    written = [name for one in entries if (name := one.removeprefix(f"{key}.")) != one and "." not in name]
+    for name in dict.fromkeys([*written, *fields]):
+        here = f"{key}.{name}"
+        if name == HIDDEN:
+            continue
+        default = fields[name].default if name in fields else None
+        entry = entries.get(here, Entry({None: "null"}.get(default, str(default)), ""))
+        hint = hints.get(name)
+        if entry.value is None:
+            target = entries.get(f"{here}.{HIDDEN}")
+            inner = find_class(target.value or "") if target else dataclass_in(hint)
+            yield from field_rows(inner, here, entries, known)
+        else:
+            kind = values(hint) if hint is not None else value_kind(entry.value)
+            yield Row(here, meaning(here, entry, known, said.get(name, "")), kind, code(entry.value))
+
+
+def dataclass_in(hint: Any) -> type | None:
+    """The dataclass that a hint allows, such as that of ``Sharpness | None``."""
+    return next((one for one in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(one)), None)
+
+
+def find_class(target: str) -> type:
+    """The class with a full name."""
+    module, _, name = target.rpartition(".")
+    found: type = getattr(importlib.import_module(module), name)
+    return found
+
+
+def protocol_names() -> dict[str, Path]:
+    """Protocols by name, each with the file that has it."""
+    found = {}
+    for path in options("evaluation"):
+        for key in read(path):
+            if re.fullmatch(r"evaluation\.protocols\.\w+", key):
+                found.setdefault(key.rpartition(".")[2], path)
+    return found
+
+
+def key_tables() -> list[Table]:
+    """Every key of every configuration."""
+    known, default = known_meanings(), chosen()
+    run = {key: entry for key, entry in read(CONF / "config.yaml").items() if "." not in key}
+    rows = [row for row in schema_rows(TeddyConfig, "", run, known) if row.key.partition(".")[0] not in (*GROUPS, "search")]
+    tables = [Table("", "", "", [row for row in rows if row.key not in ("methods", "logger")])]
+    for group in (*GROUPS, "search"):
+        cls = GROUPS.get(group) or typing.get_args(typing.get_type_hints(TeddyConfig)[group])[0]
+        entries = read(CONF / group / f"{default[group]}.yaml")
+        rows = [row for row in schema_rows(cls, f"{group}.", entries, known) if row.key != "evaluation.protocols"]
+        tables.append(Table(group, "", "", rows))
+        if group == "evaluation":
+            tables.append(Table(group, "protocols", "", list(protocol_rows(known))))
+        tables += object_tables(group, known)
+    return tables + object_tables("method", known) + object_tables("logger", known)
+
+
+def protocol_rows(known: dict[str, str]) -> Iterator[Row]:
+    """The keys of every protocol."""
+    hints = typing.get_args(typing.get_type_hints(GROUPS["evaluation"])["protocols"])[1]
+    texts = {key.rpartition(".")[2]: text for key, text in known.items() if key.startswith("evaluation.protocols.")}
+    for name, path in protocol_names().items():
+        prefix, entries = f"evaluation.protocols.{name}.", read(path)
+        for field in dataclasses.fields(hints):
+            entry = entries.get(prefix + field.name, Entry(str(field.default).lower(), ""))
+            rule = field.metadata[RULE][1] if RULE in field.metadata else ""
+            hint = typing.get_type_hints(hints)[field.name]
+            yield Row(prefix + field.name, texts.get(field.name, ""), values(hint, rule), code(entry.value or ""))
+
+
+def object_tables(group: str, known: dict[str, str]) -> list[Table]:
+    """The keys below each ``_target_`` that an option of a group names, unless the object is part of another one."""
+    tables: list[Table] = []
+    for path in options(group):
+        entries = read(path)
+        nodes = [key.removesuffix(f".{HIDDEN}") for key in entries if key.endswith(f".{HIDDEN}")]
+        for key in nodes:
+            if any(key.startswith(f"{other}.") for other in nodes):
+                continue
+            rows = list(object_rows(key, entries, known))
+            if rows and not any(table.rows == rows for table in tables):
+                tables.append(Table(group, option_name(path), entries[f"{key}.{HIDDEN}"].value or "", rows))
+    return tables
+
+
+# Markdown.
+
+
+def code(text: str) -> str:
+    """A value as it is typed."""
+    return f"`{text}`"
+
+
+def cell(text: str) -> str:
+    """A text in a table."""
+    return text.replace("|", "\\|")
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A table of Markdown."""
+    lines = [header, ["---"] * len(header), *([cell(one) for one in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def option_table(group: str) -> str:
+    """The options of a group, and what each is for."""
+    sign = "+" if group in ("experiment", "sweep", "search", "launch") else ""
+    rows = [[code(f"{sign}{group}={option_name(path)}"), head(path)] for path in options(group)]
+    return table(["option", "what it is"], rows)
+
+
+def keys() -> str:
+    """The key reference."""
+    parts, last = [], None
+    columns = ["key", "meaning", "values", "default"]
+    for one in key_tables():
+        if one.group != last:
+            parts.append(f"## {TITLES.get(one.group, one.group)}")
+            last = one.group
+            if one.group:
+                parts.append(option_table(one.group))
+        if one.option == "protocols":
+            parts += ["### The protocols", protocols()]
+            continue
+        if one.option:
+            parts.append(f"### {one.group}={one.option}")
+        parts.append(table(columns, [[code(row.key), row.meaning, row.values, row.default] for row in one.rows]))
+    for group in ("sweep", "launch", "experiment"):
+        parts += [f"## {group}", option_table(group)]
+    return "\n\n".join(parts)
+
+
+def protocols() -> str:
+    """The protocols side by side: a column each."""
+    rows: dict[str, list[str]] = {}
+    for row in protocol_rows(known_meanings()):
+        name = row.key.rpartition(".")[2]
+        rows.setdefault(name, [code(f"….{name}"), row.meaning, row.values]).append(row.default)
+    return table(["key", "meaning", "values", *map(code, protocol_names())], list(rows.values()))
+
+
+def methods() -> str:
+    """The methods: what they are, their papers, and the records of ours that have them."""
+    records = record_methods()
+    rows = []
+    for path in options("method"):
+        name, about = option_name(path), head(path)
+        cls = find_class(next(entry.value or "" for key, entry in read(path).items() if key.endswith(HIDDEN)))
+        assert issubclass(cls, Method)
+        source = "" if ARXIV.search(about) else cls.citation
+        found = [f"[{one}](../experiments/{one}/README.md)" for one in records.get(name, [])]
+        rows.append([code(name), arxiv(" ".join(filter(None, [about, source]))), ", ".join(found) or "none yet"])
+    return table(["method", "what it is, and its paper", "records"], rows)
+
+
+def arxiv(text: str) -> str:
+    """A text whose arXiv numbers are links."""
+    return ARXIV.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", text)
+
+
+def record_methods() -> dict[str, list[str]]:
+    """For each method the records in ``experiments/`` whose results have rows of it."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(ROOT.glob("experiments/*/results.csv")):
+        with path.open() as lines:
+            for name in sorted({row["method"] for row in csv.DictReader(lines) if "method" in row}):
+                found.setdefault(f"detection/{name}" if path.parent.name == "detection" else name, []).append(
+                    path.parent.name
+                )
+    return found
+
+
+def published() -> str:
+    """The published accuracies that reports show beside ours: the ``paper`` keys of the experiments."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for path in sorted((CONF / "experiment").rglob("*.yaml")):
+        data = re.match(r"(cifar10|cifar100|tiny_imagenet|imagenet|voc)_?", path.stem)
+        for key, numbers in (yaml.safe_load(path.read_text()).get("paper") or {}).items():
+            method, student, protocol, ipc = key.split("/")
+            number = " ± ".join(map(str, numbers))
+            names = (data[1] if data else path.stem, method, student, protocol, ipc.removeprefix("ipc"), number)
+            experiment = option_name(path)
+            rows.setdefault(names, []).append(experiment)
+    order = sorted(rows, key=lambda names: (*names[:4], int(names[4])))
+    return table(["data", "method", "student", "protocol", "IPC", "top-1, %"], [list(names) for names in order])
+
+
+GENERATED = {"keys": keys, "methods": methods, "published": published, "protocols": protocols}
+"""What ``<!-- generated: NAME -->`` in a page stands for."""
