@@ -13,11 +13,12 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cost
 import yaml
 from teddy.config.schema import EPOCHS, GROUPS, MOST, RULE, TeddyConfig
 from teddy.synthesis.method import Method
@@ -445,5 +446,29 @@ def published() -> str:
     return table(["data", "method", "student", "protocol", "IPC", "top-1, %"], [list(names) for names in order])
 
 
-GENERATED = {"keys": keys, "methods": methods, "published": published, "protocols": protocols}
+def one_gpu() -> str:
+    """Hours of an ImageNet-1K run on one GPU."""
+    rows = [
+        [card, f"{ipc}", *cost.columns(cost.hours(cost.CDA / faster, ipc))]
+        for card, faster in cost.CARDS.items()
+        for ipc in (10, 50, 100)
+    ]
+    return table(["one", "IPC", "teachers", "synthesis", "labels", "students", "**together**"], rows)
+
+
+def several_gpus() -> str:
+    """Hours of an ImageNet-1K run on several A100."""
+    ms = cost.CDA / cost.CARDS["A100 80 GB"]
+    rows = [[f"{ipc}", f"{gpus}", *cost.columns(cost.hours(ms, ipc, gpus))] for ipc in (10, 50, 100) for gpus in (1, 8, 64)]
+    return table(["IPC", "A100", "teachers", "synthesis", "labels", "students", "**together**"], rows)
+
+
+GENERATED: dict[str, Callable[[], str]] = {
+    "keys": keys,
+    "methods": methods,
+    "published": published,
+    "protocols": protocols,
+    "one_gpu": one_gpu,
+    "several_gpus": several_gpus,
+}
 """What ``<!-- generated: NAME -->`` in a page stands for."""
