@@ -183,6 +183,7 @@ def attributes(cls: type) -> dict[str, str]:
 
 def plain(text: str) -> str:
     """A docstring's sentence as Markdown."""
+    text = re.sub(r"; see :\w+:`[^`]*`", "", text)
     text = re.sub(r":\w+:`~?\.?([^`]*)`", r"`\1`", text).replace("``", "`")
     return re.sub(r"\bNone\b", "null", text).removesuffix(".")
 
@@ -199,16 +200,16 @@ def values(hint: Any, rule: str = "") -> str:
             return ", ".join(f"`{word}`" for word in rule.partition("choose one of ")[2].split(", "))
         said = rule.split("; ")[-1].replace(f" and at most {MOST:,}", "").rstrip(",").replace("not be negative", "0 or more")
         kind = {int: "whole number, ", float: "number, ", str: "text of "}.get(hint, "")
-        return kind + re.sub(r"^(must (be |have )?|is |name )", "", said)
+        return kind + re.sub(r"^(.*must lie |must (be |have )?|is |name )", "", said)
     if origin is typing.Annotated:
-        limits = [
-            f"{BOUNDS[name]} {limit:,}"
+        limits = {  # a type that is bounded twice has the narrower bound last
+            name[0]: f"{BOUNDS[name]} {limit:,}"
             for field in hint.__metadata__
             for part in getattr(field, "metadata", [field])
             for name, limit in vars_of(part).items()
-            if name in BOUNDS and limit not in (MOST, EPOCHS)
-        ]
-        return ", ".join([values(inner[0]), *limits])
+            if limit not in (MOST, EPOCHS)
+        }
+        return ", ".join([values(inner[0]), *limits.values()])
     if origin is tuple:
         return f"{len(inner)} numbers, each {values(inner[0]).removeprefix('number, ')}"
     if origin in (list, dict):
@@ -256,10 +257,10 @@ def object_rows(key: str, entries: dict[str, Entry], known: dict[str, str]) -> I
 
 def field_rows(cls: type | None, key: str, entries: dict[str, Entry], known: dict[str, str]) -> Iterator[Row]:
     """A row for each field of a class of ours, and each key that stands in the YAML file."""
-    ours = cls is not None and dataclasses.is_dataclass(cls) and cls.__module__.startswith("teddy.")
-    said = attributes(cls) if ours and cls else {}
-    hints = typing.get_type_hints(cls, include_extras=True) if ours else {}
-    fields = {one.name: one for one in dataclasses.fields(cls) if one.init} if ours else {}  # type: ignore[arg-type]
+    ours = cls is not None and cls.__module__.startswith("teddy.")
+    fields = {one.name: one for one in dataclasses.fields(cls) if one.init} if dataclasses.is_dataclass(cls) else {}
+    said = attributes(cls) if cls and fields else {}
+    hints = typing.get_type_hints(cls if fields else cls.__init__, include_extras=True) if ours and cls else {}
     written = [name for one in entries if (name := one.removeprefix(f"{key}.")) != one and "." not in name]
     for name in dict.fromkeys([*written, *fields]):
         here = f"{key}.{name}"
@@ -319,7 +320,10 @@ def key_tables() -> list[Table]:
 def protocol_rows(known: dict[str, str]) -> Iterator[Row]:
     """The keys of every protocol."""
     hints = typing.get_args(typing.get_type_hints(GROUPS["evaluation"])["protocols"])[1]
-    texts = {key.rpartition(".")[2]: text for key, text in known.items() if key.startswith("evaluation.protocols.")}
+    texts: dict[str, str] = {}
+    for key, text in known.items():
+        if key.startswith("evaluation.protocols."):
+            texts.setdefault(key.rpartition(".")[2], text)
     for name, path in protocol_names().items():
         prefix, entries = f"evaluation.protocols.{name}.", read(path)
         for field in dataclasses.fields(hints):
@@ -338,7 +342,8 @@ def object_tables(group: str, known: dict[str, str]) -> list[Table]:
         for key in nodes:
             if any(key.startswith(f"{other}.") for other in nodes):
                 continue
-            rows = list(object_rows(key, entries, known))
+            own = {name: entry.comment for name, entry in entries.items() if entry.comment}
+            rows = list(object_rows(key, entries, known | own))
             if rows and not any(table.rows == rows for table in tables):
                 tables.append(Table(group, option_name(path), entries[f"{key}.{HIDDEN}"].value or "", rows))
     return tables
@@ -353,8 +358,9 @@ def code(text: str) -> str:
 
 
 def cell(text: str) -> str:
-    """A text in a table."""
-    return text.replace("|", "\\|")
+    """A text in a table: what is not code in it is no markup."""
+    parts = re.split(r"(`[^`]*`|\*\*[^*]*\*\*|https?://\S+)", text.replace("|", "\\|"))
+    return "".join(part if index % 2 else re.sub(r"([*<])", r"\\\1", part) for index, part in enumerate(parts))
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -453,7 +459,7 @@ def one_gpu() -> str:
         for card, faster in cost.CARDS.items()
         for ipc in (10, 50, 100)
     ]
-    return table(["one", "IPC", "teachers", "synthesis", "labels", "students", "**together**"], rows)
+    return table(["card", "IPC", "teachers", "synthesis", "labels", "students", "**together**"], rows)
 
 
 def several_gpus() -> str:
