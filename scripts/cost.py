@@ -1,4 +1,4 @@
-"""What an ImageNet-1K run of the paper's settings takes, from the time of a pass: `python scripts/cost.py --ms 0.52 --ipc 10 --gpus 8`.
+"""What an ImageNet-1K run of the paper's settings takes: `python scripts/cost.py --ms 0.52 --ipc 10 --gpus 8`.
 
 The unit is `ms`, the milliseconds that one teacher needs for one image of one iteration of synthesis: forward, and the gradient
 with respect to the image. A forward pass alone is half of that, a training step one and a half. `make bench DEVICE=cuda` measures
@@ -74,7 +74,9 @@ def main() -> None:
     parser.add_argument("--ipc", type=int, default=10)
     parser.add_argument("--gpus", type=int, default=1)
     args = parser.parse_args()
-    for name, value in zip(("teachers", "synthesis", "labels", "students", "total"), columns(hours(**vars(args))), strict=True):
+    for name, value in zip(
+        ("teachers", "synthesis", "labels", "students", "total"), columns(hours(**vars(args))), strict=True
+    ):
         print(f"{name:10}{value:>8} hours")
     print(f"{'labels':10}{label_gigabytes(args.ipc):8.0f} GB on disk")
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File
-from reference import GENERATED
+
+from site_parts import GENERATED
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTSIDE = (

@@ -1,4 +1,4 @@
-"""The parts of the documentation that are made from YAML files and classes, so that they cannot go stale.
+"""Every key of every configuration, with its meaning, the values it may have, and its default.
 
 The meaning of a key is the comment beside it in ``conf/``. Where there is none, it is that of the key that the value is taken
 from, and otherwise what the class that has the key says under ``Attributes``.
@@ -6,39 +6,26 @@ from, and otherwise what the class that has the key says under ``Attributes``.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import importlib
 import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cost
 import yaml
-from teddy.config.schema import EPOCHS, GROUPS, MOST, RULE, TeddyConfig
-from teddy.synthesis.method import Method
 
-ROOT = Path(__file__).resolve().parent.parent
-CONF = ROOT / "conf"
+from commented import CONF, Entry, option_name, options, read
+from teddy.config.schema import EPOCHS, GROUPS, MOST, RULE, TeddyConfig
+
 HIDDEN = "_target_"
 DEFAULTS = {"search": "classwise", "method": "teddy", "logger": "csv"}
-TITLES = {"": "The run", "method": "methods"}
-ARXIV = re.compile(r"arXiv (\d{4}\.\d{5})")
 WORDS = {int: "whole number", float: "number", str: "text", bool: "`true` or `false`", Any: "see its meaning"}
 BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A key of a YAML file: its value as it is written (None: keys follow), and the comment beside it."""
-
-    value: str | None
-    comment: str
 
 
 @dataclass(frozen=True)
@@ -61,87 +48,11 @@ class Table:
     rows: list[Row]
 
 
-# YAML files with their comments.
-
-
-def head(path: Path) -> str:
-    """What a file is for: the comment that it begins with."""
-    lines = []
-    for line in path.read_text().splitlines():
-        if not line.startswith("#"):
-            break
-        if not line.startswith("# @package"):
-            lines.append(line.lstrip("# "))
-    return " ".join(lines)
-
-
-def package(path: Path) -> str:
-    """Where the keys of a file stand in a configuration."""
-    named = re.search(r"^# @package (\S+)", path.read_text(), re.MULTILINE)
-    if named:
-        return "" if named[1] == "_global_" else named[1]
-    return path.relative_to(CONF).parts[0] if path.parent != CONF else ""
-
-
-def read(path: Path) -> dict[str, Entry]:
-    """The keys of a file and of those that it builds on, by their full names."""
-    text = path.read_text()
-    root = yaml.compose(text)
-    found: dict[str, Entry] = {}
-    for parent in yaml.safe_load(text).get("defaults", []) if isinstance(root, yaml.MappingNode) else []:
-        name = str(parent).partition("@")[0]
-        if isinstance(parent, str) and name not in ("schema", "_self_"):
-            file = (CONF if name.startswith("/") else path.parent) / f"{name.lstrip('/')}.yaml"
-            if file.is_file():
-                old, new = package(file), package(path)
-                found |= {new + key.removeprefix(old): entry for key, entry in read(file).items()}
-    prefix = package(path)
-    for key, entry in _walk(root, text.splitlines(), text, f"{prefix}." if prefix else ""):
-        if entry.value is not None:  # replaces the keys of a parent
-            found = {one: kept for one, kept in found.items() if not one.startswith(f"{key}.")}
-        inherited = found[key].comment if key in found else ""
-        found[key] = Entry(entry.value, entry.comment or inherited)
-    return found
-
-
-def _walk(node: Any, lines: list[str], text: str, prefix: str) -> Iterator[tuple[str, Entry]]:
-    for key, value in node.value:
-        if key.value in ("defaults", "hydra"):
-            continue
-        inside = isinstance(value, yaml.MappingNode) and bool(value.value)
-        end = key.end_mark if inside and not value.flow_style else value.end_mark
-        beside = re.match(r":?\s*#\s*(.*)", lines[end.line][end.column :])
-        above = lines[key.start_mark.line - 1].strip() if key.start_mark.line else ""
-        comment = beside[1] if beside else above.lstrip("# ") if above.startswith("#") and _below_head(key, lines) else ""
-        written = text[value.start_mark.index : value.end_mark.index].strip() or "null"
-        yield prefix + key.value, Entry(None if inside else written, comment)
-        if inside:
-            yield from _walk(value, lines, text, f"{prefix}{key.value}.")
-
-
-def _below_head(key: Any, lines: list[str]) -> bool:
-    return not all(line.startswith("#") for line in lines[: key.start_mark.line])
-
-
-def options(group: str) -> list[Path]:
-    """The files of a group that can be chosen, those of its folders last."""
-    files = [path for path in (CONF / group).rglob("*.yaml") if path.name[0] != "_" and "base" not in path.parts]
-    return sorted(files, key=lambda path: (len(path.parts), path.name))
-
-
-def option_name(path: Path) -> str:
-    """What is typed to choose a file: ``detection/teddy``."""
-    return "/".join(path.relative_to(CONF).parts[1:]).removesuffix(".yaml")
-
-
 def chosen() -> dict[str, str]:
     """The option of each group that the primary configuration names."""
     defaults = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
     found = {group: name for one in defaults if isinstance(one, dict) for group, name in one.items()}
     return {**found, **DEFAULTS}
-
-
-# Meanings and values.
 
 
 def known_meanings() -> dict[str, str]:
@@ -198,7 +109,12 @@ def values(hint: Any, rule: str = "") -> str:
     if rule:
         if rule.startswith("is not known"):
             return ", ".join(f"`{word}`" for word in rule.partition("choose one of ")[2].split(", "))
-        said = rule.split("; ")[-1].replace(f" and at most {MOST:,}", "").rstrip(",").replace("not be negative", "0 or more")
+        said = (
+            rule.split("; ")[-1]
+            .replace(f" and at most {MOST:,}", "")
+            .rstrip(",")
+            .replace("not be negative", "0 or more")
+        )
         kind = {int: "whole number, ", float: "number, ", str: "text of "}.get(hint, "")
         return kind + re.sub(r"^(.*must lie |must (be |have )?|is |name )", "", said)
     if origin is typing.Annotated:
@@ -228,9 +144,6 @@ def value_kind(text: str) -> str:
     if value is None or (isinstance(value, str) and "${" in value):
         return "text, or null"
     return WORDS.get(type(value), "list or keys")
-
-
-# The tables.
 
 
 def schema_rows(cls: type, prefix: str, entries: dict[str, Entry], known: dict[str, str]) -> Iterator[Row]:
@@ -304,7 +217,9 @@ def key_tables() -> list[Table]:
     """Every key of every configuration."""
     known, default = known_meanings(), chosen()
     run = {key: entry for key, entry in read(CONF / "config.yaml").items() if "." not in key}
-    rows = [row for row in schema_rows(TeddyConfig, "", run, known) if row.key.partition(".")[0] not in (*GROUPS, "search")]
+    rows = [
+        row for row in schema_rows(TeddyConfig, "", run, known) if row.key.partition(".")[0] not in (*GROUPS, "search")
+    ]
     tables = [Table("", "", "", [row for row in rows if row.key not in ("methods", "logger")])]
     for group in (*GROUPS, "search"):
         cls = GROUPS.get(group) or typing.get_args(typing.get_type_hints(TeddyConfig)[group])[0]
@@ -349,132 +264,6 @@ def object_tables(group: str, known: dict[str, str]) -> list[Table]:
     return tables
 
 
-# Markdown.
-
-
 def code(text: str) -> str:
     """A value as it is typed."""
     return f"`{text}`"
-
-
-def cell(text: str) -> str:
-    """A text in a table: what is not code in it is no markup."""
-    parts = re.split(r"(`[^`]*`|\*\*[^*]*\*\*|https?://\S+)", text.replace("|", "\\|"))
-    return "".join(part if index % 2 else re.sub(r"([*<])", r"\\\1", part) for index, part in enumerate(parts))
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    """A table of Markdown."""
-    lines = [header, ["---"] * len(header), *([cell(one) for one in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def option_table(group: str) -> str:
-    """The options of a group, and what each is for."""
-    sign = "+" if group in ("experiment", "sweep", "search", "launch") else ""
-    rows = [[code(f"{sign}{group}={option_name(path)}"), head(path)] for path in options(group)]
-    return table(["option", "what it is"], rows)
-
-
-def keys() -> str:
-    """The key reference."""
-    parts, last = [], None
-    columns = ["key", "meaning", "values", "default"]
-    for one in key_tables():
-        if one.group != last:
-            parts.append(f"## {TITLES.get(one.group, one.group)}")
-            last = one.group
-            if one.group:
-                parts.append(option_table(one.group))
-        if one.option == "protocols":
-            parts += ["### The protocols", protocols()]
-            continue
-        if one.option:
-            parts.append(f"### {one.group}={one.option}")
-        parts.append(table(columns, [[code(row.key), row.meaning, row.values, row.default] for row in one.rows]))
-    for group in ("sweep", "launch", "experiment"):
-        parts += [f"## {group}", option_table(group)]
-    return "\n\n".join(parts)
-
-
-def protocols() -> str:
-    """The protocols side by side: a column each."""
-    rows: dict[str, list[str]] = {}
-    for row in protocol_rows(known_meanings()):
-        name = row.key.rpartition(".")[2]
-        rows.setdefault(name, [code(f"….{name}"), row.meaning, row.values]).append(row.default)
-    return table(["key", "meaning", "values", *map(code, protocol_names())], list(rows.values()))
-
-
-def methods() -> str:
-    """The methods: what they are, their papers, and the records of ours that have them."""
-    records = record_methods()
-    rows = []
-    for path in options("method"):
-        name, about = option_name(path), head(path)
-        cls = find_class(next(entry.value or "" for key, entry in read(path).items() if key.endswith(HIDDEN)))
-        assert issubclass(cls, Method)
-        source = "" if ARXIV.search(about) else cls.citation
-        found = [f"[{one}](../experiments/{one}/README.md)" for one in records.get(name, [])]
-        rows.append([code(name), arxiv(" ".join(filter(None, [about, source]))), ", ".join(found) or "none yet"])
-    return table(["method", "what it is, and its paper", "records"], rows)
-
-
-def arxiv(text: str) -> str:
-    """A text whose arXiv numbers are links."""
-    return ARXIV.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", text)
-
-
-def record_methods() -> dict[str, list[str]]:
-    """For each method the records in ``experiments/`` whose results have rows of it."""
-    found: dict[str, list[str]] = {}
-    for path in sorted(ROOT.glob("experiments/*/results.csv")):
-        with path.open() as lines:
-            for name in sorted({row["method"] for row in csv.DictReader(lines) if "method" in row}):
-                found.setdefault(f"detection/{name}" if path.parent.name == "detection" else name, []).append(
-                    path.parent.name
-                )
-    return found
-
-
-def published() -> str:
-    """The published accuracies that reports show beside ours: the ``paper`` keys of the experiments."""
-    rows: dict[tuple[str, ...], list[str]] = {}
-    for path in sorted((CONF / "experiment").rglob("*.yaml")):
-        data = re.match(r"(cifar10|cifar100|tiny_imagenet|imagenet|voc)_?", path.stem)
-        for key, numbers in (yaml.safe_load(path.read_text()).get("paper") or {}).items():
-            method, student, protocol, ipc = key.split("/")
-            number = " ± ".join(map(str, numbers))
-            names = (data[1] if data else path.stem, method, student, protocol, ipc.removeprefix("ipc"), number)
-            experiment = option_name(path)
-            rows.setdefault(names, []).append(experiment)
-    order = sorted(rows, key=lambda names: (*names[:4], int(names[4])))
-    return table(["data", "method", "student", "protocol", "IPC", "top-1, %"], [list(names) for names in order])
-
-
-def one_gpu() -> str:
-    """Hours of an ImageNet-1K run on one GPU."""
-    rows = [
-        [card, f"{ipc}", *cost.columns(cost.hours(cost.CDA / faster, ipc))]
-        for card, faster in cost.CARDS.items()
-        for ipc in (10, 50, 100)
-    ]
-    return table(["card", "IPC", "teachers", "synthesis", "labels", "students", "**together**"], rows)
-
-
-def several_gpus() -> str:
-    """Hours of an ImageNet-1K run on several A100."""
-    ms = cost.CDA / cost.CARDS["A100 80 GB"]
-    rows = [[f"{ipc}", f"{gpus}", *cost.columns(cost.hours(ms, ipc, gpus))] for ipc in (10, 50, 100) for gpus in (1, 8, 64)]
-    return table(["IPC", "A100", "teachers", "synthesis", "labels", "students", "**together**"], rows)
-
-
-GENERATED: dict[str, Callable[[], str]] = {
-    "keys": keys,
-    "methods": methods,
-    "published": published,
-    "protocols": protocols,
-    "one_gpu": one_gpu,
-    "several_gpus": several_gpus,
-}
-"""What ``<!-- generated: NAME -->`` in a page stands for."""
