@@ -13,7 +13,7 @@ from typing import Any
 
 from mkdocs.structure.files import File
 
-from site_parts import GENERATED
+from site_parts import filled
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTSIDE = (
@@ -27,7 +27,6 @@ OUTSIDE = (
     "experiments/**/*.csv",
 )
 LINK = re.compile(r"(```.*?```|`[^`\n]+`)|(!?\[(?:[^\[\]]|\[[^\]]*\])*\])\(([^)\s]+)\)", re.DOTALL)
-MARK = re.compile(r"<!-- generated: (\w+) -->")
 
 
 def on_config(config: Any) -> None:
@@ -61,4 +60,4 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         relative = posixpath.relpath(uri, posixpath.dirname(page.file.src_uri) or ".")
         return f"{text}({relative}{'#' if anchor else ''}{anchor})"
 
-    return LINK.sub(link, MARK.sub(lambda match: GENERATED[match[1]](), markdown))
+    return LINK.sub(link, filled(markdown))

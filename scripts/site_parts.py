@@ -14,6 +14,7 @@ from keys import HIDDEN, code, find_class, key_tables, known_meanings, protocol_
 from teddy.synthesis.method import Method
 
 TITLES = {"": "The run", "method": "methods"}
+MARK = re.compile(r"<!-- generated: (\w+) -->")
 ARXIV = re.compile(r"arXiv (\d{4}\.\d{5})")
 
 
@@ -140,3 +141,8 @@ GENERATED: dict[str, Callable[[], str]] = {
     "several_gpus": several_gpus,
 }
 """What ``<!-- generated: NAME -->`` in a page stands for."""
+
+
+def filled(text: str) -> str:
+    """A page with what is generated."""
+    return MARK.sub(lambda match: GENERATED[match[1]](), text)
