@@ -50,7 +50,7 @@ def timed(
     distilled = made_up_images(spec, IMAGES)
     logits = np.random.default_rng(0).standard_normal((EPOCHS, IMAGES, spec.num_classes))
     np.save(folder / LOGITS, logits.astype(np.float16))
-    source = StoredLabels(folder / LOGITS, IMAGES, AllLogits(spec.num_classes), TEMPERATURE)
+    source = StoredLabels(folder / LOGITS, AllLogits(spec.num_classes), TEMPERATURE)
     views = ViewMaker(distilled.images.to(device_config.device), spec, ViewRecipe(), seed=0)
     data = DistilledViews(views, source, BATCH, 0, spec, lambda: distilled)
     student = build_network(network, spec.num_classes, spec.channels, spec.size)

@@ -1,7 +1,7 @@
 """Every key of every configuration, with its meaning, the values it may have, and its default.
 
 The meaning of a key is the comment beside it in ``conf/``. Where there is none, it is that of the key that the value is taken
-from, and otherwise what the class that has the key says under ``Attributes``.
+from, and otherwise what the class that has the key says of its field.
 """
 
 from __future__ import annotations
@@ -82,11 +82,14 @@ def meaning(key: str, entry: Entry, known: dict[str, str], otherwise: str = "") 
 
 
 def attributes(cls: type) -> dict[str, str]:
-    """What the docstrings of a class and of those it is made from say of each field."""
+    """What a class and those it is made from say of each field: in the comment beside it, or under ``Attributes``."""
     found: dict[str, str] = {}
     for one in inspect.getmro(cls):
         section = inspect.cleandoc(one.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
-        for names, text in re.findall(r"^ {4}(\w[\w, ]*): (.*(?:\n {8}.*)*)", section, re.MULTILINE):
+        said = re.findall(r"^ {4}(\w[\w, ]*): (.*(?:\n {8}.*)*)", section, re.MULTILINE)
+        if dataclasses.is_dataclass(one):
+            said += re.findall(r"^    (\w+): .*  # (?!noqa|type:)(.*)", inspect.getsource(one), re.MULTILINE)
+        for names, text in said:
             for name in names.split(", "):
                 found.setdefault(name, plain(" ".join(text.split())))
     return found

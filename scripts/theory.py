@@ -43,7 +43,7 @@ from teddy.runtime.progress import StageProgress
 from teddy.synthesis.init import random_images
 from teddy.synthesis.method import Inputs, Method
 from teddy.synthesis.stage import ImageFolderArtifact, synthesize
-from teddy.theory.dcs import Objectives, rank_correlation
+from teddy.theory.dcs import Objectives, interval, rank_correlation
 from teddy.theory.degraded import Degraded
 from teddy.theory.linear_head import Gap, Moments
 from teddy.theory.taylor import Batch, training, unrolled
@@ -55,6 +55,7 @@ STUDENTS = ["evaluation.students=[convnet3]", "evaluation.epochs=100", "evaluati
 NETWORK = "convnet3_w16_in"  # of the unrolled objective
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 ITERATIONS, STEPS = 30, 10
+SEEDS = (0, 1, 2)  # of Figure 5's first images, networks and real images
 OBJECTIVES = {
     "bn": "BatchNorm, global, running (Eq. 7)",
     "bn_measured": "BatchNorm, global, measured",
@@ -235,24 +236,30 @@ def moments(network: FeatureNetwork, setting: Setting, images: TensorImages) -> 
 
 def figure5(setting: Setting, folder: Path) -> tuple[str, pd.DataFrame]:
     """Images optimised by Eq. 1 and by Eq. 3: both objectives in each iteration, and the students' accuracy."""
-    runs = list(itertools.product((0.01, 0.1), ("Eq. 1", "Eq. 3")))
+    runs = list(itertools.product(SEEDS, (0.01, 0.1), ("Eq. 1", "Eq. 3")))
     with StageProgress("synthesis", ITERATIONS * len(runs), "iterations") as progress:
-        frame = pd.DataFrame([row for lr, by in runs for row in optimised(setting, lr, by, progress)])
+        frame = pd.DataFrame([row for run in runs for row in optimised(setting, *run, progress)])
+    return figure5_page(frame, folder), frame
+
+
+def figure5_page(frame: pd.DataFrame, folder: Path) -> str:
+    """Table and figure: mean over iterations, and over seeds with the sample standard deviation."""
     names = [f"{what}, α = {lr:g}" for lr in frame.lr.unique() for what in ("Loss of real images", "Accuracy")]
     with chart(folder / "figures" / "figure5.png", 5.2, 3.6, names) as axes:
         for (_, some), (left, right) in zip(frame.groupby("lr"), zip(axes[::2], axes[1::2], strict=True), strict=True):
-            for (by, line), colour in zip(some.groupby("by"), COLOURS, strict=False):
-                left.plot(line.iteration, line.unrolled, color=colour, ls="--", label=f"images by {by}: value of Eq. 1")
-                left.plot(line.iteration, line.taylor, color=colour, label=f"images by {by}: value of Eq. 3")
-                right.plot(line.iteration, line.top1, color=colour)
+            for (by, lines), colour in zip(some.groupby("by"), COLOURS, strict=False):
+                line = lines.groupby("iteration")[["unrolled", "taylor", "top1"]].mean()
+                left.plot(line.index, line.unrolled, color=colour, ls="--", label=f"images by {by}: value of Eq. 1")
+                left.plot(line.index, line.taylor, color=colour, label=f"images by {by}: value of Eq. 3")
+                right.plot(line.index, line.top1, color=colour)
             left.set(xlabel="iteration", ylabel="loss")
             right.set(xlabel="iteration", ylabel="top-1 accuracy (%)")
-    lines = {}
-    for lr, some in frame.groupby("lr"):
+    found = {}
+    for (lr, seed), some in frame.groupby(["lr", "seed"]):
         exact, taylor = (some[some.by == by].set_index("iteration") for by in ("Eq. 1", "Eq. 3"))
         gap, change = some.unrolled - some.taylor, some.start - some.unrolled
         late = slice(ITERATIONS // 2, None)
-        lines[f"{lr:g}"] = {
+        found[f"{lr:g}", seed] = {
             "change of the loss by T steps": change.mean(),
             "Eq. 1 less Eq. 3, same images": gap.mean(),
             "cosine of the two gradients for the images": some.gradient_cosine.mean(),
@@ -264,7 +271,13 @@ def figure5(setting: Setting, folder: Path) -> tuple[str, pd.DataFrame]:
             "peak accuracy by Eq. 3 (%)": taylor.top1.max(),
             "loss of the synthetic images after T steps": some.synthetic.mean(),
         }
-    return table(pd.DataFrame(lines), "mean over iterations", {one: f"α = {one}" for one in lines}, "{:.3f}"), frame
+    means = pd.DataFrame(found)
+    lines = {
+        lr: [f"{row.mean():.3f} ± {row.std():.3f}" for _, row in some.iterrows()]
+        for lr, some in ((lr, means[lr]) for lr in means.columns.unique(0))
+    }
+    names = {lr: f"α = {lr}" for lr in lines}
+    return table(pd.DataFrame(lines, index=means.index), f"mean over iterations, {len(SEEDS)} seeds", names, "{}")
 
 
 def small_network(spec: DatasetSpec, seed: int) -> StatelessNetwork:
@@ -273,17 +286,17 @@ def small_network(spec: DatasetSpec, seed: int) -> StatelessNetwork:
     return StatelessNetwork(network.to(memory_format=torch.contiguous_format))
 
 
-def optimised(setting: Setting, lr: float, by: str, progress: StageProgress) -> Iterator[dict[str, object]]:
+def optimised(setting: Setting, seed: int, lr: float, by: str, progress: StageProgress) -> Iterator[dict[str, object]]:
     """Optimise random real images by one of the two objectives; a new network and new real images in each iteration."""
     spec = setting.spec
     held = open_split("heldout", setting.dataset, setting.config.dataset.holdout, setting.config.seed).images()
     measured = setting.batch(subset(held, seeding.permutation(len(held), "figure 5")[:1000]))
-    pixels, labels = setting.batch(setting.real(5, 0))
+    pixels, labels = setting.batch(setting.real(5, 10_000 * seed))
     own = pixels.requires_grad_(), labels
     optimizer = torch.optim.Adam([pixels], lr=0.05, betas=(0.5, 0.9))
     for iteration in range(ITERATIONS):
-        network = small_network(spec, 1000 + iteration)
-        start, real = network.initial, setting.batch(setting.real(10, 100 + iteration))
+        network = small_network(spec, 10_000 * seed + 1000 + iteration)
+        start, real = network.initial, setting.batch(setting.real(10, 10_000 * seed + 100 + iteration))
         value = unrolled(network, start, own, real, lr, STEPS)
         (exact,) = torch.autograd.grad(value, pixels)
         steps = list(itertools.islice(training(network, start, own, real, lr), STEPS + 1))
@@ -293,6 +306,7 @@ def optimised(setting: Setting, lr: float, by: str, progress: StageProgress) -> 
         with torch.no_grad():
             logits = network(last, measured[0])
             row = {
+                "seed": seed,
                 "lr": lr,
                 "by": by,
                 "iteration": iteration,
@@ -344,9 +358,13 @@ def correlations(frame: pd.DataFrame, folder: Path) -> str:
                 for name in OBJECTIVES
             }
             found[title, target] = pd.DataFrame(rows).T
+            within = {
+                name: {stage: with_interval(one[name], one[target]) for stage, one in some.groupby("stage")}
+                for name in OBJECTIVES
+            }
             count = some.set.nunique()
             parts.append(f"With the test {target} of students, {title} ({count}), by the teacher's epoch:")
-            parts.append(table(found[title, target].rename(index=OBJECTIVES), "objective", {}, "{:.2f}"))
+            parts.append(table(pd.DataFrame(within).T.rename(index=OBJECTIVES), "objective", {}, "{}"))
     first = frame[frame.stage == STAGES[0]]
     for title, some in {
         "all sets": first,
@@ -367,6 +385,12 @@ def correlations(frame: pd.DataFrame, folder: Path) -> str:
     columns = {"loss": "test loss", "error": "test error (%)"}
     students = first.set_index("set")[list(columns)].sort_values("loss")
     return "\n\n".join([*parts, "The students, mean of two:", table(students, "set", columns, "{:.2f}")])
+
+
+def with_interval(values: pd.Series, losses: pd.Series) -> str:
+    """A rank correlation and its 90 % interval, for a table."""
+    low, high = interval(values, losses)
+    return f"{rank_correlation(values, losses):.2f} ({low:.2f} to {high:.2f})"
 
 
 def table(frame: pd.DataFrame, corner: str, names: dict[object, str], number: str) -> str:

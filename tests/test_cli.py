@@ -91,7 +91,7 @@ def refusal(teddy_command, empty: Path, *arguments: str) -> str:
         (["method=[teddy,nope]"], ["'method/nope'"]),
         (["method=[]"], ["method=[] leaves nothing to compare"]),
         (["method=teddy,random"], ["'method=[teddy,random]' for a list"]),
-        (["baseline=[random]"], ["'baseline' any more", "method=[NAME,NAME]"]),
+        (["baseline=[random]"], ["no key 'baseline'", "--help"]),
         (["model.name=resnt18"], ["'resnt18'", "resnet18"]),
         (["evaluation.students=[convnet3,resnt18]"], ["'resnt18'", "resnet18"]),
         (["-m", "model.name=convnet3,resnt18"], ["'resnt18'", "resnet18"]),

@@ -34,15 +34,12 @@ from teddy.runtime.progress import StageProgress
 class ClassIncremental:
     """The protocol; its fields are the keys of ``evaluation.task``.
 
-    Attributes:
-        steps: into how many parts, as equal as possible, the classes are divided.
-        orders: how many orders of the classes, each of its own seed.
-        mode: ``paper``: teachers, images and soft labels come from all classes, as the accuracies of Fig. 3e, which rise with
-            the classes, suggest. ``strict``: each step has teachers and images of its own classes alone, and hard labels.
+    With ``mode`` paper, teachers, images and soft labels come from all classes, as the accuracies of Fig. 3e, which rise with the
+    classes, suggest; with strict, each step has teachers and images of its own classes alone, and hard labels.
     """
 
-    steps: PositiveInt
-    orders: PositiveInt
+    steps: PositiveInt  # into so many parts, as equal as possible, the classes are divided
+    orders: PositiveInt  # of the classes, each of its own seed
     mode: Literal["paper", "strict"]
 
     def invocation(self, *arguments: Any) -> Invocation:
@@ -58,11 +55,7 @@ class ClassIncremental:
             )
 
     def parts(self, num_classes: int, order: int) -> list[list[int]]:
-        """The classes of each step, in one of the orders.
-
-        Raises:
-            UserError: there are fewer classes than steps, or a single one in the first step.
-        """
+        """The classes of each step, in one of the orders."""
         if num_classes < 2 * self.steps:
             raise UserError(
                 f"evaluation.task.steps={self.steps} leaves a step with a single class of {num_classes}; set it to at most "
@@ -74,11 +67,7 @@ class ClassIncremental:
 
 @dataclass(frozen=True)
 class Memory:
-    """The stored images of the classes so far, numbered among these; it takes the place of a whole synthetic set.
-
-    Attributes:
-        classes: their indices in the whole dataset, ascending.
-    """
+    """The stored images of the classes so far (ascending), numbered among these; it takes the place of a whole synthetic set."""
 
     spec: DatasetSpec
     images: TensorImages
@@ -92,7 +81,6 @@ class Continual(Invocation):
 
     @cached_property
     def task(self) -> ClassIncremental:
-        """The protocol."""
         assert isinstance(self.plan.task, ClassIncremental)
         return self.plan.task
 

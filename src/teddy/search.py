@@ -29,12 +29,9 @@ from teddy.report.page import write_report
 from teddy.report.results_log import Result
 from teddy.runtime.seeding import permutation
 
-Setting = tuple[str, ...]
-"""One combination of candidate values, as overrides."""
-Outcome = list[Result] | Exception
-"""The results of a job, or why it has none."""
-Launch = Callable[[Sequence[Sequence[str]], int], list[Outcome]]
-"""Runs jobs, each given by its overrides, and numbers them from an index on."""
+Setting = tuple[str, ...]  # one combination of candidate values, as overrides
+Outcome = list[Result] | Exception  # the results of a job, or why it has none
+Launch = Callable[[Sequence[Sequence[str]], int], list[Outcome]]  # runs jobs by their overrides, from an index on
 TABLE, CHOICE, FINAL = "search.csv", "search.json", "final"
 
 
@@ -42,9 +39,6 @@ def settings_to_try(config: TeddyConfig, typed: Sequence[str]) -> list[Setting]:
     """Combine the candidates: all combinations, or ``search.trials`` of them, drawn by the run's seed without repetition.
 
     A key that is typed keeps the value that was typed.
-
-    Raises:
-        UserError: all keys of the search are typed.
     """
     search, fixed = _search(config), set(map(key_of, typed))
     lists = [[f"{key}={text(one)}" for one in values] for key, values in search.values.items() if key not in fixed]
@@ -86,10 +80,6 @@ def jobs_of_search(config: TeddyConfig, typed: Sequence[str]) -> Iterator[list[s
 
 def run_search(config: TeddyConfig, typed: Sequence[str], folder: Path, launch: Launch) -> None:
     """Run the trials and the final run, and write ``search.csv``, ``search.json`` and a report on the trials.
-
-    Args:
-        typed: overrides of the command.
-        folder: of the sweep.
 
     Raises:
         Exception: that of the first trial, if none came to a result, or that of the final run.

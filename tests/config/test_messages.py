@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
-from teddy.config import messages
 from teddy.config.errors import UserError
 from teddy.config.messages import is_about_config, known_keys, sentence, unknown_key
 from teddy.config.paths import config_dir
@@ -86,44 +83,6 @@ COMMAND_LINE = [
 @pytest.mark.parametrize(("word", "expected"), COMMAND_LINE, ids=[word for word, _ in COMMAND_LINE])
 def test_a_wrong_word(jobs, word, expected):
     assert complaint(jobs, word) == expected
-
-
-MOVED = [
-    (
-        "baseline=[random]",
-        "'baseline' any more: name all methods of the run side by side, method=[NAME,NAME] with names among balanced, bptt",
-    ),
-    ("images=random", "'images' any more: real images are a method like others; write method=[NAME]"),
-    ("baselines.random.iterations=3", "'baselines' any more: the keys of a method are methods.NAME.KEY."),
-    ("method.teddy.lr=1", "'method' any more: choose methods with method=[NAME,NAME]"),
-    ("pool.label=late", "'pool.label' any more: a pool strategy has its own name."),
-    ("synthesis.plateau=0.1", "'synthesis.plateau' any more: lower synthesis.iterations instead."),
-    ("synthesis.sheet_every=5", "'synthesis.sheet_every' any more: write synthesis.snapshot_every."),
-    ("synthesis.class_order=all", "'synthesis.class_order' any more: blocks hold consecutive classes."),
-    ("synthesis.view.per_image=true", "'synthesis.view.per_image' any more: a block has one view."),
-    ("labels.average=logits", "'labels.average' any more: logits are averaged."),
-    ("labels.member_policy=first", "'labels.member_policy' any more: labels.members are spread evenly over the pool."),
-    ("evaluation.together=2", "'evaluation.together' any more: students train one after another"),
-    ("logger.mode=offline", "'logger.mode' any more: write logger=csv, logger=offline or logger=online."),
-    ("logger.project=mine", "'logger.project' any more: write logger.wandb.project."),
-    ("logger.entity=us", "'logger.entity' any more: write logger.wandb.entity."),
-    ("logger=auto", "'logger/auto' any more: write logger=[csv,wandb]."),
-    ("trainer=cpu_float32", "'trainer/cpu_float32' any more: write trainer=cpu trainer.precision=32-true."),
-]
-
-
-@pytest.mark.parametrize(("word", "fragment"), MOVED, ids=[word for word, _ in MOVED])
-def test_what_has_moved_says_what_to_write_now(jobs, word, fragment):
-    sentence = complaint(jobs, word)
-    assert sentence.startswith(("There is no key ", "There is no config file "))
-    assert fragment in sentence
-    assert "{" not in sentence
-    assert sentence.endswith(".")
-
-
-def test_every_moved_key_is_tested_and_gone():
-    assert set(messages.MOVED) == {re.search("'(.*?)'", fragment)[1] for _, fragment in MOVED}
-    assert not set(messages.MOVED) & set(known_keys())
 
 
 @pytest.mark.parametrize(

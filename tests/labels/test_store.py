@@ -165,9 +165,7 @@ def one_is_lost(images: torch.Tensor) -> torch.Tensor:
 
 
 @BOTH
-def test_diverged_or_foreign_teachers_are_refused(tmp_path: Path, compression: Compression) -> None:
+def test_diverged_teachers_are_refused(tmp_path: Path, compression: Compression) -> None:
     for labeller in (lambda images: label(images) / 0, lambda images: label(images) * 1e6, one_is_lost):
         with pytest.raises(UserError, match="not finite"):
             write(tmp_path, labeller, compression=compression)
-    with pytest.raises(UserError, match="trained on this dataset"):
-        write(tmp_path, lambda images: label(images)[:, :3], compression=compression)

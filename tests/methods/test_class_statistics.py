@@ -11,16 +11,9 @@ from teddy.data.dsa import DSA_DRAWS, STRATEGIES
 from teddy.methods.class_statistics import RealClasses, StatisticsNetwork
 from teddy.models.networks import build_network
 from teddy.runtime import seeding
-from teddy.runtime.progress import StageProgress
 from tests.methods.test_run import DEVICE, inputs  # noqa: F401 - a fixture
 
 NAMES = ["features0", "features1", "mean0", "var0", "mean1", "var1"]
-
-
-@pytest.fixture
-def progress():
-    with StageProgress("class statistics", 3, "classes") as shown:
-        yield shown
 
 
 def slow_view(image: torch.Tensor, draw: int, strategy: str) -> torch.Tensor:
@@ -56,9 +49,9 @@ def slow_statistics(network: torch.nn.Module, views: list[torch.Tensor]) -> dict
 
 
 @pytest.mark.parametrize("strategy", ["dsa", "dsa_strong_matching"])
-def test_the_bank_is_that_of_a_loop_over_images(inputs, progress, strategy):  # noqa: F811
+def test_the_bank_is_that_of_a_loop_over_images(inputs, strategy):  # noqa: F811
     real = RealClasses(inputs, DEVICE, strategy, count=8)
-    bank = real.bank(StatisticsNetwork(inputs.pool.load(1), depth=2, batchnorm=True), {"teacher": 1}, 5, progress)
+    bank = real.banks([({"teacher": 1}, StatisticsNetwork(inputs.pool.load(1), 2, True))], 5)[0]
     assert list(bank) == sorted(NAMES)
     double = inputs.pool.load(1).double()
     for label in range(3):
@@ -96,13 +89,13 @@ def test_groups_are_measured_one_by_one(inputs):  # noqa: F811
             assert torch.allclose(together[name][index], alone[name][0], atol=1e-5)
 
 
-def test_a_bank_is_measured_once(inputs, progress, monkeypatch):  # noqa: F811
+def test_a_bank_is_measured_once(inputs, monkeypatch):  # noqa: F811
     real, network = RealClasses(inputs, DEVICE, "dsa", 8), StatisticsNetwork(inputs.pool.load(0))
-    first = real.bank(network, {"teacher": 0}, 2, progress)
-    other = RealClasses(inputs, DEVICE, "dsa", 4).bank(network, {"teacher": 0}, 2, progress)
+    first = real.banks([({"teacher": 0}, network)], 2)[0]
+    other = RealClasses(inputs, DEVICE, "dsa", 4).banks([({"teacher": 0}, network)], 2)[0]
     assert not torch.equal(other["features0"], first["features0"]), "fewer images, another bank"
     monkeypatch.setattr(RealClasses, "_statistics", lambda *args: pytest.fail("it is in the store"))
-    assert torch.equal(real.bank(network, {"teacher": 0}, 2, progress)["features0"], first["features0"])
+    assert torch.equal(real.banks([({"teacher": 0}, network)], 2)[0]["features0"], first["features0"])
 
 
 def test_batchnorm_statistics_need_batchnorm():

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from teddy.config.errors import StageFailed
-from teddy.methods.compiled import _Compiled, compiled_losses
+from teddy.methods.compiled import compiled_losses
 from teddy.methods.teddy import Weights, ensemble_gradient, teacher_losses
 from teddy.models.networks import build_network
 
@@ -55,9 +55,11 @@ def test_compiled_teachers_share_one_graph_and_give_the_terms_and_gradient_of_ea
     assert all(torch.equal(before[key], value) for key, value in networks[0].state_dict().items())
 
 
-def test_a_machine_that_cannot_compile_is_told_what_to_do():
+def test_a_machine_that_cannot_compile_is_told_what_to_do(monkeypatch):
     def graph(*args):
         raise torch._dynamo.exc.BackendCompilerFailed("inductor", RuntimeError("no g++"), None)
 
+    monkeypatch.setattr(torch, "compile", lambda function, **options: graph)
+    loss = compiled_losses(teachers(), WEIGHTS)[0]
     with pytest.raises(StageFailed, match=r"install a C\+\+ compiler .* synthesis.compile=false"):
-        _Compiled(graph, {})(torch.zeros(1, 1, 2, 2), torch.zeros(1, dtype=torch.long), blocks=1)
+        loss(torch.zeros(1, 1, 2, 2), torch.zeros(1, dtype=torch.long), blocks=1)

@@ -11,7 +11,7 @@ from teddy.artifacts.store import ArtifactStore
 from teddy.data.dataset import RealDataset
 from teddy.methods.batchnorm import MeasuredTeacher
 from teddy.methods.random import Random
-from teddy.methods.teddy import TEACHER_POLICIES, Teddy, Weights, teacher_terms
+from teddy.methods.teddy import Teddy, Weights, choose_teachers, teacher_terms
 from teddy.models.networks import build_network
 from teddy.pool.members import Member, ModelPool
 from teddy.runtime.device import DeviceConfig
@@ -72,7 +72,7 @@ def plain_loop(method: Teddy, inputs: Inputs) -> torch.Tensor:
             adam = torch.optim.Adam([pixels], lr=method.lr, betas=method.betas, weight_decay=0.01)
             cosine = torch.optim.lr_scheduler.CosineAnnealingLR(adam, T_max=method.iterations)
             for iteration in range(method.iterations):
-                chosen = TEACHER_POLICIES[method.teacher_policy](block, iteration, 4, 2, 3)
+                chosen = choose_teachers(method.teacher_policy, block, iteration, 4, 2, 3)
                 view = method.view(pixels, 3, block.index, iteration)
                 weights = Weights(ce=1.0, bn=0.5, first_bn=10.0)
                 loss = sum(

@@ -72,7 +72,9 @@ def test_a_pool_too_small_for_cad_is_refused():
     method.check(3)
     with pytest.raises(UserError, match=r"methods\.cad_prune\.window=3 is more than the pool's 2 teachers; lower it"):
         method.check(2)
-    with pytest.raises(UserError, match="CAD compares the predictions of two or more teachers; enlarge the pool"):
+    with pytest.raises(
+        UserError, match="window=3 is more than the pool's 1 teachers; lower it, to 2 at least, or enlarge"
+    ):
         method.check(1)
 
 

@@ -212,12 +212,6 @@ def test_a_target_that_is_met_already_is_refused(macs: float | None, parameters:
         prune(build_network("convnet3_w32", 10, 1, 28), example(1, 28), macs, parameters, seed=1)
 
 
-@pytest.mark.parametrize("target", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_target_that_is_no_number_is_refused(target: float) -> None:
-    with pytest.raises(UserError, match=r"pool\.strategy\.parameters=.* must be greater than 0"):
-        prune(build_network("convnet3_w32", 10, 1, 28), example(1, 28), None, target, seed=1)
-
-
 @pytest.mark.parametrize(
     ("name", "size", "why"),
     [
@@ -231,29 +225,3 @@ def test_a_network_that_cannot_be_pruned_is_refused(name: str, size: int, why: s
     with pytest.raises(UserError, match=f"{why}.*choose another network") as caught:
         prune(network, example(3, size).to("meta"), 0.66, None, seed=1)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "history",
-    [
-        {"features.0": [1]},
-        "features.0",
-        [["features.0", True]],
-        [["features.9", True, [0]]],
-        [["features.1", True, [0]]],
-        [["__class__.__init__", True, [0]]],
-        [["features.0", 1, [0]]],
-        [["features.0", True, []]],
-        [["features.0", True, [4]]],
-        [["features.0", True, [-1]]],
-        [["features.0", True, [0, 0]]],
-        [["features.0", True, [True]]],
-        [["features.0", True, [0.0]]],
-        [["features.0", True, [0, 1, 2, 3]]],
-        [["features.0", True, [0, 1]], ["features.0", True, [2]]],
-        None,
-    ],
-)
-def test_a_history_that_does_not_fit_is_refused(history: Any) -> None:
-    with pytest.raises(UserError, match="pruning history"):
-        replay(build_network("convnet2_w4", 3, 1, 8), example(1, 8), history)

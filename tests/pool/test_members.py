@@ -81,22 +81,10 @@ def test_a_truncated_member_is_refused(tmp_path: Path, cut: int) -> None:
         pool_of(1, folder=tmp_path).load(0)
 
 
-@pytest.mark.parametrize("other", ["wider", "deeper", "no norm", "classes", "channels", "half of it", "more"])
-def test_weights_of_another_network_are_refused(tmp_path: Path, other: str) -> None:
-    state = build_network(NETWORK, 3, 1, 8).state_dict()
-    foreign = {
-        "wider": lambda: build_network("convnet2_w5", 3, 1, 8).state_dict(),
-        "deeper": lambda: build_network("convnet3_w4", 3, 1, 8).state_dict(),
-        "no norm": lambda: build_network("convnet2_w4_none", 3, 1, 8).state_dict(),
-        "classes": lambda: build_network(NETWORK, 4, 1, 8).state_dict(),
-        "channels": lambda: build_network(NETWORK, 3, 3, 8).state_dict(),
-        "half of it": lambda: dict(list(state.items())[:4]),
-        "more": lambda: {**state, "extra": torch.zeros(1)},
-    }[other]()
-    save_tensors(tmp_path / "1.safetensors", foreign)
-    with pytest.raises(UserError, match=f"does not hold the weights of {NETWORK} for 3 classes") as caught:
+def test_a_network_that_was_changed_under_its_name_is_refused(tmp_path: Path) -> None:
+    save_tensors(tmp_path / "1.safetensors", build_network("convnet2_w5", 3, 1, 8).state_dict())
+    with pytest.raises(UserError, match=f"the network {NETWORK} has changed since .*; register it under another name"):
         pool_of(1, folder=tmp_path).load(0)
-    assert "\n" not in str(caught.value)
 
 
 def test_the_fingerprint_names_the_members_and_nothing_else() -> None:

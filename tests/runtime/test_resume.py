@@ -130,13 +130,6 @@ def test_a_point_of_another_artifact_is_not_taken(tmp_path: Path) -> None:
     assert load_point(tmp_path / "a" / ".resume.safetensors") is not None
 
 
-def test_a_point_of_an_earlier_version_is_taken(tmp_path: Path) -> None:
-    save_tensors(tmp_path / "x.safetensors", {"x": torch.ones(2)}, {"epochs": 1})
-    point = load_point(tmp_path / "x.safetensors")
-    assert point is not None
-    assert point[1] == {"epochs": 1}
-
-
 def network() -> nn.Module:
     torch.manual_seed(0)
     layers = nn.Sequential(

@@ -13,7 +13,7 @@ from torchmetrics.functional import spearman_corrcoef
 from teddy.data.images import TensorImages
 from teddy.data.spec import DatasetSpec
 from teddy.models.networks import build_network
-from teddy.theory.dcs import Objectives, rank_correlation
+from teddy.theory.dcs import Objectives, interval, rank_correlation
 
 CLASSES = 3
 SPEC = DatasetSpec("tiny", CLASSES, 1, 8, (0.5,), (0.25,), ("a", "b", "c"), ("a", "b", "c"))
@@ -107,3 +107,20 @@ def test_the_rank_correlation_is_spearmans() -> None:
     assert rank_correlation(*draws.tolist()) == pytest.approx(float(spearman_corrcoef(*draws)), abs=1e-6)
     assert rank_correlation([1, 2, 2, 3], [1, 2, 2, 9]) == pytest.approx(1)
     assert rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+
+
+def test_the_interval_covers_the_true_correlation_as_often_as_it_says() -> None:
+    generator = torch.Generator().manual_seed(0)
+    # Spearman's ρ of a bivariate normal with correlation r is 6/π asin(r/2).
+    truth, inside, trials, size = 6 / torch.pi * torch.asin(torch.tensor(0.6 / 2)), 0, 60, 40
+    for _ in range(trials):
+        first, second = torch.randn(2, size, generator=generator)
+        low, high = interval(first.tolist(), (0.6 * first + 0.8 * second).tolist(), draws=200)
+        inside += low <= truth <= high
+    assert 0.8 <= inside / trials <= 0.98
+
+
+def test_an_interval_is_wider_where_there_are_fewer_sets() -> None:
+    first, second = torch.randn(2, 60, generator=torch.Generator().manual_seed(1))
+    some = [interval(first[:size].tolist(), (first + second)[:size].tolist(), draws=200) for size in (8, 60)]
+    assert some[0][1] - some[0][0] > 1.5 * (some[1][1] - some[1][0])

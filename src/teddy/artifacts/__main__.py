@@ -18,19 +18,13 @@ from teddy.artifacts.store import DAMAGED
 
 RECORDS = ("artifacts.txt", "run.json", "results.jsonl", "config.yaml")
 """Files of a run folder. The first names all artifacts that the run made or found; earlier versions wrote none."""
-NAMED = ("images", "students")
-"""Kinds that earlier versions name in the other files."""
-RECENT = 24 * 3600.0
-"""Seconds for which an artifact may belong to a run that is not over."""
+NAMED = ("images", "students")  # kinds that earlier versions name in the other files
+RECENT = 24 * 3600.0  # seconds for which an artifact may belong to a run that is not over
 _NAME = re.compile(r"\b[0-9a-f]{16}\b")
 
 
 def read_runs(folders: Sequence[Path]) -> tuple[dict[str, str], list[Path]]:
-    """Read the run folders below some folders.
-
-    Returns:
-        By fingerprint, the command of a run that refers to it, empty if not recorded; and run folders that list no artifacts.
-    """
+    """By fingerprint, the command of a run below some folders that refers to it; and run folders that list no artifacts."""
     commands: dict[str, str] = {}
     nameless = []
     for place, _, names in (entry for top in folders for entry in os.walk(top)):
@@ -70,8 +64,7 @@ def verify(path: Path, commands: dict[str, str]) -> int:
 def collect(store: Path, commands: dict[str, str], old_runs: bool, delete: bool) -> None:
     """Print what no run refers to, and delete it if asked to; what is unfinished, recent, in use or not ours is left alone.
 
-    Args:
-        old_runs: some runs do not name what they used beyond images and students, so all else is kept.
+    With old runs, which do not name what they used beyond images and students, all else is kept.
     """
     unused, left, total = 0, 0, 0.0
     for folder in (*artifact_folders(store), *artifact_folders(store / DAMAGED)):

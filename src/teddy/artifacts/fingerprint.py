@@ -11,11 +11,7 @@ from typing import Any
 
 
 def canonical(content: Any) -> Any:
-    """Reduces dataclasses, tuples, sets and paths to JSON values, with keys as text.
-
-    Raises:
-        TypeError: for anything without a stable text, such as a function or a tensor.
-    """
+    """Reduce dataclasses, tuples, sets and paths to JSON values, with keys as text; TypeError for what has no stable text."""
     if dataclasses.is_dataclass(content) and not isinstance(content, type):
         return canonical({field.name: getattr(content, field.name) for field in dataclasses.fields(content)})
     if isinstance(content, Mapping):

@@ -17,22 +17,16 @@ from typing import Any
 from teddy.artifacts.fingerprint import canonical, file_digest, fingerprint
 
 MANIFEST = "manifest.json"
-CLOCK = ".clock.json"
-"""Present while work is unfinished."""
+CLOCK = ".clock.json"  # present while work is unfinished
 LOCK = ".lock"
-LARGE = 1 << 30
-"""Bytes from which on the check of a file is announced."""
+LARGE = 1 << 30  # bytes from which on the check of a file is announced
 _log = logging.getLogger("teddy")
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found in the folder of an artifact.
-
-    Attributes:
-        manifest: empty where there is none, or none that can be believed.
-        broken: what is wrong, by file, to be read after its name.
-        strays: likewise of files that the manifest does not list.
+    """What was found in the folder of an artifact: its manifest, empty if none can be believed, and what is wrong with its files
+    and with strays, which it does not list, to be read after their names.
     """
 
     folder: Path
@@ -86,11 +80,7 @@ def inspect(folder: Path) -> Inspection:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Read a manifest, one without a digest too, as earlier versions wrote it.
-
-    Raises:
-        ValueError: it is damaged, edited, or of another artifact; the message goes on after the file's name.
-    """
+    """Read a manifest, one without a digest too, as earlier versions wrote it; a ValueError goes on after the file's name."""
     name = path.parent.name.partition("-")[0]  # what was set aside has a number behind it
     try:
         manifest = dict(json.loads(path.read_bytes()))

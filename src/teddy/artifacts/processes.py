@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-waiting: Any = None
-"""The process group in which processes wait for each other's work; None: torch's default group."""
+waiting: Any = None  # the process group in which processes wait for each other's work; None: torch's default group
 
 
 def _group() -> Any:

@@ -31,20 +31,14 @@ from teddy.artifacts.fingerprint import canonical, fingerprint
 from teddy.artifacts.integrity import CLOCK, LOCK, MANIFEST, Inspection, checksum, inspect, seal
 from teddy.config.errors import StageFailed, UserError
 
-DAMAGED = "damaged"
-"""Folder of a store for what was found damaged, and for files that belong to no artifact."""
+DAMAGED = "damaged"  # folder of a store for what was found damaged, and for files that belong to no artifact
 _PARTIAL = ".partial-"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _log = logging.getLogger("teddy")
 
 
 def atomic_write(path: Path, write: bytes | str | Callable[[Path], object]) -> Path:
-    """Write a file so that a reader sees the old content or the new, never a part of it.
-
-    Args:
-        path: the file to write; its folder must exist.
-        write: the content, or a function that writes it to the temporary path it is given.
-    """
+    """Write content, or what a function writes to the path it is given; a reader sees the old file or the new, never a part."""
     handle, name = tempfile.mkstemp(prefix=_PARTIAL, suffix=path.suffix, dir=path.parent)
     os.close(handle)
     partial = Path(name)
@@ -68,11 +62,7 @@ def write_json(path: Path, content: Any) -> Path:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file that this project wrote.
-
-    Raises:
-        UserError: the file is missing or is not whole JSON.
-    """
+    """Read a JSON file that this project wrote; UserError if it is not whole."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
@@ -96,11 +86,7 @@ class Artifact:
         return cls(folder, manifest["kind"], manifest["fingerprint"], manifest["facts"], frozenset(manifest["files"]))
 
     def file(self, name: str) -> Path:
-        """Path of a file that the manifest vouches for.
-
-        Raises:
-            UserError: it lists no such file.
-        """
+        """Path of a file that the manifest vouches for."""
         if name not in self.files:
             raise UserError(f"{self.folder / MANIFEST} lists no file {name}; move {self.folder} away and run again.")
         return self.folder / name
@@ -111,16 +97,12 @@ class ArtifactStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().absolute()
-        self.made: list[Artifact] = []
-        """Artifacts that this process computed, as opposed to found."""
-        self.closed: Mapping[str, str] = {}
-        """Kinds that may not be computed now, each with the stage that computes it."""
-        self.record: Path | None = None
-        """File that is to name every artifact which this process makes or finds, one ``<kind>/<fingerprint>`` a line."""
+        self.made: list[Artifact] = []  # artifacts that this process computed, as opposed to found
+        self.closed: Mapping[str, str] = {}  # kinds that may not be computed now, each with the stage that computes it
+        self.record: Path | None = None  # file that is to name every artifact which this process makes or finds
         self._replaced: dict[Path, Mapping[str, Any]] = {}
 
     def folder(self, kind: str, content: Any) -> Path:
-        """Return the folder of the artifact that ``content`` describes."""
         return self.root / kind / fingerprint(content)
 
     def find(self, kind: str, content: Any) -> Artifact | None:
@@ -142,7 +124,6 @@ class ArtifactStore:
                 by the first process alone.
 
         Raises:
-            UserError: the store cannot be written, or the artifact may not be computed now and is missing or damaged.
             StageFailed: the disk filled up while building; what was finished before stays.
         """
         leader, artifact = processes.is_leader(), None

@@ -13,16 +13,11 @@ from teddy.config.schema import RULE, STAGES, PoolConfig, SearchConfig, TeddyCon
 
 _SECRET = re.compile(r"'\w*(api_?key|token|password|secret)': (?!None)", re.IGNORECASE)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-SEEDS = 1000
-"""Student seeds of a run, at most."""
+SEEDS = 1000  # student seeds of a run, at most
 
 
 def check(config: TeddyConfig) -> None:
-    """Check one composed configuration.
-
-    Raises:
-        UserError: the first rule that is broken, with its key and what to do.
-    """
+    """Check one composed configuration; UserError names the first rule that is broken, its key and what to do."""
     for key, name in (("name", config.name), *(("method", name) for name in config.methods)):
         _require(
             _NAME.fullmatch(name),
@@ -46,17 +41,13 @@ def check(config: TeddyConfig) -> None:
         known = len(published) in (1, 2)
         _require(known, f"paper.{key}={published} must be [mean] or [mean,standard deviation], in percent.")
     _require(config.methods, "method=[] leaves nothing to compare; name at least one file of conf/method.")
-    target_of("dataset.source", config.dataset.source)
-    target_of("pool.strategy", config.pool.strategy)
-    for group, nodes in {
-        "methods": config.methods,
-        "logger": config.logger,
-        "trainer.callbacks": config.trainer.callbacks,
-    }.items():
-        for name, node in nodes.items():
-            target_of(f"{group}.{name}", node)
+    nodes = {"dataset.source": config.dataset.source, "pool.strategy": config.pool.strategy}
     if config.evaluation.task is not None:
-        target_of("evaluation.task", config.evaluation.task)
+        nodes["evaluation.task"] = config.evaluation.task
+    groups = {"methods": config.methods, "logger": config.logger, "trainer.callbacks": config.trainer.callbacks}
+    nodes |= {f"{group}.{name}": node for group, named in groups.items() for name, node in named.items()}
+    for key, node in nodes.items():
+        target_of(key, node)
     _check_pool(config.pool)
     _require(
         config.dataset.keep is None or config.dataset.long_tail is None,

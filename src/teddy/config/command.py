@@ -29,26 +29,19 @@ WITH_VALUE = ("--allow", "--config-dir", "--config-path", "--config-name", "--pa
 FLAGS = ("--help", "--hydra-help", "--version", "--resolve", "--run", "--multirun", "--info", "--shell-completion")
 SEARCH_WORDS = ("hydra.mode=MULTIRUN", "hydra/sweeper=search", "~hydra.callbacks.sweep_report")
 """What makes Hydra run a search, which reports on its own."""
-MOST_JOBS = 1000
-"""Jobs of a sweep, at most."""
+MOST_JOBS = 1000  # jobs of a sweep, at most
 ASKS = ("--help", "--hydra-help", "--cfg", "--info", "--shell-completion")
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command line, taken apart.
-
-    Attributes:
-        overrides: ``key=value`` and the like.
-        named: Hydra's options by their long names, each with its value or an empty string.
-    """
+    """A command line, taken apart: overrides, and Hydra's options by their long names, each with its value or an empty string."""
 
     overrides: tuple[str, ...]
     named: dict[str, str]
 
     @property
     def options(self) -> list[str]:
-        """Hydra's options as they are typed."""
         return [f"{name}={value}" if value else name for name, value in self.named.items()]
 
     @property
@@ -58,7 +51,6 @@ class Command:
 
     @property
     def multirun(self) -> bool:
-        """Whether it stands for several jobs."""
         mode = [word.partition("=")[2] for word in self.overrides if word.startswith("hydra.mode=")]
         swept = "--multirun" in self.named or any(word.startswith("+sweep=") for word in self.overrides)
         return mode[-1] == "MULTIRUN" if mode else swept
@@ -86,9 +78,6 @@ def read_command(argv: Sequence[str]) -> Command:
 
     Overrides and options may alternate, which Hydra alone would refuse. ``--allow PACKAGE`` is ours: it allows a plug-in for this
     command and the processes that it starts.
-
-    Raises:
-        UserError: an option does not exist or lacks its value, or would load a pickle.
     """
     overrides: list[str] = []
     named: dict[str, str] = {}
@@ -169,11 +158,8 @@ def with_sweep_file(command: Command) -> Command:
 def check_jobs(command: Command) -> list[TeddyConfig]:
     """Compose and check every job of a command, so that the last one's mistake is found before the first one runs.
 
-    A command that only shows something has no job. Of YAML files that are not ours, Hydra's own keys are checked as well.
-
-    Raises:
-        UserError: a rule of :mod:`teddy.config.checks` is broken.
-        Exception: Hydra's and OmegaConf's own errors; see :mod:`teddy.config.messages`.
+    A command that only shows something has no job. Of YAML files that are not ours, Hydra's own keys are checked as well. Hydra
+    and OmegaConf raise errors of their own; see :mod:`teddy.config.messages`.
     """
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
@@ -214,12 +200,7 @@ def check_jobs(command: Command) -> list[TeddyConfig]:
 
 
 def to_config(node: Any) -> TeddyConfig:
-    """The composed configuration as our own dataclasses, checked; below this call nobody sees OmegaConf.
-
-    Raises:
-        UserError: a rule of :mod:`teddy.config.checks` is broken, a key was added (with ``+``) that nothing reads, or the primary
-            configuration does not use our schema.
-    """
+    """The composed configuration as our own dataclasses, checked; below this call nobody sees OmegaConf."""
     from omegaconf import OmegaConf
 
     config = OmegaConf.to_object(node)

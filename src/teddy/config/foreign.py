@@ -12,11 +12,7 @@ PACKAGES = ("hydra", "hydra_plugins", "logging", "colorlog", *OWN)
 
 
 def check_hydra(hydra: Any) -> None:
-    """Check that the ``hydra`` node of a composed configuration names classes only, and allows no package.
-
-    Raises:
-        UserError: it does, or what it names cannot be told before it is called.
-    """
+    """Raise UserError unless the ``hydra`` node of a composed configuration names classes only, and allows no package."""
     from omegaconf import OmegaConf
 
     for part in PARTS:

@@ -13,8 +13,7 @@ from teddy.config.paths import config_dir
 from teddy.config.schema import TeddyConfig
 
 _HELP = "'python -m teddy --help' lists groups and experiments"
-LISTED = 30
-"""Files of a group of ``conf/`` that a sentence lists, at most."""
+LISTED = 30  # files of a group of conf/ that a sentence lists, at most
 _FRAME = re.compile(
     r"In '|full_key:|object_type=|reference_type=|Error merging override|.*raised while composing config:?$"
 )
@@ -41,28 +40,6 @@ _SENTENCES = (
     (r"missing mandatory value: ", "{key} has no value; set it in its file or write {key}=VALUE."),
     (r"Value '(.*)' is not a valid bool", "{key}{place} must be true or false, not '{0}'."),
 )
-
-MOVED = {
-    "baseline": "name all methods of the run side by side, method=[NAME,NAME] with names among {methods}",
-    "baselines": "the keys of a method are methods.NAME.KEY",
-    "images": "real images are a method like others; write method=[NAME] with a name among {methods}",
-    "method": "choose methods with method=[NAME,NAME], or in a file's defaults with 'override /method: [NAME, NAME]', with names "
-    "among {methods}; their keys are methods.NAME.KEY",
-    "pool.label": "a pool strategy has its own name",
-    "synthesis.sheet_every": "write synthesis.snapshot_every",
-    "synthesis.plateau": "lower synthesis.iterations instead",
-    "synthesis.class_order": "blocks hold consecutive classes",
-    "synthesis.view.per_image": "a block has one view",
-    "labels.average": "logits are averaged",
-    "labels.member_policy": "labels.members are spread evenly over the pool",
-    "evaluation.together": "students train one after another and share stored labels",
-    "logger.mode": "write logger=csv, logger=offline or logger=online",
-    "logger.project": "write logger.wandb.project",
-    "logger.entity": "write logger.wandb.entity",
-    "logger/auto": "write logger=[csv,wandb]",
-    "trainer/cpu_float32": "write trainer=cpu trainer.precision=32-true",
-}
-"""Keys and files of earlier versions, and what to do instead."""
 
 
 def is_about_config(error: Exception) -> bool:
@@ -109,10 +86,7 @@ def sentence(error: BaseException) -> str:
 
 
 def unknown_key(key: str, place: str = "") -> str:
-    """The sentence for a key that does not exist, with the nearest one that does, or what has taken its part."""
-    moved = _moved(key)
-    if moved:
-        return f"There is no key '{key}'{place} any more: {moved}."
+    """The sentence for a key that does not exist, with the nearest one that does."""
     if key in ("experiment", "sweep") and place:
         return f"The file{place.removeprefix(' in')} must begin with the line '# @package _global_'."
     near = "" if key.startswith("hydra.") else _near(key, [_named_as(key, option) for option in known_keys()])
@@ -134,19 +108,11 @@ def known_keys(node: type = TeddyConfig, prefix: str = "") -> list[str]:
 
 
 def _no_file(name: str, place: str) -> str:
-    if moved := _moved(name):
-        return f"There is no config file '{name}' any more: {moved}."
     group, _, option = name.rpartition("/")
     named = "" if place in ("", " in conf/config.yaml") else f", which is named{place}"
     options = _options(group)
     choice = f"choose one of {', '.join(options)}" if 0 < len(options) <= LISTED else _HELP
     return f"There is no config file '{name}'{named}{_near(option, options)}; {choice}."
-
-
-def _moved(key: str) -> str | None:
-    """What to do instead of a key or file of earlier versions."""
-    moved = next((now for old, now in MOVED.items() if f"{key}.".startswith(f"{old}.")), None)
-    return moved and moved.format(methods=", ".join(_options("method")))
 
 
 def _options(group: str) -> list[str]:
@@ -175,12 +141,7 @@ def _named_as(key: str, option: str) -> str:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    chain: list[BaseException] = []
-    current: BaseException | None = error
-    while current is not None and current not in chain:
-        chain.append(current)
-        current = current.__cause__
-    return chain
+    return [error, *(_chain(error.__cause__) if error.__cause__ else [])]
 
 
 def _near(word: str, options: list[str]) -> str:

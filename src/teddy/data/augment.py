@@ -18,29 +18,18 @@ from teddy.runtime.seeding import uniform
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random crop, horizontal flip, and DSA after them.
+    """Random crop, horizontal flip, and DSA after them."""
 
-    Attributes:
-        crop: "padded" (black border, then a window of the original size, as ``RandomCrop(size, padding)``),
-            "resized" (as ``RandomResizedCrop(size, (min_scale, 1))``) or "none".
-        padding: width of the border in pixels, for "padded".
-        min_scale: smallest crop as a share of the image's area, for "resized".
-        flip: mirror left and right with probability one half.
-        dsa: a strategy of :data:`teddy.data.dsa.STRATEGIES`, as students of hard labels are trained with, or "none".
-    """
-
-    crop: str = "none"
-    padding: int = 0
-    min_scale: float = 1.0
+    crop: str = "none"  # "padded" as RandomCrop(size, padding), "resized" as RandomResizedCrop(size, (min_scale, 1))
+    padding: int = 0  # pixels, black
+    min_scale: float = 1.0  # a share of the image's area
     flip: bool = False
-    dsa: str = "none"
+    dsa: str = "none"  # or a strategy, as students of hard labels are trained with
 
     def apply(self, images: torch.Tensor, indices: torch.Tensor, seed: int, epoch: int, cropped: bool) -> torch.Tensor:
-        """Crop and flip images (n, C, H, W) of levels 0..255; the result is uint8 or float of the same range.
+        """Crop, unless ``crop_decoded`` has, and flip images (n, C, H, W) of levels 0..255: uint8, or float of the same range.
 
-        Args:
-            indices: of the images in the training set (n,), which name their random numbers; on the CPU.
-            cropped: whether ``crop_decoded`` has made the crop already.
+        Their ``indices`` in the training set (n,), on the CPU, name their random numbers.
         """
         draws = self._crop_draws(indices, seed, epoch)
         if self.crop == "padded":

@@ -30,7 +30,6 @@ class EpochOrder(Sampler[Key]):
     the few images of the last batch that cannot be dealt out evenly.
 
     Args:
-        indices: of the images to visit (N,).
         batch_size: over all processes.
         purpose: key of the random numbers, so that orders of different purposes are independent.
     """
@@ -69,30 +68,21 @@ class EpochOrder(Sampler[Key]):
                 yield start, start + share * self.replicas
 
 
-class InOrder(Sampler[Key]):
+def in_order(indices: np.ndarray, batch_size: int, rank: int = 0, replicas: int = 1) -> list[Key]:
     """Batches of indices in their given order.
 
     Of several processes each takes every ``replicas``-th index, in equally many batches, because DistributedDataParallel
     synchronises buffers in each.
     """
-
-    def __init__(self, indices: np.ndarray, batch_size: int, rank: int = 0, replicas: int = 1) -> None:
-        mine = torch.from_numpy(indices[rank::replicas])
-        count = max(1, math.ceil(len(indices) / replicas / batch_size))
-        self.batches = mine.split(batch_size) if replicas == 1 else mine.tensor_split(count)
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[Key]:
-        yield from ((0, batch) for batch in self.batches)
+    mine = torch.from_numpy(indices[rank::replicas])
+    count = max(1, math.ceil(len(indices) / replicas / batch_size))
+    return [(0, batch) for batch in (mine.split(batch_size) if replicas == 1 else mine.tensor_split(count))]
 
 
 class Batches(Dataset[Batch]):
     """Answers a key ``(epoch, indices)`` with ``(images uint8 (n, C, H, W), labels (n,), indices (n,))``.
 
-    Args:
-        augmentation: for training from encoded images, where a random crop needs what the evaluation geometry cuts off.
+    Encoded images get an augmentation in training, as a random crop needs what the evaluation geometry cuts off.
     """
 
     def __init__(self, images: ImageSet, augmentation: Augmentation | None = None, seed: int = 0) -> None:
@@ -134,16 +124,12 @@ def eval_batches(
 ) -> DataLoader[Batch]:
     """Load images in their order, all or those at ``indices``: a share of each batch in each of ``replicas`` processes."""
     chosen = np.arange(len(images)) if indices is None else indices
-    return load_batches(images, InOrder(chosen, EVAL_BATCH, rank, replicas), workers)
+    return load_batches(images, in_order(chosen, EVAL_BATCH, rank, replicas), workers)
 
 
 def class_batches(
     images: ImageSet, members: Sequence[torch.Tensor], workers: int
 ) -> Iterator[tuple[int, Iterator[Batch]]]:
-    """Load images class by class: each class with its batches, which must be taken before the next class is.
-
-    Args:
-        members: indices of the wanted images of each class (n,).
-    """
+    """Load the ``members`` of each class: each class with its batches, which must be taken before the next class is."""
     keys = [(0, part) for own in members for part in own.split(EVAL_BATCH)]
     return itertools.groupby(load_batches(images, keys, workers), key=lambda batch: int(batch[1][0]))

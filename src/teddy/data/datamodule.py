@@ -22,9 +22,7 @@ def stratified_split(labels: torch.Tensor, holdout: float, seed: int) -> tuple[n
     """Split a training set into images to train on and images to validate on.
 
     The seed chooses the share ``holdout``, from 0 to below 1, of each class to be held out (at least one image, never the last).
-
-    Returns:
-        Sorted indices of the kept and of the held-out images.
+    Both parts are sorted indices.
     """
     classes = labels.numpy()
     draws = uniform(seed, "holdout", samples=np.arange(len(classes)))[:, 0]
@@ -52,11 +50,7 @@ class RealData(L.LightningDataModule):
         seed: of order and augmentation.
         workers: number of decoding processes.
         first_epoch: added to the Trainer's epoch, for a run that goes on where another stopped.
-        holdout_seed: of the choice of held-out images, if it is not ``seed``.
-
-    Attributes:
-        train_indices: sorted indices of the training images.
-        held_indices: sorted indices of the held-out images, which validation uses.
+        holdout_seed: of the choice of held-out images, which validation uses, if it is not ``seed``.
     """
 
     def __init__(
@@ -90,12 +84,7 @@ class RealData(L.LightningDataModule):
         return eval_batches(self.train, self.workers, self.held_indices, *process_share(self.trainer))
 
     def augmented_batches(self, count: int, batch_size: int, seed: int, device: torch.device) -> Iterator[torch.Tensor]:
-        """Yield random training images outside of a fit, augmented and normalised, as batches (n, C, H, W) with n > 1.
-
-        Args:
-            count: number of images, at most all; each one once.
-            seed: of their choice and augmentation.
-        """
+        """Yield ``count`` different training images outside of a fit, augmented and normalised, in batches (n, C, H, W)."""
         for batch in self._augmentable(EpochOrder(self.train_indices, batch_size, seed), seed):
             images, _, indices = (part[:count] for part in batch)
             if len(images) < 2:  # BatchNorm cannot train on a single image

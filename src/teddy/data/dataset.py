@@ -27,13 +27,6 @@ class RealDataset:
     """The facts, two splits and identity of a real dataset; nothing is read before it is needed.
 
     Facts that are None are read from the data.
-
-    Attributes:
-        per_class: use at most this many training images of each class, from one fixed random order.
-        keep: use a random share of each class's training images between these two bounds (Table 3).
-        long_tail: use fewer training images from class to class, of the last one so many times fewer than of the first.
-        zca: added to the variances in ZCA whitening (published: 0.1), which networks then see instead; None: no whitening.
-        subset_seed: of the shares and of the choice of images for ``keep`` and ``long_tail``.
     """
 
     name: str
@@ -45,11 +38,11 @@ class RealDataset:
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     class_names: Sequence[str] | None = None
-    per_class: int | None = None
-    keep: Sequence[float] | None = None
-    long_tail: float | None = None
-    subset_seed: int = 0
-    zca: float | None = None
+    per_class: int | None = None  # at most so many training images of each class, of one fixed random order
+    keep: Sequence[float] | None = None  # bounds of the share of training images, drawn for each class (Table 3)
+    long_tail: float | None = None  # of the last class so many times fewer training images than of the first
+    subset_seed: int = 0  # of keep and long_tail
+    zca: float | None = None  # added to the variances in whitening (published: 0.1); None: none
 
     @cached_property
     def fingerprint(self) -> str:
@@ -69,11 +62,7 @@ class RealDataset:
 
     @cached_property
     def loaded(self) -> Loaded:
-        """The opened source.
-
-        Raises:
-            UserError: the data are missing or unreadable, or are not what the configuration says.
-        """
+        """The opened source; UserError if the data are missing or unreadable, or are not what the configuration says."""
         loaded = self.source.load()
         found = {"num_classes": len(loaded.class_ids), "channels": loaded.channels, "size": loaded.size}
         for key, value in found.items():
@@ -153,10 +142,7 @@ class RealDataset:
 
 
 def measure(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Compute the mean and standard deviation of each channel in [0, 1] units, rounded to four digits.
-
-    Taken over all pixels; if images must be decoded, over at most 10,000 evenly spaced ones.
-    """
+    """Mean and standard deviation of each channel in [0, 1] units, to four digits; of encoded images, 10,000 are measured."""
     count = len(images) if isinstance(images, TensorImages) else _MEASURED_IMAGES
     chosen = _evenly_spaced(len(images), count)
     total, squares, pixels = torch.zeros(1), torch.zeros(1), 0
@@ -171,5 +157,4 @@ def measure(images: ImageSet) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def _evenly_spaced(length: int, count: int = _MEASURED_IMAGES) -> np.ndarray:
-    """Indices of at most ``count`` of ``length`` images, from the first to the last."""
     return np.linspace(0, length - 1, min(length, count)).astype(np.int64)

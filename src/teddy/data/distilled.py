@@ -11,17 +11,11 @@ from teddy.config.errors import UserError
 from teddy.data.images import PIL_MODES, TensorImages, open_image, to_tensor
 from teddy.data.spec import DatasetSpec
 
-ANNOTATIONS = "annotations.json"
-"""COCO file beside the class folders, where the images have boxes."""
+ANNOTATIONS = "annotations.json"  # COCO file beside the class folders, where the images have boxes
 
 
 def export_images(folder: Path, images: torch.Tensor, labels: torch.Tensor, spec: DatasetSpec) -> None:
-    """Write ``<folder>/<class id>/<number within the class>.png``, grey or RGB, in the layout of an image folder.
-
-    Args:
-        images: uint8 (N, C, H, W) as ``spec`` says.
-        labels: class indices (N,); the images of a class are numbered in their order.
-    """
+    """Write uint8 images (N, C, H, W) as ``<folder>/<class id>/<number within the class>.png``, grey or RGB."""
     assert images.dtype == torch.uint8 and images.shape[1:] == (spec.channels, spec.size, spec.size)
     count = [0] * spec.num_classes
     for image, label in zip(images.cpu(), labels.tolist(), strict=True):
@@ -34,11 +28,7 @@ def export_images(folder: Path, images: torch.Tensor, labels: torch.Tensor, spec
 
 
 def load_distilled(folder: Path, spec: DatasetSpec) -> TensorImages:
-    """Read what ``export_images`` wrote, ordered by class and number.
-
-    Raises:
-        UserError: a class has no images, or an image is unreadable or does not fit the dataset.
-    """
+    """Read what ``export_images`` wrote, by class and number; UserError if a class has no image, or one does not fit."""
     images, labels = [], []
     wanted = (PIL_MODES[spec.channels], (spec.size, spec.size))
     for index, class_id in enumerate(spec.class_ids):

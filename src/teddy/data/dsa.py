@@ -17,18 +17,12 @@ import torch.nn.functional as F
 from teddy.data import geometry
 from teddy.runtime import seeding
 
-DSA_DRAWS = 3
-"""Uniforms per image for an operation."""
-FLIP = 0.5
-"""Probability of a horizontal flip."""
-SCALE = 1.2
-"""Largest zoom, in and out."""
-ROTATE = 15.0
-"""Largest angle in degrees."""
-CROP = 0.125
-"""Largest shift as a share of the side."""
-CUTOUT = 0.5
-"""Side of the square as a share of the image's."""
+DSA_DRAWS = 3  # uniforms per image for an operation
+FLIP = 0.5  # probability of a horizontal flip
+SCALE = 1.2  # largest zoom, in and out
+ROTATE = 15.0  # largest angle in degrees
+CROP = 0.125  # largest shift as a share of the side
+CUTOUT = 0.5  # side of the square as a share of the image's
 BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
 """Width of the added interval; largest factor on the distance to grey; smallest factor on the distance to the mean."""
 
@@ -105,10 +99,7 @@ STRATEGIES: dict[str, tuple[tuple[Operation, ...], ...]] = {
 def dsa(images: torch.Tensor, *seed_keys: seeding.Key, strategy: str = "dsa", siamese: bool = False) -> torch.Tensor:
     """Augment a batch (B, C, H, W) of normalised images, in the same way whenever the keys are the same.
 
-    Args:
-        seed_keys: what the draw is for, such as (seed, "dsa", epoch, batch index).
-        strategy: name in :data:`STRATEGIES`.
-        siamese: one strength for all images, so that real and synthetic batches are transformed alike by the same keys.
+    Siamese: with one strength for all images, so that real and synthetic batches are transformed alike.
     """
     samples = np.zeros(len(images)) if siamese else np.arange(len(images))
     for index, operations in enumerate(STRATEGIES[strategy]):

@@ -17,8 +17,7 @@ import torch.nn.functional as F
 _TRIES = 10
 _RATIOS = (3 / 4, 4 / 3)  # smallest and largest width / height
 
-CROP_DRAWS = 2 * _TRIES + 2
-"""Uniforms per image for ``crop_boxes``: area and aspect ratio of each try, then top and left."""
+CROP_DRAWS = 2 * _TRIES + 2  # uniforms per image for crop_boxes: area and aspect ratio of each try, then top and left
 
 
 def crop_boxes(uniforms: np.ndarray, height: int, width: int, min_scale: float) -> torch.Tensor:
@@ -32,7 +31,7 @@ def crop_boxes(uniforms: np.ndarray, height: int, width: int, min_scale: float) 
         min_scale: smallest area as a share of the image's area; the largest is 1.
 
     Returns:
-        Long tensor (n, 4) with rows (top, left, height, width), on the CPU.
+        Rows (top, left, height, width), int64 (n, 4), on the CPU.
     """
     n = len(uniforms)
     areas = height * width * (min_scale + (1 - min_scale) * uniforms[:, 0 : 2 * _TRIES : 2])
@@ -55,17 +54,10 @@ def crop_boxes(uniforms: np.ndarray, height: int, width: int, min_scale: float) 
 
 
 def resized_crop(images: torch.Tensor, boxes: torch.Tensor, size: int) -> torch.Tensor:
-    """Cut a box out of each image and resize it bilinearly, without antialiasing.
+    """Cut a box (n, 4) out of each floating-point image (n, C, H, W) and resize it bilinearly, without antialiasing.
 
     Equal, up to rounding, to torchvision's ``resized_crop(..., antialias=False)`` image by image; pixels outside a box have no
     influence.
-
-    Args:
-        images: floating point, (n, C, H, W).
-        boxes: (n, 4), rows (top, left, height, width) in pixels, inside the image.
-
-    Returns:
-        (n, C, size, size), in the type of ``images``.
     """
     # Sixteen-bit coordinates would miss by whole pixels, so positions are never coarser than float32.
     exact = images if images.dtype == torch.float64 else images.float()
@@ -91,14 +83,7 @@ def _slice_and_resize(images: torch.Tensor, top: int, left: int, height: int, wi
 
 
 def _source_positions(start: Any, length: Any, size: int, like: torch.Tensor) -> torch.Tensor:
-    """Compute the pixel coordinate along one axis that each output pixel samples, kept inside the crop.
-
-    Args:
-        start, length: of the crop; numbers for one crop, (n, 1) for many.
-
-    Returns:
-        (size,) for one crop and (n, size) for many, of the type and on the device of ``like``.
-    """
+    """The coordinate along one axis that each output pixel samples, inside the crop: (size,), or (n, size) for n crops (n, 1)."""
     steps = torch.arange(size, device=like.device, dtype=like.dtype) + 0.5
     return start + (steps * (length / size) - 0.5).clamp(min=0).clamp(max=length - 1)
 
@@ -162,11 +147,10 @@ def flip(images: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def padded_crop(images: torch.Tensor, offsets: torch.Tensor, padding: int) -> torch.Tensor:
-    """Pad with zeros and cut the original size out again: torchvision's ``RandomCrop(size, padding)``.
+    """Pad images (n, C, H, W) with zeros and cut the original size out again: torchvision's ``RandomCrop(size, padding)``.
 
-    Args:
-        images: (n, C, H, W), any type. Zero is black in uint8 images and the mean colour in normalised ones.
-        offsets: top and left of each crop in the padded image, (n, 2), each in ``0 .. 2 * padding``.
+    Zero is black in uint8 images and the mean colour in normalised ones; ``offsets`` (n, 2) are top and left of each crop in the
+    padded image.
     """
     n, _, height, width = images.shape
     padded = F.pad(images, (padding, padding, padding, padding))

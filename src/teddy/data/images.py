@@ -17,23 +17,16 @@ from teddy.config.errors import UserError
 
 Indices = Sequence[int] | np.ndarray | torch.Tensor
 
-GREY_MODES = frozenset({"L", "1", "I;16", "I;16B"})
-"""Pillow's modes of images with one channel."""
-PIL_MODES = {1: "L", 3: "RGB"}
-"""Pillow's mode by the number of channels."""
-_WIDE_MODES = ("I", "F")
-"""Pillow's modes of pixels without a known range."""
+GREY_MODES = frozenset({"L", "1", "I;16", "I;16B"})  # Pillow's modes of images with one channel
+PIL_MODES = {1: "L", 3: "RGB"}  # Pillow's mode by the number of channels
+_WIDE_MODES = ("I", "F")  # Pillow's modes of pixels without a known range
 
 
 @runtime_checkable
 class ImageSet(Protocol):
-    """Labelled images of one size.
+    """Labelled images of one size."""
 
-    Attributes:
-        labels: class indices (N,), int64.
-    """
-
-    labels: torch.Tensor
+    labels: torch.Tensor  # class indices (N,), int64
 
     def __len__(self) -> int: ...
 
@@ -58,12 +51,8 @@ class TensorImages:
 class DecodedImages(ABC):
     """Images that are decoded on demand; a subclass implements ``open``.
 
-    There are two geometries. Evaluation (``take``) scales the shorter side to ``resize`` pixels and cuts the centre ``size``
-    x ``size``. Teacher training (``crop``) cuts a box out of the undistorted image and scales it to ``size`` x ``size``.
-
-    Args:
-        labels: class indices (N,).
-        resize: None scales the shorter side to ``size``.
+    There are two geometries. Evaluation (``take``) scales the shorter side to ``resize`` pixels, or ``size``, and cuts the centre
+    ``size`` x ``size``. Teacher training (``crop``) cuts a box out of the undistorted image and scales it to ``size`` x ``size``.
     """
 
     def __init__(self, labels: torch.Tensor, channels: int, size: int, resize: int | None = None) -> None:
@@ -74,11 +63,7 @@ class DecodedImages(ABC):
 
     @abstractmethod
     def open(self, index: int) -> Image.Image:
-        """Decode an image to mode L or RGB, at its own size.
-
-        Raises:
-            UserError: it is missing, cut short or no image.
-        """
+        """Decode an image to mode L or RGB, at its own size; UserError if that cannot be done."""
 
     def open_all(self, indices: Sequence[int]) -> Iterator[Image.Image]:
         """Decode several images, one after the other; a subclass may have a faster way to read them."""
@@ -132,11 +117,7 @@ def subset(images: ImageSet, indices: Indices) -> ImageSet:
 
 @contextmanager
 def open_image(file: str | Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
-    """Open an image file, of which Pillow reads no more than the header.
-
-    Raises:
-        UserError: the file is missing, cut short, no image, or too large; the message calls it ``name``.
-    """
+    """Open an image file, of which Pillow reads no more than the header; the UserError of one that is none calls it ``name``."""
     try:
         with Image.open(file) as image:
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or 0):  # up to twice as many, Pillow only warns
@@ -149,8 +130,7 @@ def open_image(file: str | Path | io.BytesIO, name: str) -> Iterator[Image.Image
 def to_mode(image: Image.Image, channels: int) -> Image.Image:
     """Convert an image to mode L or RGB: 16 bits to 8, transparency dropped, the first frame of several, else by Pillow's rules.
 
-    Raises:
-        ValueError: what black and white are in the file is not known.
+    ValueError if what black and white are in the file is not known.
     """
     if image.mode in _WIDE_MODES:
         raise ValueError(f"its pixels are numbers without a known range, mode {image.mode}; convert it to 8 bits")

@@ -12,25 +12,16 @@ from teddy.data.whitening import Whitening
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """The facts about a dataset that do not depend on its images.
-
-    Attributes:
-        size: height and width in pixels (square images).
-        mean: per-channel mean of the training images in [0, 1] units.
-        std: per-channel standard deviation in [0, 1] units.
-        class_names: readable names of the classes, by class index.
-        class_ids: folder names of the classes; their sorted order is the index order (WordNet ids for ImageNet).
-        whitening: after the normalisation, or None.
-    """
+    """The facts about a dataset that do not depend on its images."""
 
     name: str
     num_classes: int
     channels: int
-    size: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    class_names: tuple[str, ...]
-    class_ids: tuple[str, ...]
+    size: int  # height and width in pixels
+    mean: tuple[float, ...]  # of each channel of the training images, in [0, 1] units
+    std: tuple[float, ...]  # likewise
+    class_names: tuple[str, ...]  # for people, by class index
+    class_ids: tuple[str, ...]  # folder names, whose sorted order is the index order (WordNet ids for ImageNet)
     whitening: Whitening | None = field(default=None, compare=False, repr=False)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:

@@ -20,18 +20,9 @@ def check_tiles(size: int, tiles: int) -> None:
 
 
 def encode_tiles(images: torch.Tensor, tiles: int) -> torch.Tensor:
-    """Shrink images to ``1 / tiles`` of their side and put ``tiles`` x ``tiles`` of them into one, row by row.
+    """Shrink images, uint8 (N * tiles^2, C, H, W), and put ``tiles`` x ``tiles`` of them, which lie together, into one, by rows.
 
     A pixel of a tile is the mean of the ``tiles`` x ``tiles`` pixels that it replaces.
-
-    Args:
-        images: uint8 (N * tiles^2, C, H, W); what lies together comes into one image.
-
-    Returns:
-        uint8 (N, C, H, W).
-
-    Raises:
-        UserError: the side is no multiple of ``tiles``.
     """
     if tiles == 1:
         return images
@@ -44,18 +35,13 @@ def encode_tiles(images: torch.Tensor, tiles: int) -> torch.Tensor:
 
 
 def decode_tiles(images: torch.Tensor, tiles: int) -> torch.Tensor:
-    """Cut images into ``tiles`` x ``tiles`` tiles and enlarge each bilinearly to the size of the whole.
+    """Cut images, uint8 (N, C, H, W), into ``tiles`` x ``tiles`` tiles and enlarge each bilinearly to the size of the whole.
 
-    Args:
-        images: uint8 (N, C, H, W), whose side is a multiple of ``tiles``.
-
-    Returns:
-        uint8 (N * tiles^2, C, H, W), the tiles of an image one after the other, row by row; for one tile, ``images``.
+    The tiles of an image follow one another, row by row: (N * tiles^2, C, H, W).
     """
     if tiles == 1:
         return images
-    count, channels, size, _ = images.shape
-    decoded = images.new_empty(count * tiles**2, channels, size, size)
+    decoded = images.new_empty(len(images) * tiles**2, *images.shape[1:])
     for target, part in zip(decoded.split(_AT_ONCE * tiles**2), images.split(_AT_ONCE), strict=True):
         target.copy_(enlarge_tiles(part.float(), tiles).round())
     return decoded

@@ -12,25 +12,18 @@ import torch
 
 from teddy.config.errors import UserError
 
-LARGEST = 3 * 64 * 64
-"""Values of an image beyond which the matrices, of its square, are refused: 600 MB each."""
+LARGEST = 3 * 64 * 64  # values of an image beyond which the matrices, of its square, are refused: 600 MB each
 
 
 @dataclass(frozen=True, eq=False)
 class Whitening:
-    """A whitening and its inverse.
-
-    Attributes:
-        mean: of the images (P,), where P = C * H * W.
-        matrix: symmetric (P, P), float32; ``inverse`` likewise.
-    """
+    """A whitening by the mean (P,) of the images and a symmetric matrix (P, P), where P = C * H * W, and its inverse."""
 
     mean: torch.Tensor
     matrix: torch.Tensor
     inverse: torch.Tensor
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """Whiten normalised images (N, C, H, W)."""
         return self._multiply(images.flatten(1) - self.mean.to(images.device), self.matrix).view(images.shape)
 
     def undo(self, images: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from teddy.config.errors import UserError
 from teddy.detection.objects import Target
 from teddy.models.networks import register_network
 from teddy.models.resnet import build_resnet
@@ -19,17 +18,11 @@ from teddy.models.weights import torchvision_weights
 class Detector(nn.Module):
     """A detector of torchvision for batches of normalised images (N, C, H, W) of one size, which it does not scale again.
 
-    Raises:
-        UserError: its BatchNorm layers are frozen ones, as torchvision builds them around pretrained weights.
+    Built around pretrained weights it would have frozen BatchNorm layers, whose statistics never were its training data's.
     """
 
     def __init__(self, network: Any) -> None:
         super().__init__()
-        if any(type(layer).__name__ == "FrozenBatchNorm2d" for layer in network.modules()):
-            raise UserError(
-                "the detector has FrozenBatchNorm2d layers, whose statistics never were its training data's; build it with "
-                "norm_layer=torch.nn.BatchNorm2d and train all layers."
-            )
         self.backbone, self.rpn, self.roi_heads = network.backbone, network.rpn, network.roi_heads
 
     def forward(self, images: torch.Tensor, targets: Sequence[Target] | None = None) -> Any:

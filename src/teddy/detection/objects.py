@@ -18,12 +18,9 @@ Target = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class Objects:
-    """The objects of one image.
+    """The objects of one image: left, top, right, bottom in pixels of the square image (n, 4), and class indices (n,) from 0.
 
-    Attributes:
-        boxes: left, top, right, bottom in pixels of the square image (n, 4), float32.
-        labels: class indices (n,), from 0.
-        difficult: not learned from, and neither right nor wrong to find (n,); None: no object is.
+    Difficult ones (n,), None if none is, are not learned from, and are neither right nor wrong to find.
     """
 
     boxes: torch.Tensor
@@ -58,11 +55,7 @@ class Scenes(TensorImages):
 
 
 def objects_of(images: ImageSet, index: int) -> Objects:
-    """The objects of an image of a set or of a part of it.
-
-    Raises:
-        UserError: the dataset knows no boxes.
-    """
+    """The objects of an image of a set or of a part of it; UserError if the dataset knows no boxes."""
     if isinstance(images, Subset):
         return objects_of(images.base, int(images.indices[index]))
     if not hasattr(images, "objects"):

@@ -15,8 +15,7 @@ from teddy.runtime import seeding
 
 VERSION = 1
 CLASSES = ("circle", "square", "triangle")
-MOST = 3
-"""Objects of an image."""
+MOST = 3  # objects of an image
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,12 @@ class Shapes:
     seed: Number
 
     def check(self) -> None:
-        """Nothing: there are no files."""
+        pass  # there are no files
 
     def fingerprint(self) -> str:
         return fingerprint({"source": "shapes", "version": VERSION, **asdict(self)})
 
     def load(self) -> Loaded:
-        """Draw all images."""
         splits = []
         for split, count in (("train", self.train), ("test", self.test)):
             images, objects = zip(*(scene(self.size, self.seed, split, index) for index in range(count)), strict=True)

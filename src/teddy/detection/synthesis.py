@@ -100,7 +100,6 @@ class SceneMatching(Annotated, Teddy):
             )
 
     def prepare(self, inputs: Inputs, device_config: DeviceConfig) -> Any:
-        """The inputs, and the teachers on the device."""
         pool, device = inputs.pool, device_config.device
         return inputs, [MeasuredTeacher(pool.load(index, device)) for index in range(len(pool))]
 

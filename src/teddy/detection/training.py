@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from torchmetrics.detection import MeanAveragePrecision
 
 from teddy.data.augment import Augmentation
-from teddy.data.batches import Batch, InOrder, load_batches
+from teddy.data.batches import Batch, in_order, load_batches
 from teddy.data.datamodule import RealData, process_share
 from teddy.data.distilled import ANNOTATIONS
 from teddy.data.images import ImageSet
@@ -33,12 +33,7 @@ EVAL_BATCH = 20
 
 
 class SceneData(RealData):
-    """Batches ``(normalised images, targets)`` to train on, mirrored or not, and ``(normalised images, objects)`` to test on.
-
-    Attributes:
-        flip: probability that a training image is mirrored.
-        test: opens the images of the test.
-    """
+    """Batches ``(normalised images, targets)`` to train on, mirrored with a probability, and ``(normalised images, objects)``."""
 
     test: Callable[[], ImageSet]
 
@@ -54,10 +49,9 @@ class SceneData(RealData):
         return self._in_order(self.tested, np.arange(len(self.tested)))
 
     def _in_order(self, images: ImageSet, indices: np.ndarray) -> DataLoader[Batch]:
-        return load_batches(images, InOrder(indices, EVAL_BATCH, *process_share(self.trainer)), self.workers)
+        return load_batches(images, in_order(indices, EVAL_BATCH, *process_share(self.trainer)), self.workers)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Any:
-        """Normalise the images and look up their objects."""
         assert self.trainer is not None
         images, indices = self.spec.normalise(batch[0]), batch[2]
         objects = [objects_of(self.tested if self.trainer.testing else self.train, index) for index in indices.tolist()]

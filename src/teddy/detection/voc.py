@@ -38,11 +38,7 @@ class Letterboxed(FileImages):
 
 
 class Voc:
-    """Pascal VOC 2007: 5,011 training images (trainval) and 4,952 test images, of 20 classes.
-
-    Args:
-        size: width and height in pixels of the square that each image is scaled to fit.
-    """
+    """Pascal VOC 2007: 5,011 training images (trainval) and 4,952 test images, of 20 classes, in squares of ``size`` pixels."""
 
     layout = (
         "unpack VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar of http://host.robots.ox.ac.uk/pascal/VOC/voc2007 in one "
@@ -61,7 +57,6 @@ class Voc:
 
     @cached_property
     def _files(self) -> dict[str, list[tuple[Path, Path]]]:
-        """Image and annotation of each split's images, in the order of its list."""
         self.check()
         found = {}
         for split in ("trainval", "test"):
@@ -82,7 +77,6 @@ class Voc:
         return fingerprint({"source": "voc", "files": files, "size": self.size})
 
     def load(self) -> Loaded:
-        """Read all boxes; images are decoded when they are used."""
         found = []
         for pairs in self._files.values():
             objects = [read_objects(path, self.size) for _, path in pairs]
@@ -91,11 +85,7 @@ class Voc:
 
 
 def read_objects(path: Path, size: int) -> Objects:
-    """The objects in a VOC annotation, in pixels of the image after it was scaled to fit ``size``.
-
-    Raises:
-        UserError: the file is damaged, declares entities, or names another class.
-    """
+    """The objects in a VOC annotation, in pixels of the image after it was scaled to fit ``size``."""
     try:
         text = path.read_text(encoding="utf-8")
         if "<!DOCTYPE" in text:  # entities could make a small file fill the memory; VOC's files have none

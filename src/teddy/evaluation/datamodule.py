@@ -24,13 +24,8 @@ class DistilledViews(L.LightningDataModule):
     The loader yields the indices of a batch; its views and targets are made on the device. Of several processes each loads an
     equal share of every batch, so build the Trainer with ``use_distributed_sampler=False``.
 
-    Args:
-        source: of the views' targets.
-        batch_size: over all processes.
-        seed: of the order of the distilled images.
-        test: opens the images of the evaluation split.
-        first_epoch: to add to the Trainer's epoch in a resumed run.
-        workers: processes that read test images.
+    The batch size is that over all processes, the seed that of the order; ``first_epoch`` is added to the Trainer's in a resumed
+    run.
     """
 
     def __init__(
@@ -50,14 +45,12 @@ class DistilledViews(L.LightningDataModule):
         self._labelled: int | None = None
 
     def train_dataloader(self) -> DataLoader[Key]:
-        """Keys ``(epoch, indices (n,))`` of the batches."""
         indices = np.arange(len(self.views.images))
         share = process_share(self.trainer)
         order = EpochOrder(indices, self.batch_size, self.seed, self.first_epoch, *share, purpose="student order")
         return DataLoader(_Keys(), sampler=order, batch_size=None)  # type: ignore[arg-type]
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Images of the evaluation split."""
         return eval_batches(self.test(), self.workers, None, *process_share(self.trainer))
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:

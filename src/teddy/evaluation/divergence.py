@@ -22,11 +22,8 @@ class Divergence:
     """KL divergence D(student || teacher) of the predictions on real images, for each teacher of a pool.
 
     Eq. 6 replaces a stretch of the student's training by one teacher; the divergence is the information lost when that
-    teacher's prediction is taken for the student's.
-
-    Args:
-        images: opens real images that neither student nor teachers were trained on.
-        identity: of these images, for the student's fingerprint.
+    teacher's prediction is taken for the student's. Neither student nor teachers were trained on the images, which ``identity``
+    names in the student's fingerprint.
     """
 
     def __init__(

@@ -12,12 +12,7 @@ from teddy.runtime import seeding
 
 
 class DsaViews(ViewSource):
-    """Distilled images under differentiable Siamese augmentation, and CutMix within some batches.
-
-    Args:
-        strategy: name in :data:`teddy.data.dsa.STRATEGIES`.
-        mix_share: share of the batches that CutMix is applied to.
-    """
+    """Distilled images under differentiable Siamese augmentation, and CutMix within a share of the batches."""
 
     def __init__(self, images: torch.Tensor, spec: DatasetSpec, seed: int, strategy: str, mix_share: float = 0) -> None:
         super().__init__(images, spec, seed)

@@ -12,31 +12,21 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way to train a student.
+    """One way to train a student."""
 
-    Attributes:
-        labels: "soft" (the run's label source) or "hard" (class indices).
-        augment: "views" (crop, flip, mix as labelled), or a strategy of :mod:`teddy.data.dsa`.
-        cutmix: share of the batches that CutMix is applied to after DSA; views have their own mixing.
-        optimizer: "adamw" or "sgd".
-        schedule: "cosine" or "step".
-        eta: the cosine reaches 0 after ``eta`` times the epochs; 2 ends at half of the initial rate.
-        milestones: shares of the epochs, after each of which a step schedule multiplies the rate by ``gamma``.
-    """
-
-    labels: str
-    augment: str
-    optimizer: str
+    labels: str  # "soft" (the run's label source) or "hard" (class indices)
+    augment: str  # "views" (crop, flip, mix as labelled), or a strategy of DSA
+    optimizer: str  # "adamw" or "sgd"
     lr: float
     momentum: float
     weight_decay: float
     batch_size: int
     epochs: int
-    schedule: str
-    eta: float
-    milestones: Sequence[float] = (0.5,)
-    gamma: float = 0.1
-    cutmix: float = 0.0
+    schedule: str  # "cosine" or "step"
+    eta: float  # the cosine reaches 0 after eta times the epochs; 2 ends at half of the initial rate
+    milestones: Sequence[float] = (0.5,)  # shares of the epochs, after which a step schedule falls
+    gamma: float = 0.1  # by this factor
+    cutmix: float = 0.0  # share of the batches that CutMix is applied to after DSA; views have their own
 
     def lr_factor(self, epoch: int) -> float:
         """Learning rate of the epoch that begins after ``epoch`` full ones, as a share of ``lr``."""
@@ -45,7 +35,6 @@ class Protocol:
         return self.gamma ** sum(epoch > share * self.epochs for share in self.milestones)
 
     def make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
-        """Make the optimizer of a new student."""
         if self.optimizer == "sgd":
             return torch.optim.SGD(network.parameters(), self.lr, self.momentum, weight_decay=self.weight_decay)
         # Decay on matrices and kernels only, as in the post-training code that the paper builds on.

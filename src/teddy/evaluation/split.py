@@ -13,17 +13,11 @@ from teddy.data.images import ImageSet, subset
 
 @dataclass(frozen=True)
 class EvalSplit:
-    """Images that the student has never seen.
+    """Images that the student has never seen."""
 
-    Attributes:
-        name: added to the protocol's name in the results, so that no held-out accuracy is taken for a test accuracy.
-        identity: what the accuracy depends on, for the student's fingerprint.
-        images: opens the images when they are needed.
-    """
-
-    name: str
-    identity: dict[str, Any]
-    images: Callable[[], ImageSet]
+    name: str  # behind the protocol's in results, so that held-out accuracy is not taken for test accuracy
+    identity: dict[str, Any]  # what the accuracy depends on, for the student's fingerprint
+    images: Callable[[], ImageSet]  # opened when they are needed
 
 
 def open_split(split: str, dataset: RealDataset, holdout: float, seed: int) -> EvalSplit:

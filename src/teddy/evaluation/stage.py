@@ -41,29 +41,21 @@ RESUME_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class Student:
-    """One student to train.
-
-    Attributes:
-        protocol_name: for people.
-        view: how views are made, unless the protocol augments otherwise.
-        view_seed: of the views, the same as the labels'.
-        seed: of the initial weights and of the order of images.
-    """
+    """One student to train."""
 
     network: str
-    protocol_name: str
+    protocol_name: str  # for people
     protocol: Protocol
     labels: Labels
-    view: ViewRecipe
-    view_seed: int
-    seed: int
+    view: ViewRecipe  # unless the protocol augments otherwise
+    view_seed: int  # the labels'
+    seed: int  # of the initial weights and of the order of images
 
 
 class Classification:
     """What students are trained and tested on, and what is measured; another task overrides all three functions."""
 
     def num_classes(self, images: SyntheticImages) -> int:
-        """How many classes the network knows."""
         return images.spec.num_classes
 
     def fit(

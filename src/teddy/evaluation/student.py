@@ -22,9 +22,6 @@ class StudentTraining(Classifier):
         loss: compares logits with targets, :meth:`teddy.labels.sources.LabelSource.loss`.
         seed: of what the network draws itself, such as dropout.
         first_epoch: full epochs that were done before this process began.
-
-    Attributes:
-        last_loss: of the last batch, on its device.
     """
 
     def __init__(
@@ -56,6 +53,5 @@ class StudentTraining(Classifier):
         return loss
 
     def batch_loss(self, batch: Sequence[Any]) -> torch.Tensor:
-        """Mean loss of a batch, float32."""
         views, targets = batch
         return self.loss(self(views).float(), targets)

@@ -63,9 +63,6 @@ class TopK(Compression):
 
     Args:
         temperature: T, with which students soften the labels; labels stored for one temperature do not serve another.
-
-    Raises:
-        UserError: ``top_k`` is not in 1 .. num_classes - 1.
     """
 
     def __init__(self, num_classes: int, top_k: int, temperature: float) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-MIX_DRAWS = 3
-"""Uniforms per image: the ratio, and the centre of the box."""
+MIX_DRAWS = 3  # uniforms per image: the ratio, and the centre of the box
 
 
 def beta_quantile(uniforms: np.ndarray, alpha: float, points: int = 4097) -> np.ndarray:
@@ -15,10 +14,6 @@ def beta_quantile(uniforms: np.ndarray, alpha: float, points: int = 4097) -> np.
     One uniform makes one number, so that a draw can be repeated by itself. The density ``s**(alpha-1) * (1-s)**(alpha-1)``
     is integrated into a table from 0 to one half, in the variable ``v = s**alpha`` where alpha < 1, which removes its pole
     at 0; the other half is the mirror image.
-
-    Args:
-        uniforms: in [0, 1), any shape.
-        alpha: above 0; 1 gives the uniforms back.
     """
     power = min(alpha, 1.0)
     v = np.linspace(0, 0.5**power, points)
@@ -34,14 +29,10 @@ def beta_quantile(uniforms: np.ndarray, alpha: float, points: int = 4097) -> np.
 def cutmix(
     images: torch.Tensor, partners: torch.Tensor, uniforms: np.ndarray, alpha: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Paste a box of the partner over the image (Yun et al., ICCV 2019).
+    """Paste a box of the partner over the image, both (n, C, H, W), by uniforms (n, MIX_DRAWS) (Yun et al., ICCV 2019).
 
     With lambda ~ Beta(alpha, alpha) per pair, the box has ``sqrt(1 - lambda)`` of the image's sides, its centre is any
     pixel with equal chance, and what would be outside is cut off.
-
-    Args:
-        images: (n, C, H, W); ``partners`` likewise.
-        uniforms: (n, MIX_DRAWS).
 
     Returns:
         The mixed images, and the exact share of pixels that remained the image's own, float32 (n,).

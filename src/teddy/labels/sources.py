@@ -13,9 +13,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from teddy.config.errors import UserError
 from teddy.labels.compression import Compression
 from teddy.labels.views import Views, ViewSource
+
+Labeller = Callable[[torch.Tensor], torch.Tensor]  # maps normalised images (B, C, H, W) to logits (B, classes)
 
 
 def soft_label_kl(student_logits: torch.Tensor, teacher_logits: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -46,7 +47,7 @@ class LabelSource(ABC):
 
     @abstractmethod
     def loss(self, student_logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Compute what the student minimises, a float32 scalar."""
+        """What the student minimises, a float32 scalar."""
 
 
 def mixed(labels: torch.Tensor, indices: torch.Tensor, views: Views) -> torch.Tensor:
@@ -83,14 +84,10 @@ class SoftLabels(LabelSource):
 class OnlineLabels(SoftLabels):
     """Logits that the teachers compute at the beginning of each epoch: no disk, but their forward passes for each student.
 
-    Args:
-        labeller: maps normalised images (B, C, H, W) to logits (B, classes).
-        batch_size: views that are made and labelled at once; no student's order changes these batches.
+    They are computed in batches of their own, which no student's order changes.
     """
 
-    def __init__(
-        self, labeller: Callable[[torch.Tensor], torch.Tensor], temperature: float, batch_size: int = 256
-    ) -> None:
+    def __init__(self, labeller: Labeller, temperature: float, batch_size: int = 256) -> None:
         super().__init__(temperature)
         self.labeller, self.batch_size = labeller, batch_size
 
@@ -100,33 +97,12 @@ class OnlineLabels(SoftLabels):
 
 
 class StoredLabels(SoftLabels):
-    """Logits from a file of :mod:`teddy.labels.store`; a student that trains longer sees their epochs again.
+    """Logits from a file of :mod:`teddy.labels.store`, not read into memory; a student that trains longer sees them again."""
 
-    Args:
-        path: ``logits.npy``, (epochs, N, ...); mapped, not read into memory.
-        num_images: N, the number of distilled images.
-        compression: the format in which the labels were written.
-
-    Raises:
-        UserError: the file is missing, truncated, or belongs to another distilled set.
-    """
-
-    def __init__(self, path: Path, num_images: int, compression: Compression, temperature: float) -> None:
+    def __init__(self, path: Path, compression: Compression, temperature: float) -> None:
         super().__init__(temperature)
         self.compression = compression
-        remedy = f"delete the folder {path.parent} and run again."
-        try:
-            # Stricter than np.load: only a plain array is read, and objects are refused.
-            self.entries = np.lib.format.open_memmap(path, mode="r")
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} is not a whole file of labels ({error}); {remedy}") from error
-        shape, kind = self.entries.shape, self.entries.dtype
-        wanted = (num_images, *compression.entry.shape)
-        if shape[1:] != wanted or shape[0] < 1 or kind != compression.entry.base:
-            raise UserError(
-                f"{path} holds {kind} labels of shape {shape}, but this distilled set needs {compression.entry.base} of shape"
-                f" (epochs, {', '.join(map(str, wanted))}); {remedy}"
-            )
+        self.entries = np.lib.format.open_memmap(path, mode="r")  # unlike np.load, it knows no pickles
 
     def view_epoch(self, epoch: int) -> int:
         return epoch % len(self.entries)
@@ -136,15 +112,9 @@ class StoredLabels(SoftLabels):
 
 
 class FixedLabels(LabelSource):
-    """One soft label for each image, mixed as its views were: what a label on disk is worth without labels of views.
+    """One soft label for each image as it is, mixed as its views were: what a label is worth without labels of views."""
 
-    Args:
-        labeller: as for :class:`OnlineLabels`; it sees each image once, as it is.
-    """
-
-    def __init__(
-        self, labeller: Callable[[torch.Tensor], torch.Tensor], temperature: float, batch_size: int = 256
-    ) -> None:
+    def __init__(self, labeller: Labeller, temperature: float, batch_size: int = 256) -> None:
         self.labeller, self.temperature, self.batch_size = labeller, temperature, batch_size
         self._labels = torch.empty(0)
 
@@ -164,11 +134,7 @@ class FixedLabels(LabelSource):
 
 
 class HardLabels(LabelSource):
-    """The class indices of the images, mixed as their views were: ``keep * own + (1 - keep) * partner``.
-
-    Args:
-        labels: class index of each distilled image, int64 (N,).
-    """
+    """The class indices of the images (N,), mixed as their views were: ``keep * own + (1 - keep) * partner``."""
 
     def __init__(self, labels: torch.Tensor, num_classes: int) -> None:
         self._one_hot = F.one_hot(labels, num_classes).float()

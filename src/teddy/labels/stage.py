@@ -19,30 +19,21 @@ from teddy.runtime.device import DeviceConfig
 from teddy.synthesis.stage import SyntheticImages
 
 VERSION = 2
-RESUME_SECONDS = 1.0
-"""Shortest time between two resume points: syncing the disk may take as long as labelling an epoch of a hundred images."""
+RESUME_SECONDS = 1.0  # between two resume points: syncing the disk may take as long as labelling an epoch
 
 
 @dataclass(frozen=True)
 class LabelRecipe:
-    """How the distilled images are labelled (Algorithm 1, last line; Sec. D.3).
+    """How the distilled images are labelled (Algorithm 1, last line; Sec. D.3)."""
 
-    Attributes:
-        kind: "stored" or "online" (labels of every view), "fixed" (one label for an image) or "hard".
-        members: number of the pool's teachers that label, evenly spread over the pool; None means all.
-        epochs: epochs of views that stored labels cover.
-        top_k: logits of a view that stored labels keep, see :class:`teddy.labels.compression.TopK`; None means all.
-        seed: of the views; shared by all students, so that stored labels serve every one of them.
-    """
-
-    kind: str
-    members: int | None
+    kind: str  # "stored" or "online" (labels of every view), "fixed" (one label for an image) or "hard"
+    members: int | None  # of the pool's teachers, evenly spread over the pool; None: all
     temperature: float
     batch_size: int
-    epochs: int
-    top_k: int | None
+    epochs: int  # of views that stored labels cover
+    top_k: int | None  # logits of a view that are stored, see TopK; None: all
     view: ViewRecipe
-    seed: int
+    seed: int  # of the views; shared by all students, so that stored labels serve every one of them
 
 
 @dataclass(frozen=True)
@@ -82,10 +73,6 @@ def prepare_labels(
     Args:
         classes: those of the teachers' classes that the images have, by their index among all; None: all of them. Soft labels
             are the teachers' predictions given that it is one of these.
-
-    Raises:
-        UserError: ``labels.top_k`` or a teacher does not fit the dataset.
-        StageFailed: the disk is full.
     """
     if recipe.kind == "hard":
         return hard_labels(images)
@@ -134,14 +121,14 @@ def prepare_labels(
         return write_stored_labels(folder, views, labeller(), recipe.epochs, stored, recipe.batch_size, RESUME_SECONDS)
 
     artifact = store.produce("labels", content, build)
-    path, num_images = artifact.file(LOGITS), len(images.images)
+    path = artifact.file(LOGITS)
     return Labels(
         "stored",
         identity,
-        lambda: StoredLabels(path, num_images, stored, recipe.temperature),
+        lambda: StoredLabels(path, stored, recipe.temperature),
         artifact.fingerprint,
         megabytes=float(artifact.facts["megabytes"]),
-        megabytes_in_full=AllLogits(spec.num_classes).megabytes(recipe.epochs, num_images),
+        megabytes_in_full=AllLogits(spec.num_classes).megabytes(recipe.epochs, len(images.images)),
         compression=stored.title,
         seconds=float(artifact.facts["seconds"]),
     )

@@ -9,7 +9,6 @@ import logging
 import os
 import time
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +18,7 @@ import torch
 from teddy.artifacts.store import read_json, write_json
 from teddy.config.errors import UserError
 from teddy.labels.compression import Compression
+from teddy.labels.sources import Labeller
 from teddy.labels.views import ViewMaker
 from teddy.runtime.progress import StageProgress
 
@@ -30,7 +30,7 @@ _log = logging.getLogger("teddy")
 def write_stored_labels(
     folder: Path,
     views: ViewMaker,
-    labeller: Callable[[torch.Tensor], torch.Tensor],
+    labeller: Labeller,
     epochs: int,
     compression: Compression,
     batch_size: int,
@@ -39,20 +39,10 @@ def write_stored_labels(
     """Write ``logits.npy`` (epochs, N, ...), or resume a killed run's.
 
     An epoch is done once it is on the disk and recorded in ``progress.json``, with a CRC-32 of all done so far; anything after
-    that is overwritten. The bytes are those of an uninterrupted run.
-
-    Args:
-        folder: exists; belongs to these views, labeller, epochs and compression alone.
-        labeller: maps normalised images (B, C, H, W) to logits (B, classes).
-        compression: gives the file's type and last axes.
-        batch_size: views that are made at once.
-        seconds: shortest time between two resume points; 0 makes one after each epoch.
+    that is overwritten. The bytes are those of an uninterrupted run. Two resume points are at least ``seconds`` apart.
 
     Returns:
         Facts for the manifest.
-
-    Raises:
-        UserError: the labeller's output has another number of classes, or is not finite in float16.
     """
     count, classes, entry = len(views), compression.num_classes, compression.entry
     shape, epoch_bytes = (epochs, count, *entry.shape), count * entry.itemsize
@@ -71,7 +61,7 @@ def write_stored_labels(
             for epoch in range(done, epochs):
                 for indices in torch.arange(count).split(batch_size):
                     logits = labeller(views(epoch, indices).images)
-                    _check(logits, (len(indices), classes), epoch)
+                    _check(logits, epoch)
                     entries = compression.pack(logits).tobytes()
                     stream.write(entries)
                     crc = zlib.crc32(entries, crc)
@@ -94,7 +84,7 @@ def _resume(stream: BinaryIO, noted: Path, epoch_bytes: int) -> tuple[int, int]:
             if len(entries) < epoch_bytes:
                 raise ValueError
             crc = zlib.crc32(entries, crc)
-        if progress.get("crc32", crc) != crc:  # earlier versions noted none
+        if progress["crc32"] != crc:
             raise ValueError
         return progress["epochs_done"], crc
     except (UserError, LookupError, TypeError, ValueError, AttributeError):
@@ -102,12 +92,7 @@ def _resume(stream: BinaryIO, noted: Path, epoch_bytes: int) -> tuple[int, int]:
         return 0, 0
 
 
-def _check(logits: torch.Tensor, shape: tuple[int, int], epoch: int) -> None:
-    if logits.shape != shape:
-        raise UserError(
-            f"the teachers gave logits of shape {tuple(logits.shape)} for {shape[0]} images of {shape[1]} classes; use a pool "
-            "that was trained on this dataset."
-        )
+def _check(logits: torch.Tensor, epoch: int) -> None:
     if not torch.isfinite(logits.to(torch.float16)).all():
         raise UserError(
             f"the teachers' logits in epoch {epoch} are not finite in float16; a teacher has diverged, so lower "

@@ -20,48 +20,30 @@ from teddy.data.spec import DatasetSpec
 from teddy.labels.mixing import MIX_DRAWS, cutmix
 from teddy.runtime import seeding
 
-KEPT_BYTES = 1 << 28
-"""Largest size in bytes of an epoch's views that are kept for the whole epoch."""
+KEPT_BYTES = 1 << 28  # largest size in bytes of an epoch's views that are kept for the whole epoch
 
 
 @dataclass(frozen=True)
 class ViewRecipe:
-    """How a view is made.
+    """How a view is made."""
 
-    Attributes:
-        min_scale: smallest area of the random resized crop as a share of the image.
-        flip: chance of a horizontal flip.
-        mix: "cutmix" or "none".
-        alpha: the mixing ratio is drawn from Beta(alpha, alpha).
-    """
-
-    min_scale: float = 0.08
-    flip: float = 0.5
-    mix: str = "cutmix"
-    alpha: float = 1.0
+    min_scale: float = 0.08  # of the random resized crop, as a share of the area
+    flip: float = 0.5  # probability
+    mix: str = "cutmix"  # or "none"
+    alpha: float = 1.0  # of Beta(alpha, alpha), from which the mixing ratio is drawn
 
 
 @dataclass(frozen=True)
 class Views:
-    """A batch of views.
+    """A batch of views."""
 
-    Attributes:
-        images: normalised, float32 (B, C, H, W).
-        partner: index into the whole distilled set of the image that was mixed in, int64 (B,); the image's own without a mix.
-        keep: share of the view that is the image's own, float32 (B,); 1 without a mix.
-    """
-
-    images: torch.Tensor
-    partner: torch.Tensor
-    keep: torch.Tensor
+    images: torch.Tensor  # normalised, float32 (B, C, H, W)
+    partner: torch.Tensor  # index in the whole set of the image that was mixed in (B,); without a mix the image's own
+    keep: torch.Tensor  # share of the view that is the image's own, float32 (B,)
 
 
 class ViewSource(ABC):
-    """The images that a student sees, made from the distilled ones.
-
-    Args:
-        images: the exported 8-bit images, uint8 (N, C, H, W); views are made on their device.
-    """
+    """The images that a student sees, made from the exported ones, uint8 (N, C, H, W), on their device."""
 
     def __init__(self, images: torch.Tensor, spec: DatasetSpec, seed: int) -> None:
         self.images, self.spec, self.seed = images, spec, seed

@@ -7,25 +7,20 @@ from __future__ import annotations
 
 import torch
 
-from teddy.methods.class_statistics import RealClasses, StatisticsNetwork
+from teddy.methods.class_statistics import RealClasses, teachers
 from teddy.runtime.device import DeviceConfig
-from teddy.runtime.progress import StageProgress
 from teddy.synthesis.method import Inputs
 
-Targets = list[tuple[torch.Tensor, torch.Tensor]]
-"""Mean and variance (channels,) of the input of each BatchNorm layer of a teacher."""
+Targets = list[tuple[torch.Tensor, torch.Tensor]]  # mean and variance (channels,) of each BatchNorm layer's input
 
 
 def balanced_statistics(inputs: Inputs, device_config: DeviceConfig, count: int) -> list[Targets]:
     """Measure every teacher of the pool on at most ``count`` real images of each class, unless that is in the store."""
-    real = RealClasses(inputs, device_config, "none", count)
-    pool, found = inputs.pool, []
-    with StageProgress("class statistics", len(pool) * inputs.spec.num_classes, "classes") as progress:
-        for member, teacher in zip(pool.members, pool.load_teachers(device_config), strict=True):
-            identity = {"teacher": member.identity, "depth": 1, "batchnorm": True}
-            bank = real.bank(StatisticsNetwork(teacher, batchnorm=True), identity, 1, progress)
-            layers = range(sum(name.startswith("mean") for name in bank))
-            found.append([_balance(bank[f"mean{layer}"][0], bank[f"var{layer}"][0]) for layer in layers])
+    found = []
+    networks = teachers(inputs, device_config, depth=1, batchnorm=True)
+    for bank in RealClasses(inputs, device_config, "none", count).banks(networks, augmentations=1):
+        layers = range(sum(name.startswith("mean") for name in bank))
+        found.append([_balance(bank[f"mean{layer}"][0], bank[f"var{layer}"][0]) for layer in layers])
     return found
 
 

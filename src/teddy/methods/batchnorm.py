@@ -13,19 +13,14 @@ from torch.nn import functional as F
 
 from teddy.config.errors import UserError
 
-PART = 1 << 15
-"""Values of a channel that a CPU sums at a time: more of them lose digits in float32."""
+PART = 1 << 15  # values of a channel that a CPU sums at a time: more of them lose digits in float32
 
 
 @dataclass(frozen=True)
 class LayerStatistics:
-    """Statistics of one BatchNorm layer's input over (N, H, W) of each block, in float32; the variance is the biased one.
+    """Mean and biased variance of one BatchNorm layer's input over (N, H, W), in float32.
 
-    Attributes:
-        mean: of the blocks, (blocks, C), with a graph back to their pixels.
-        var: of the blocks, (blocks, C), with a graph back to their pixels.
-        running_mean: RM of Eq. 7, of the real data, (C,).
-        running_var: RV of Eq. 7, (C,).
+    Those of each block, (blocks, C), have a graph back to its pixels; RM and RV of Eq. 7, (C,), are those of the real data.
     """
 
     mean: torch.Tensor
@@ -83,11 +78,7 @@ class _NormWithStatistics(torch.autograd.Function):
 
 
 class _Constants:
-    """Tensors that stay the same while a frozen layer is used.
-
-    Attributes:
-        zero: zeros, (C,); ``one`` likewise.
-    """
+    """Tensors that stay the same while a frozen layer is used; ``zero`` and ``one`` hold nothing else, (C,)."""
 
     def __init__(self, layer: nn.BatchNorm2d) -> None:
         assert layer.running_mean is not None and layer.running_var is not None
@@ -125,12 +116,7 @@ def _moments(images: torch.Tensor, constants: _Constants) -> tuple[torch.Tensor,
 
 @dataclass
 class StatisticsCollector:
-    """The statistics of a teacher's layers in a forward pass, which the layers add to.
-
-    Attributes:
-        blocks: how many blocks of the same size the images are, one after the other.
-        seen: the layers' statistics so far.
-    """
+    """The statistics of a teacher's layers, which add to them in a forward pass of ``blocks`` blocks, one after the other."""
 
     blocks: int = 1
     seen: list[LayerStatistics] = field(default_factory=list)
@@ -146,19 +132,13 @@ class StatisticsCollector:
 
 
 class BatchNormWithStatistics(nn.Module):
-    """A frozen BatchNorm layer that also measures its input for Eq. 7; its output is the layer's.
-
-    Args:
-        layer: in eval mode, with running statistics.
-        collector: receives the statistics in each forward pass.
-    """
+    """A BatchNorm layer in eval mode that also measures its input for Eq. 7; its output is the layer's."""
 
     def __init__(self, layer: nn.BatchNorm2d, collector: StatisticsCollector) -> None:
         super().__init__()
         self.layer, self.collector, self._constants = layer, collector, _Constants(layer)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalises (N, C, H, W) by the running statistics."""
         layer, collector = self.layer, self.collector
         outputs, mean, var = _NormWithStatistics.apply(images, self._constants, collector.blocks)
         collector.seen.append(LayerStatistics(mean, var, layer.running_mean, layer.running_var))  # type: ignore[arg-type]
@@ -166,31 +146,19 @@ class BatchNormWithStatistics(nn.Module):
 
 
 class MeasuredTeacher:
-    """A frozen teacher that also gives the statistics of its BatchNorm layers' inputs.
+    """A frozen teacher, in eval mode, whose BatchNorm layers are replaced by ones that measure their inputs.
 
-    Args:
-        network: in eval mode, parameters frozen; its BatchNorm layers are replaced by ones that measure.
-        targets: means and variances of the layers' inputs that are to be matched instead of the running ones, in the order of
-            the forward pass.
-
-    Raises:
-        UserError: the network has no BatchNorm layer, so Eq. 7 has nothing to match.
+    Targets are means and variances that are to be matched instead of the running ones, in the order of the forward pass.
     """
 
     def __init__(self, network: nn.Module, targets: Sequence[tuple[torch.Tensor, torch.Tensor]] = ()) -> None:
-        if network.training or any(parameter.requires_grad for parameter in network.parameters()):
-            raise ValueError("a teacher must be in eval mode with frozen parameters")
         self._collector = StatisticsCollector()
         replace_batchnorm(network, lambda layer: BatchNormWithStatistics(layer, self._collector))
         self.network, self._targets = network, targets
 
     def __call__(self, images: torch.Tensor, blocks: int = 1, *more: Any) -> tuple[Any, list[LayerStatistics]]:
-        """Logits (N, classes), or what else the network returns, for normalised images (N, C, H, W), and the statistics in the
-        order of the forward pass.
-
-        Args:
-            blocks: how many blocks of the same size the images are, one after the other; each has its own statistics.
-            more: further arguments of the network.
+        """What the network returns for normalised images (N, C, H, W) and ``more``, and the statistics of each of the blocks
+        that they are, one after the other, in the order of the forward pass.
         """
         self._collector.start(blocks)
         logits, layers = self.network(images, *more), self._collector.take()
@@ -201,20 +169,13 @@ class MeasuredTeacher:
 
 
 def replace_batchnorm(network: nn.Module, make: Callable[[nn.BatchNorm2d], nn.Module]) -> None:
-    """Replace every BatchNorm layer by ``make(layer)``.
-
-    Raises:
-        UserError: there is none.
-    """
-    places = [
-        (parent, name, layer)
-        for parent in network.modules()
-        for name, layer in parent.named_children()
-        if isinstance(layer, nn.BatchNorm2d)
-    ]
-    if not places:
+    """Replace every BatchNorm layer by ``make(layer)``; raise UserError if there is none."""
+    modules = network.named_modules(remove_duplicate=False)  # a layer may stand in several places
+    layers = {name: layer for name, layer in modules if isinstance(layer, nn.BatchNorm2d)}
+    if not layers:
         raise UserError(
             "the pool's network has no BatchNorm layer to match; choose one that has, such as model=convnet3."
         )
-    for parent, name, layer in places:
-        setattr(parent, name, make(layer))
+    for name, layer in layers.items():
+        parent, _, own = name.rpartition(".")
+        setattr(network.get_submodule(parent), own, make(layer))

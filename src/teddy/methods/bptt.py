@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from teddy.config.errors import UserError
 from teddy.config.types import Beta, Count
-from teddy.data.images import ImageSet
 from teddy.data.spec import DatasetSpec
 from teddy.methods.unrolled import Batch, Unrolled, UnrolledState, unroll, walk
 from teddy.models.networks import check_network, random_network
@@ -27,32 +26,24 @@ from teddy.runtime.device import DeviceConfig
 from teddy.synthesis.method import Inputs
 from teddy.synthesis.optimized import State
 
-HALVINGS = 10
-"""How often the learning rates are halved over the run, as published."""
+HALVINGS = 10  # how often the learning rates are halved over the run, as published
 
 
 @dataclass(frozen=True)
 class Shared:
-    """The student, and the real images that it is measured on."""
+    """The student, and where the real images that it is measured on come from."""
 
     network: StatelessNetwork
-    train: ImageSet
-    spec: DatasetSpec
+    inputs: Inputs
 
 
 @dataclass(frozen=True, kw_only=True)
 class BPTT(Unrolled):
-    """Backpropagation through the student's training; Adam on pixels and rate.
+    """Backpropagation through the student's training; Adam on pixels and rate."""
 
-    Attributes:
-        network: name of the student.
-        window: W; None: all inner steps.
-        real_images: in the batch of an iteration.
-    """
-
-    network: str
-    window: Count | None
-    real_images: Count
+    network: str  # of the student
+    window: Count | None  # W; None: all inner steps
+    real_images: Count  # in the batch of an iteration
     betas: tuple[Beta, Beta]
 
     citation: ClassVar[str] = "Wang et al., Dataset Distillation, 2018 (arXiv 1811.10959)"
@@ -60,7 +51,6 @@ class BPTT(Unrolled):
 
     @property
     def graph_steps(self) -> int:
-        """Inner steps that are differentiated."""
         return self.window or self.inner_steps
 
     def check(self, members: int | None) -> None:
@@ -73,10 +63,10 @@ class BPTT(Unrolled):
             )
 
     def check_run(self, strategy: PoolStrategy, base: BaseTraining) -> None:
-        self.check_memory(self.network, base.dataset.spec, base.device_config, self.graph_steps, self.real_images)
+        self.check_memory(self.network, base.dataset.spec, base.device_config, self.real_images)
 
     def prepare(self, inputs: Inputs, device_config: DeviceConfig) -> Shared:
-        return Shared(self.student(inputs.spec, device_config.device), inputs.train, inputs.spec)
+        return Shared(self.student(inputs.spec, device_config.device), inputs)
 
     def student(self, spec: DatasetSpec, device: torch.device, *keys: seeding.Key) -> StatelessNetwork:
         """An untrained student, the same for the same keys."""
@@ -90,16 +80,16 @@ class BPTT(Unrolled):
 
     def real_batch(self, state: State, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Random real images, normalised (B, C, H, W), and their classes."""
-        shared: Shared = state.shared
-        order = seeding.permutation(len(shared.train), state.seed, "real batch", iteration)[: self.real_images]
-        chosen, device = torch.from_numpy(order), state.pixels.device
-        return shared.spec.normalise(shared.train.take(chosen)).to(device), shared.train.labels[chosen].to(device)
+        inputs, device = state.shared.inputs, state.pixels.device
+        order = seeding.permutation(len(inputs.train), state.seed, "real batch", iteration)
+        chosen = torch.from_numpy(order[: self.real_images])
+        return inputs.spec.normalise(inputs.train.take(chosen)).to(device), inputs.train.labels[chosen].to(device)
 
     def step(self, state: Any, iteration: int) -> dict[str, torch.Tensor]:
         """The gradient of Eq. 1 for one initialisation and one real batch."""
         device = state.pixels.device
         with torch.autocast(device.type, enabled=False):
-            start = self.student(state.shared.spec, device, state.seed, iteration).initial
+            start = self.student(state.shared.inputs.spec, device, state.seed, iteration).initial
             batch = partial(self.batch, state, state.labels, iteration)
             loss = self.loss(state, start, batch, *self.real_batch(state, iteration))
             loss.backward(inputs=[state.pixels, state.rate])

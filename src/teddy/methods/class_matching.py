@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from teddy.config.types import Count, Number, Positive, Weight
-from teddy.methods.class_statistics import RealClasses, Statistics, StatisticsNetwork
+from teddy.methods.class_statistics import Named, RealClasses, Statistics, StatisticsNetwork
 from teddy.runtime import seeding
 from teddy.runtime.device import DeviceConfig
-from teddy.runtime.progress import StageProgress
 from teddy.synthesis.method import Inputs
 from teddy.synthesis.optimized import OptimizedMethod, State
 
@@ -28,26 +27,17 @@ class Shared:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassMatching(OptimizedMethod):
-    """A method that matches class statistics by SGD on the pixels.
+    """A method that matches class statistics by SGD on the pixels."""
 
-    Attributes:
-        lr, momentum: of SGD. The rate is ``lr`` for one image per class and grows with their number, by which the gradient of a
-            mean falls.
-        strategy: of DSA; see :data:`teddy.data.dsa.STRATEGIES`.
-        augmentations: how many draws of DSA the banks hold; 0: live batches, which are other real images under another draw in
-            each iteration.
-        real_images: of each class that are measured at a time, at most.
-    """
-
-    lr: Positive
+    lr: Positive  # for one image of a class; grows with their number, by which the gradient of a mean falls
     momentum: Weight
     strategy: Literal["dsa", "dsa_strong", "dsa_strong_matching"]
-    augmentations: Number
-    real_images: Count
+    augmentations: Number  # draws of DSA that the banks hold; 0: live batches, other images and another draw each time
+    real_images: Count  # of each class that are measured at a time, at most
 
     @abstractmethod
-    def networks(self, inputs: Inputs, device_config: DeviceConfig) -> list[tuple[dict[str, Any], StatisticsNetwork]]:
-        """The networks, each behind what names its statistics in fingerprints."""
+    def networks(self, inputs: Inputs, device_config: DeviceConfig) -> Named:
+        """The networks that are matched, one in each iteration."""
 
     @abstractmethod
     def terms(
@@ -55,25 +45,14 @@ class ClassMatching(OptimizedMethod):
     ) -> dict[str, torch.Tensor]:
         """Named scalars of a block, of which the first is its loss.
 
-        Args:
-            own: of the block's images, by class (n, ·).
-            real: of all classes (classes, ·).
-            classes: the class of each row of ``own`` (n,).
-            logits: of the block's images (N, classes).
-            labels: of the block's images (N,).
+        Its own statistics are by class (n, ·), those of ``classes`` (n,); the real ones are of all classes (classes, ·). The
+        logits (N, classes) are those of its images, whose classes are ``labels`` (N,).
         """
 
     def prepare(self, inputs: Inputs, device_config: DeviceConfig) -> Shared:
-        """Load the networks, and their banks, which are measured unless they are in the store."""
         real = RealClasses(inputs, device_config, self.strategy, self.real_images)
         made = self.networks(inputs, device_config)
-        banks = []
-        if self.augmentations:
-            with StageProgress("class statistics", len(made) * inputs.spec.num_classes, "classes") as progress:
-                for identity, network in made:
-                    banks.append(real.bank(network, identity, self.augmentations, progress))
-                megabytes = sum(tensor.nbytes for bank in banks for tensor in bank.values()) / 1e6
-                progress.advance(0, MB=megabytes)
+        banks = real.banks(made, self.augmentations) if self.augmentations else []
         return Shared(real, [network for _, network in made], banks)
 
     def optimizer(self, state: State) -> torch.optim.Optimizer:

@@ -34,15 +34,8 @@ BatchNorm layers, (..., channels).
 
 
 class StatisticsNetwork:
-    """A frozen network that also gives the statistics of groups of images.
-
-    Args:
-        depth: how many of the last layers give features; see :class:`teddy.models.features.FeatureNetwork`.
-        batchnorm: whether the inputs of its BatchNorm layers are measured too.
-        pooled: whether the last features are averaged over positions.
-
-    Raises:
-        UserError: the network has too few layers, or no BatchNorm layer to measure.
+    """A frozen network that also gives the statistics of groups of images: its features
+    (:class:`teddy.models.features.FeatureNetwork`), and the inputs of its BatchNorm layers if asked for.
     """
 
     def __init__(self, network: nn.Module, depth: int = 1, batchnorm: bool = False, pooled: bool = False) -> None:
@@ -51,10 +44,8 @@ class StatisticsNetwork:
             replace_batchnorm(network, lambda layer: BatchNormWithStatistics(layer, self._collector))
 
     def __call__(self, images: torch.Tensor, groups: int = 1) -> tuple[Statistics, torch.Tensor]:
-        """Statistics of each group, float32 (groups, ·), and logits (N, classes), of normalised images (N, C, H, W).
-
-        Args:
-            groups: how many groups of one size the images are, one after the other.
+        """Statistics of each group, float32 (groups, ·), and logits (N, classes), of normalised images (N, C, H, W), which are
+        ``groups`` groups of one size, one after the other.
         """
         self._collector.start(groups)
         features, logits = self._network(images)
@@ -67,31 +58,41 @@ class StatisticsNetwork:
         return statistics, logits
 
 
+Named = list[tuple[dict[str, Any], StatisticsNetwork]]  # each behind what names its statistics in fingerprints
+
+
+def teachers(inputs: Inputs, device_config: DeviceConfig, depth: int, batchnorm: bool) -> Named:
+    """The teachers of the pool as networks whose statistics are measured."""
+    loaded = zip(inputs.pool.members, inputs.pool.load_teachers(device_config), strict=True)
+    return [
+        (
+            {"teacher": member.identity, "depth": depth, "batchnorm": batchnorm},
+            StatisticsNetwork(teacher, depth, batchnorm),
+        )
+        for member, teacher in loaded
+    ]
+
+
 @dataclass(frozen=True)
 class RealClasses:
-    """The real images of each class, as their statistics are measured.
-
-    Attributes:
-        strategy: of DSA; see :data:`teddy.data.dsa.STRATEGIES`.
-        count: images of each class that are measured, at most.
-    """
+    """The real images of each class, as their statistics are measured."""
 
     inputs: Inputs
     device_config: DeviceConfig
-    strategy: str
-    count: int
+    strategy: str  # of DSA
+    count: int  # images of each class that are measured, at most
 
-    def bank(
-        self, network: StatisticsNetwork, identity: dict[str, Any], augmentations: int, progress: StageProgress
-    ) -> Statistics:
-        """The statistics under the first ``augmentations`` draws of DSA, (augmentations, classes, ·), on the run's device.
+    def banks(self, networks: Named, augmentations: int) -> list[Statistics]:
+        """The statistics of each network under the first draws of DSA, (augmentations, classes, ·), on the run's device.
 
         They are measured on the same images for all draws, unless they are in the store.
-
-        Args:
-            identity: what tells the network, and what is measured of it, from others.
-            progress: counts classes.
         """
+        with StageProgress("class statistics", len(networks) * self.inputs.spec.num_classes, "classes") as progress:
+            return [self._bank(network, identity, augmentations, progress) for identity, network in networks]
+
+    def _bank(
+        self, network: StatisticsNetwork, identity: dict[str, Any], augmentations: int, progress: StageProgress
+    ) -> Statistics:
         content = {
             "version": BANK_VERSION,
             **identity,

@@ -14,25 +14,22 @@ first term independent of the size of the features, which differs between layers
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch.nn import functional as F
 
 from teddy.config.types import Count, Weight
 from teddy.methods.class_matching import ClassMatching
-from teddy.methods.class_statistics import Statistics, StatisticsNetwork
+from teddy.methods.class_statistics import Named, Statistics, teachers
 from teddy.runtime.device import DeviceConfig
 from teddy.synthesis.method import Inputs, Needs
 from teddy.synthesis.optimized import cosine
 
 
 def relative_distance(own: torch.Tensor, real: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """Squared distance of class means (n, D) to the real ones, by the real ones' scatter about their mean; a scalar.
-
-    Args:
-        real: means of all classes (classes, D).
-        classes: of the rows of ``own`` (n,).
+    """Squared distance of the means (n, D) of some classes (n,) to the real ones (classes, D), by these ones' scatter about
+    their mean; a scalar.
     """
     scatter = (real - real.mean(0)).square().sum() * (len(classes) / len(real))
     return (own - real[classes]).square().sum() / scatter
@@ -46,33 +43,19 @@ def layer_distance(own: Statistics, real: Statistics, classes: torch.Tensor) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassWise(ClassMatching):
-    """Class-wise statistics and cross-entropy of one weak teacher in each iteration; the learning rate falls by a cosine.
+    """Class-wise statistics and cross-entropy of one weak teacher in each iteration; the learning rate falls by a cosine."""
 
-    Attributes:
-        depth: how many of the last layers have their inputs matched.
-        ce_weight: u.
-        bn_weight: alpha; 0 leaves the BatchNorm layers out, for networks without them.
-    """
-
-    depth: Count
-    ce_weight: Weight
-    bn_weight: Weight
+    depth: Count  # last layers whose inputs are matched
+    ce_weight: Weight  # u
+    bn_weight: Weight  # alpha; 0 leaves the BatchNorm layers out, for networks without them
 
     version: ClassVar[int] = 2
 
     def needs(self) -> Needs:
-        """Teachers, and the real images whose statistics are matched."""
         return Needs(pool=True, data=True)
 
-    def networks(self, inputs: Inputs, device_config: DeviceConfig) -> list[tuple[dict[str, Any], StatisticsNetwork]]:
-        pool, depth, batchnorm = inputs.pool, self.depth, self.bn_weight > 0
-        return [
-            (
-                {"teacher": member.identity, "depth": depth, "batchnorm": batchnorm},
-                StatisticsNetwork(teacher, depth, batchnorm),
-            )
-            for member, teacher in zip(pool.members, pool.load_teachers(device_config), strict=True)
-        ]
+    def networks(self, inputs: Inputs, device_config: DeviceConfig) -> Named:
+        return teachers(inputs, device_config, self.depth, self.bn_weight > 0)
 
     def lr_factor(self, iteration: int) -> float:
         return cosine(iteration, self.iterations)

@@ -7,7 +7,8 @@ benchmarks/README.md shows what is gained.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -42,14 +43,7 @@ class _TracedNorm(nn.Module):
 
 
 def compiled_losses(networks: Sequence[nn.Module], weights: Weights) -> list[TeacherLoss]:
-    """The loss of each teacher; they share one graph, which is compiled at the first call for each shape of images.
-
-    Args:
-        networks: teachers of one architecture and shape, in eval mode, frozen; left as they are.
-
-    Raises:
-        UserError: the network has no BatchNorm layer.
-    """
+    """The loss of each frozen teacher; as all have one shape, they share a graph, which the first call for a batch compiles."""
     collector = StatisticsCollector()
     skeleton = copy.deepcopy(networks[0])
     replace_batchnorm(skeleton, lambda layer: _TracedNorm(layer, collector))
@@ -66,24 +60,16 @@ def compiled_losses(networks: Sequence[nn.Module], weights: Weights) -> list[Tea
         return layer_terms(logits, labels, statistics_distance(collector.take(), weights.first_bn), weights)
 
     graph = torch.compile(terms, dynamic=False)
-    return [
-        _Compiled(graph, {renamed.get(key, key): value for key, value in network.state_dict().items()})
-        for network in networks
-    ]
 
-
-class _Compiled:
-    """The shared graph with one teacher's weights."""
-
-    def __init__(self, graph: Callable[..., Terms], state: dict[str, torch.Tensor]) -> None:
-        self.graph, self.state = graph, state
-
-    def __call__(self, images: torch.Tensor, labels: torch.Tensor, *, blocks: int) -> Terms:
+    def loss(state: dict[str, torch.Tensor], images: torch.Tensor, labels: torch.Tensor, *, blocks: int) -> Terms:
         try:
-            return self.graph(self.state, images, labels, blocks)
+            return graph(state, images, labels, blocks)
         except torch._dynamo.exc.BackendCompilerFailed as error:
             why = str(error).strip().partition("\n")[0]
             raise StageFailed(
                 f"the teachers could not be compiled ({why}); install a C++ compiler and Python's headers, or set "
                 "synthesis.compile=false."
             ) from error
+
+    states = [{renamed.get(key, key): value for key, value in network.state_dict().items()} for network in networks]
+    return [functools.partial(loss, state) for state in states]

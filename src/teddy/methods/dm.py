@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 
 from teddy.config.errors import UserError
 from teddy.config.types import Number
 from teddy.methods.class_matching import ClassMatching
-from teddy.methods.class_statistics import Statistics, StatisticsNetwork
+from teddy.methods.class_statistics import Named, Statistics, StatisticsNetwork
 from teddy.models.networks import check_network, random_network
 from teddy.runtime import seeding
 from teddy.runtime.device import DeviceConfig
@@ -23,15 +23,10 @@ from teddy.synthesis.optimized import State
 
 @dataclass(frozen=True, kw_only=True)
 class DM(ClassMatching):
-    """Class means of random networks.
+    """Class means of random networks."""
 
-    Attributes:
-        network: name of the random networks. BatchNorm in eval mode would normalise nothing, so DM's have InstanceNorm.
-        count: number of networks, which take turns at random; 0: a new one in each iteration, which needs live batches.
-    """
-
-    network: str
-    count: Number
+    network: str  # with InstanceNorm, as BatchNorm in eval mode would normalise nothing
+    count: Number  # of networks, which take turns at random; 0: a new one in each iteration, for live batches
 
     citation: ClassVar[str] = (
         "Zhao & Bilen, Dataset Condensation with Distribution Matching, WACV 2023 (arXiv 2110.04181)"
@@ -45,11 +40,9 @@ class DM(ClassMatching):
                 "methods.dm.augmentations=0 or a number of networks, such as methods.dm.count=100."
             )
 
-    def networks(self, inputs: Inputs, device_config: DeviceConfig) -> list[tuple[dict[str, Any], StatisticsNetwork]]:
-        return [
-            ({"network": self.network, "index": index}, self.random_network(inputs, device_config, index))
-            for index in range(self.count)
-        ]
+    def networks(self, inputs: Inputs, device_config: DeviceConfig) -> Named:
+        names = [{"network": self.network, "index": index} for index in range(self.count)]
+        return [(name, self.random_network(inputs, device_config, index)) for index, name in enumerate(names)]
 
     def random_network(self, inputs: Inputs, device_config: DeviceConfig, *keys: seeding.Key) -> StatisticsNetwork:
         """An untrained network, the same for the same keys."""

@@ -27,16 +27,11 @@ class Geometric(Method):
     """IPC real images of each class, chosen by their features; a class with fewer images starts over."""
 
     def needs(self) -> Needs:
-        """The teacher that gives the features, and the images."""
         return Needs(pool=True, data=True)
 
     @abstractmethod
     def choose(self, features: torch.Tensor, count: int, uniforms: np.ndarray) -> list[int]:
-        """Choose ``count`` different rows of a class's features, float64 (n, D).
-
-        Args:
-            uniforms: random numbers in [0, 1) for this class, (count,).
-        """
+        """Choose ``count`` different rows of a class's features, float64 (n, D), perhaps by ``uniforms`` in [0, 1), (count,)."""
 
     @torch.no_grad()
     def synthesize(self, inputs: Inputs, run: Run) -> SyntheticSet:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 
@@ -53,27 +53,17 @@ class GradientMatching(OptimizedMethod):
     """Gradients of networks in training, matched by SGD on the pixels, in float32 whatever the precision of the run.
 
     Each block trains a network of its own; by default all images are one block.
-
-    Attributes:
-        network: name of the networks; without BatchNorm, as each class has a batch of its own.
-        lr, momentum: of the SGD on the pixels.
-        outer_loops: steps of a network, after which a new random one takes its place; None: IPC, as published.
-        inner_loops: epochs on the synthetic images between two steps of a network; None: 500 / IPC rounded up to a multiple of
-            five, which gives all the published numbers (for IPC 10, 20, 30, 40 and 50).
-        network_lr, network_batch_size: of these epochs.
-        strategy: of DSA, in matching and in these epochs; see :data:`teddy.data.dsa.STRATEGIES`.
-        real_images: of a class, in each step.
     """
 
-    network: str
-    lr: Positive
+    network: str  # without BatchNorm, as each class has a batch of its own
+    lr: Positive  # of the pixels
     momentum: Weight
-    outer_loops: Count | None
-    inner_loops: Number | None
-    network_lr: Positive
+    outer_loops: Count | None  # steps of a network, after which a new random one takes its place; None: IPC
+    inner_loops: Number | None  # epochs of the network between two steps; None: 500 / IPC, rounded up to fives
+    network_lr: Positive  # of these epochs
     network_batch_size: Count
-    strategy: Literal["none", "dsa", "dsa_strong", "dsa_strong_matching"]
-    real_images: Count
+    strategy: Literal["none", "dsa", "dsa_strong", "dsa_strong_matching"]  # of DSA, in matching and in these epochs
+    real_images: Count  # of a class, in each step
 
     citation: ClassVar[str] = (
         "Zhao, Mopuri & Bilen, Dataset Condensation with Gradient Matching, ICLR 2021 (arXiv 2006.05929); "
@@ -99,21 +89,18 @@ class GradientMatching(OptimizedMethod):
         network = StatelessNetwork(random_network(self.network, state.shared.inputs.spec).to(state.pixels.device))
         return Inner(**vars(state), network=network, weights=network.initial.clone())
 
-    def tensors(self, state: State) -> dict[str, torch.Tensor]:
-        assert isinstance(state, Inner)
+    def tensors(self, state: Any) -> dict[str, torch.Tensor]:
         return {"weights": state.weights}
 
     def optimizer(self, state: State) -> torch.optim.Optimizer:
         return torch.optim.SGD([state.pixels], self.lr, self.momentum)
 
     def loops(self) -> tuple[int, int]:
-        """Outer and inner loops."""
         inner = 5 * math.ceil(100 / self.ipc) if self.inner_loops is None else self.inner_loops
         return self.outer_loops or self.ipc, inner
 
-    def step(self, state: State, iteration: int) -> dict[str, torch.Tensor]:
+    def step(self, state: Any, iteration: int) -> dict[str, torch.Tensor]:
         """The gradient of L, class by class, so that the memory is that of one class."""
-        assert isinstance(state, Inner)
         with torch.autocast(state.pixels.device.type, enabled=False):
             self.train(state, iteration)
             images = state.images

@@ -23,7 +23,7 @@ from teddy.config.errors import UserError
 from teddy.config.types import Count, Number, Positive, Weight
 from teddy.data.spec import DatasetSpec
 from teddy.methods.class_matching import ClassMatching
-from teddy.methods.class_statistics import RealClasses, Statistics, StatisticsNetwork
+from teddy.methods.class_statistics import Named, RealClasses, Statistics, StatisticsNetwork
 from teddy.models.networks import check_network, random_network, refuse_batchnorm
 from teddy.models.stateless import StatelessNetwork
 from teddy.runtime import seeding
@@ -34,18 +34,12 @@ from teddy.synthesis.optimized import State
 
 @dataclass
 class Queue(State):
-    """Blocks, and the queue, whose networks are rows: the oldest row is the next to be replaced.
+    """Blocks, and the queue, whose networks are rows: the oldest row is the next to be replaced."""
 
-    Attributes:
-        network: all of them, as a function of their weights.
-        weights, momentum: of the networks' training (rows, P).
-        accuracy: in percent (rows,); 0 of a network that has not been trained.
-    """
-
-    network: StatelessNetwork
-    weights: torch.Tensor
-    momentum: torch.Tensor
-    accuracy: torch.Tensor
+    network: StatelessNetwork  # all of them, as a function of their weights
+    weights: torch.Tensor  # (rows, P)
+    momentum: torch.Tensor  # of their training (rows, P)
+    accuracy: torch.Tensor  # in percent (rows,); 0 of a network that has not been trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,31 +47,20 @@ class IDM(ClassMatching):
     """Class means and cross-entropy of networks in training.
 
     The networks do not depend on the blocks, so all blocks see the same ones.
-
-    Attributes:
-        network: name of the networks; without BatchNorm.
-        ce_weight: of the cross-entropy, for each percent of accuracy.
-        first: networks in the queue before the first iteration.
-        every: iterations between two new networks.
-        most: length of the queue, in which a new network takes the place of the oldest.
-        trained: networks that are drawn and trained in each iteration, before one is drawn and matched.
-        train_steps: of each of these, by SGD on random real images.
-        network_lr, network_momentum, network_weight_decay, network_batch_size: of these steps.
-        augmentations: 0, since no bank can be measured for networks that change.
     """
 
-    network: str
-    ce_weight: Weight
-    first: Count
-    every: Count
-    most: Count
-    trained: Number
-    train_steps: Count
+    network: str  # without BatchNorm
+    ce_weight: Weight  # for each percent of accuracy
+    first: Count  # networks in the queue before the first iteration
+    every: Count  # iterations between two new networks
+    most: Count  # then a new network takes the place of the oldest
+    trained: Number  # networks that are drawn and trained in each iteration, before one is drawn and matched
+    train_steps: Count  # of each of these, on random real images
     network_lr: Positive
     network_momentum: Weight
     network_weight_decay: Weight
     network_batch_size: Count
-    augmentations: Literal[0] = 0
+    augmentations: Literal[0] = 0  # no bank can be measured for networks that change
 
     citation: ClassVar[str] = (
         "Zhao, Li, Qin & Yu, Improved Distribution Matching for Dataset Condensation, CVPR 2023 (arXiv 2307.09742)"
@@ -92,9 +75,8 @@ class IDM(ClassMatching):
         super().check_data(spec)
         refuse_batchnorm(self.network, spec)
 
-    def networks(self, inputs: Inputs, device_config: DeviceConfig) -> list[tuple[dict[str, Any], StatisticsNetwork]]:
-        """None beforehand: they are in the queue."""
-        return []
+    def networks(self, inputs: Inputs, device_config: DeviceConfig) -> Named:
+        return []  # they are in the queue
 
     def setup(self, state: State) -> Queue:
         """A queue as long as it will become, with its first networks."""
@@ -109,8 +91,7 @@ class IDM(ClassMatching):
             self.join(queue, number)
         return queue
 
-    def tensors(self, state: State) -> dict[str, torch.Tensor]:
-        assert isinstance(state, Queue)
+    def tensors(self, state: Any) -> dict[str, torch.Tensor]:
         return {"weights": state.weights, "momentum": state.momentum, "accuracy": state.accuracy}
 
     def join(self, state: Queue, number: int) -> None:
@@ -135,9 +116,8 @@ class IDM(ClassMatching):
             hits += (logits.argmax(1) == truth).float().mean()
         state.accuracy[row] = 100 * hits / self.train_steps
 
-    def choose(self, state: State, iteration: int) -> tuple[StatisticsNetwork, Statistics, int]:
+    def choose(self, state: Any, iteration: int) -> tuple[StatisticsNetwork, Statistics, int]:
         """A network of the queue, after it has grown and some of it have been trained."""
-        assert isinstance(state, Queue)
         number, rest = divmod(iteration, self.every)
         if number and not rest:
             self.join(state, self.first + number - 1)

@@ -39,19 +39,12 @@ class Shared:
 
 @dataclass(frozen=True, kw_only=True)
 class MTT(Unrolled):
-    """Matching of training trajectories.
+    """Matching of training trajectories."""
 
-    Attributes:
-        expert_epochs: M.
-        max_start_epoch: segments start at an epoch below it, from 0 on.
-        momentum: of SGD on the pixels and on the student's rate.
-        ema_decay: of the images' moving average, which is then the result; 0: the images themselves.
-    """
-
-    expert_epochs: Count
-    max_start_epoch: Count
+    expert_epochs: Count  # M
+    max_start_epoch: Count  # segments start at an epoch below it, from 0 on
     momentum: Beta
-    ema_decay: Beta
+    ema_decay: Beta  # of the images' moving average, which is then the result; 0: the images themselves
 
     citation: ClassVar[str] = (
         "Cazenavette et al., Dataset Distillation by Matching Training Trajectories, CVPR 2022 (arXiv 2203.11932)"
@@ -60,13 +53,7 @@ class MTT(Unrolled):
     remedy: ClassVar[str] = "lower inner_steps or batch_syn, or choose method=tesla, which keeps one step"
 
     def needs(self) -> Needs:
-        """The trajectories, and real images where the synthetic ones start from them."""
         return Needs(pool=True, data=self.initial == "real")
-
-    @property
-    def graph_steps(self) -> int:
-        """Inner steps in the graph at once."""
-        return self.inner_steps
 
     def check_run(self, strategy: PoolStrategy, base: BaseTraining) -> None:
         trainings = strategy.trainings(base)
@@ -77,14 +64,10 @@ class MTT(Unrolled):
             )
         first = trainings[0]
         self.starts([0, *saved_epochs(first.recipe.epochs, first.save_every)])
-        self.check_memory(first.network, first.dataset.spec, base.device_config, self.graph_steps)
+        self.check_memory(first.network, first.dataset.spec, base.device_config)
 
     def starts(self, epochs: Sequence[int]) -> list[int]:
-        """Epochs at which a segment may start, of those whose weights there are.
-
-        Raises:
-            UserError: the trajectory is too short, or no two of its epochs are as far apart as the ends of a segment.
-        """
+        """Epochs at which a segment may start, of those whose weights there are; UserError if there is none, or one is beyond."""
         last, found = self.max_start_epoch - 1 + self.expert_epochs, set(epochs)
         starts = [one for one in epochs if one < self.max_start_epoch and one + self.expert_epochs in found]
         if max(epochs) < last or not starts:

@@ -28,17 +28,11 @@ from teddy.synthesis.method import Inputs, Method, Needs, Run, SyntheticSet
 
 @dataclass(frozen=True, kw_only=True)
 class RDED(Method):
-    """IPC images of each class, each of ``tiles`` x ``tiles`` patches; students see it as it is.
+    """IPC images of each class, each of ``tiles`` x ``tiles`` patches; students see it as it is."""
 
-    Attributes:
-        candidates: random training images of each class that patches are cut from, at most.
-        crops: random crops of a candidate, the best of which is its patch.
-        min_scale: smallest area of a crop as a share of the image.
-    """
-
-    candidates: Count
-    crops: Count
-    min_scale: Area
+    candidates: Count  # random images of each class that patches are cut from, at most
+    crops: Count  # random ones of a candidate, the best of which is its patch
+    min_scale: Area  # of a crop, as a share of the area
     tiles: Count
 
     citation: ClassVar[str] = (
@@ -46,7 +40,6 @@ class RDED(Method):
     )
 
     def needs(self) -> Needs:
-        """Teachers that score crops of real images."""
         return Needs(pool=True, data=True)
 
     def check(self, members: int | None) -> None:

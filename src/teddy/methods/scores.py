@@ -67,7 +67,6 @@ class Scored(Method):
     """The IPC images of each class with the highest rank; a class with fewer images starts over."""
 
     def needs(self) -> Needs:
-        """The scoring run and the images that it scores."""
         return Needs(pool=True, data=True)
 
     @abstractmethod
@@ -98,26 +97,20 @@ class CADPrune(Scored):
     """The images that the pool is about to learn: those whose p(y|x) varies most between its last members.
 
     U_k is the standard deviation of p(y|x) over the ``window`` members from k on; CAD is the mean of the last U_k.
-
-    Attributes:
-        last: how many U_k, or all where the pool has fewer.
     """
 
     window: Annotated[int, Field(ge=2)]
-    last: Count
+    last: Count  # so many U_k, or all where the pool has fewer
 
     citation: ClassVar[str] = (
         "Dey et al., Rethinking Dataset Distillation: Hard Truths about Soft Labels, CVPR 2026 (arXiv 2604.18811)"
     )
 
     def check(self, members: int | None) -> None:
-        larger = "(pool.first, pool.last, pool.every, pool.size)"
-        if members is not None and members < 2:
-            raise UserError(f"CAD compares the predictions of two or more teachers; enlarge the pool {larger}.")
         if members is not None and self.window > members:
             raise UserError(
-                f"methods.cad_prune.window={self.window} is more than the pool's {members} teachers; lower it or enlarge the "
-                f"pool {larger}."
+                f"methods.cad_prune.window={self.window} is more than the pool's {members} teachers; lower it, to 2 at least, or "
+                "enlarge the pool (pool.first, pool.last, pool.every, pool.size)."
             )
 
     def rank(self, scores: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -10,9 +10,9 @@ for the first layer, as in SRe2L). SRe2L is the same objective with one converge
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import nn
@@ -102,11 +102,7 @@ def teacher_terms(
 def teacher_losses(
     networks: Sequence[nn.Module], weights: Weights, targets: Sequence[Targets] | None = None
 ) -> list[TeacherLoss]:
-    """The loss of each teacher; their BatchNorm layers are replaced by ones that measure.
-
-    Args:
-        targets: of each teacher, in place of its running statistics.
-    """
+    """The loss of each teacher, perhaps with targets in place of its running statistics; its BatchNorm layers are replaced."""
     each = [[] for _ in networks] if targets is None else targets
     measured = [MeasuredTeacher(*pair) for pair in zip(networks, each, strict=True)]
     return [functools.partial(teacher_terms, teacher, weights=weights) for teacher in measured]
@@ -132,7 +128,6 @@ def ensemble_gradient(
         plan: each teacher with the indices of the blocks that it looks at.
         images: normalised, (N, C, H, W), ``blocks`` blocks of the same size one after the other; what lies before them in a
             graph is not entered.
-        labels: their classes, (N,).
 
     Returns:
         The gradient, shaped like ``images``, and the detached terms summed over the teachers of each block.
@@ -169,61 +164,39 @@ class TeddyState(State):
     bn_scale: torch.Tensor
 
 
-TeacherPolicy = Callable[[Block, int, int, int, int], list[int]]
+Policy = Literal["block", "iteration", "round_robin"]
 
 
-def _per_block(block: Block, iteration: int, members: int, count: int, seed: int) -> list[int]:
-    # Blocks that hold the i-th images share their teachers, whatever their classes are (Sec. 4.1).
-    return sorted(seeding.permutation(members, seed, "teachers", block.slots[0])[:count].tolist())
+def choose_teachers(policy: Policy, block: Block, iteration: int, members: int, count: int, seed: int) -> list[int]:
+    """Which ``count`` of ``members`` teachers a block sees in an iteration.
 
-
-def _per_iteration(block: Block, iteration: int, members: int, count: int, seed: int) -> list[int]:
-    return sorted(seeding.permutation(members, seed, "teachers", block.slots[0], iteration)[:count].tolist())
-
-
-def _round_robin(block: Block, iteration: int, members: int, count: int, seed: int) -> list[int]:
-    start = (iteration + block.slots[0]) * count
-    return [(start + offset) % members for offset in range(count)]
-
-
-TEACHER_POLICIES: dict[str, TeacherPolicy] = {
-    "block": _per_block,
-    "iteration": _per_iteration,
-    "round_robin": _round_robin,
-}
-"""Which ``count`` of ``members`` teachers a block sees in an iteration: drawn without replacement once per image index
-(Sec. 4.1), drawn again in each iteration (Algorithm 1 read literally), or all in turn."""
+    Drawn without replacement once per image index (Sec. 4.1), so that blocks of other classes share them, or again in each
+    iteration (Algorithm 1 read literally); or all in turn.
+    """
+    image = block.slots[0]
+    if policy == "round_robin":
+        start = (iteration + image) * count
+        return [(start + offset) % members for offset in range(count)]
+    again = [iteration] if policy == "iteration" else []
+    return sorted(seeding.permutation(members, seed, "teachers", image, *again)[:count].tolist())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Teddy(OptimizedMethod):
-    """Eq. 7 by Adam with a cosine schedule (Algorithm 1, the while loop; Table 7).
-
-    Attributes:
-        weight_decay: of Adam, added to the gradient as ``weight_decay * pixels``.
-        ce_weight, bn_weight, first_bn_weight: u, alpha and w_1.
-        teachers_per_block: n, the teachers whose losses are summed.
-        teacher_policy: see :data:`TEACHER_POLICIES`.
-        view: random view of a block that its teachers see in an iteration.
-        compile: whether the teachers, all of one shape, are one compiled graph; changes rounding only.
-        bn_balance: whether alpha is relative to the ratio of cross-entropy to BatchNorm term of the block's first images: the
-            BatchNorm term of a ResNet-50 is tens of times a ResNet-18's.
-        balanced: whether statistics in which all classes count the same, of at most so many real images of each, are matched
-            instead of the running ones, for unbalanced data (Sec. C.1); 0: the running ones.
-    """
+    """Eq. 7 by Adam with a cosine schedule (Algorithm 1, the while loop; Table 7)."""
 
     lr: Positive
     betas: tuple[Beta, Beta]
-    weight_decay: Weight
-    ce_weight: Weight
-    bn_weight: Weight
-    first_bn_weight: Weight
-    teachers_per_block: Count
-    teacher_policy: str
+    weight_decay: Weight  # of Adam: weight_decay * pixels is added to the gradient
+    ce_weight: Weight  # u
+    bn_weight: Weight  # alpha
+    first_bn_weight: Weight  # w_1
+    teachers_per_block: Count  # n
+    teacher_policy: Policy
     view: BlockView
-    compile: bool
-    bn_balance: bool = later(False)
-    balanced: Number = later(0)
+    compile: bool  # the teachers, all of one shape, to one graph; changes rounding only
+    bn_balance: bool = later(False)  # alpha is relative to cross-entropy / BatchNorm term of the first images
+    balanced: Number = later(0)  # real images of a class for class-balanced statistics (Sec. C.1); 0: the running ones
 
     version: ClassVar[int] = 3  # 2: another kernel for the statistics
     citation: ClassVar[str] = (
@@ -231,7 +204,6 @@ class Teddy(OptimizedMethod):
     )
 
     def needs(self) -> Needs:
-        """Teachers, and real images if it starts from some or measures some."""
         return Needs(pool=True, data=self.initial == "real" or self.balanced > 0)
 
     def check(self, members: int | None) -> None:
@@ -246,7 +218,6 @@ class Teddy(OptimizedMethod):
             )
 
     def prepare(self, inputs: Inputs, device_config: DeviceConfig) -> list[TeacherLoss]:
-        """The teachers' losses, on the device."""
         from teddy.methods.compiled import compiled_losses  # imports the compiler, which takes seconds
 
         teachers = inputs.pool.load_teachers(device_config)
@@ -257,14 +228,12 @@ class Teddy(OptimizedMethod):
 
     @property
     def weights(self) -> Weights:
-        """Of the terms."""
         return Weights(self.ce_weight, self.bn_weight, self.first_bn_weight)
 
     def setup(self, state: State) -> TeddyState:
         return TeddyState(**vars(state), bn_scale=torch.ones(len(state.blocks), device=state.pixels.device))
 
-    def tensors(self, state: State) -> dict[str, torch.Tensor]:
-        assert isinstance(state, TeddyState)
+    def tensors(self, state: Any) -> dict[str, torch.Tensor]:
         return {"bn_scale": state.bn_scale} if self.bn_balance else {}
 
     def optimizer(self, state: State) -> torch.optim.Optimizer:
@@ -275,25 +244,25 @@ class Teddy(OptimizedMethod):
     def lr_factor(self, iteration: int) -> float:
         return cosine(iteration, self.iterations)
 
-    def step(self, state: State, iteration: int) -> dict[str, torch.Tensor]:
+    def step(self, state: Any, iteration: int) -> dict[str, torch.Tensor]:
         """The gradient of Eq. 7 on the iteration's views, on through the views to the pixels."""
         view = views_of(self.view, state, iteration)
         if self.bn_balance and iteration == 0:
-            assert isinstance(state, TeddyState)
             first = ensemble_gradient(self.plan(state, 0), view, state.labels, len(state.blocks))[1]
             state.bn_scale.copy_(first.ce / first.bn)
         gradient, terms = ensemble_gradient(self.plan(state, iteration), view, state.labels, len(state.blocks))
         view.backward(gradient)
         return {"loss": terms.total, "cross_entropy": terms.ce, "bn_statistics": terms.bn}
 
-    def plan(self, state: State, iteration: int) -> list[tuple[TeacherLoss, list[int]]]:
+    def plan(self, state: Any, iteration: int) -> list[tuple[TeacherLoss, list[int]]]:
         """The iteration's teachers, each with the indices of the group's blocks that it looks at."""
-        members, policy = len(state.shared), TEACHER_POLICIES[self.teacher_policy]
-        drawn = [policy(block, iteration, members, self.teachers_per_block, state.seed) for block in state.blocks]
+        members, drawn = len(state.shared), []
+        for block in state.blocks:
+            chosen = self.teacher_policy, block, iteration, members, self.teachers_per_block, state.seed
+            drawn.append(choose_teachers(*chosen))
         looks_at = [[index for index, chosen in enumerate(drawn) if member in chosen] for member in range(members)]
         losses: list[TeacherLoss] = state.shared
         if self.bn_balance:
-            assert isinstance(state, TeddyState)
             scales = [state.bn_scale[indices] for indices in looks_at]
             losses = [
                 functools.partial(scaled_bn, loss, self.weights, scale)

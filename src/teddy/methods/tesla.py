@@ -20,15 +20,10 @@ from teddy.synthesis.optimized import State
 
 @dataclass(frozen=True, kw_only=True)
 class TESLA(MTT):
-    """Matching of training trajectories in constant memory.
+    """Matching of training trajectories in constant memory."""
 
-    Attributes:
-        exact: the gradient is MTT's; false: the paper's, with v_N in all steps.
-        soft_labels: the student learns the target expert's predictions of the images instead of their classes.
-    """
-
-    exact: bool
-    soft_labels: bool
+    exact: bool  # the gradient is MTT's; false: the paper's, with v_N in all steps
+    soft_labels: bool  # the student learns the target expert's predictions instead of classes
 
     citation: ClassVar[str] = (
         "Cui et al., Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory, ICML 2023 (arXiv 2211.10586)"
@@ -41,7 +36,6 @@ class TESLA(MTT):
 
     @torch.no_grad()
     def targets(self, state: State, expert: torch.Tensor) -> torch.Tensor:
-        """Classes (N,), or probabilities (N, classes)."""
         if not self.soft_labels:
             return state.labels
         parts = state.images.split(self.batch_syn or len(state.labels))

@@ -25,11 +25,9 @@ from teddy.runtime.device import DeviceConfig
 from teddy.runtime.memory import free_bytes, graph_bytes
 from teddy.synthesis.optimized import OptimizedMethod, State
 
-LEAST_RATE = 1e-4
-"""The learned rate goes no lower: at zero or below, students would not learn."""
+LEAST_RATE = 1e-4  # the learned rate goes no lower: at zero or below, students would not learn
 
-Batch = Callable[[int], tuple[torch.Tensor, torch.Tensor]]
-"""Augmented images (B, C, H, W) and targets of an inner step, the same whenever that step is asked for."""
+Batch = Callable[[int], tuple[torch.Tensor, torch.Tensor]]  # augmented images and targets of an inner step
 
 
 def unroll(
@@ -64,26 +62,16 @@ class UnrolledState(State):
 
 @dataclass(frozen=True, kw_only=True)
 class Unrolled(OptimizedMethod):
-    """A method with an inner training; all images are one block, since they train one student.
+    """A method with an inner training; all images are one block, since they train one student."""
 
-    Attributes:
-        lr: of the pixels.
-        inner_steps: of the student.
-        inner_lr: the student's learning rate at the start.
-        lr_lr: learning rate of the student's learning rate.
-        batch_syn: images in an inner step, of a new order whenever all have had their turn; None: all.
-        strategy: of DSA in the inner steps; see :data:`teddy.data.dsa.STRATEGIES`.
-        remedy: for too large a graph.
-    """
-
-    lr: Positive
+    lr: Positive  # of the pixels
     inner_steps: Count
-    inner_lr: Positive
-    lr_lr: Weight
-    batch_syn: Count | None
-    strategy: Literal["none", "dsa", "dsa_strong", "dsa_strong_matching"]
+    inner_lr: Positive  # the student's, at the start
+    lr_lr: Weight  # of the student's rate
+    batch_syn: Count | None  # images of an inner step, in a new order whenever all have had their turn; None: all
+    strategy: Literal["none", "dsa", "dsa_strong", "dsa_strong_matching"]  # of DSA in the inner steps
 
-    remedy: ClassVar[str]
+    remedy: ClassVar[str]  # for too large a graph
 
     def check(self, members: int | None) -> None:
         if self.batch_size is not None or self.blocks_at_once > 1:
@@ -101,18 +89,14 @@ class Unrolled(OptimizedMethod):
                 "takes all."
             )
 
-    def check_memory(
-        self, network: str, spec: DatasetSpec, device_config: DeviceConfig, steps: int, real: int = 0
-    ) -> None:
-        """Check whether the graph of an iteration fits into memory.
+    @property
+    def graph_steps(self) -> int:
+        """Inner steps that are in the graph at once."""
+        return self.inner_steps
 
-        Args:
-            steps: inner steps that are in the graph at once.
-            real: further images that go through the network after them.
-
-        Raises:
-            UserError: it does not.
-        """
+    def check_memory(self, network: str, spec: DatasetSpec, device_config: DeviceConfig, real: int = 0) -> None:
+        """Raise UserError if the graph of an iteration, in which ``real`` images follow the inner steps, exceeds the memory."""
+        steps = self.graph_steps
         shape = (spec.channels, spec.size, spec.size)
         stateless = StatelessNetwork(build_network(network, spec.num_classes, *shape[:2]).to("meta"))
         weights, rate = stateless.initial.requires_grad_(), torch.empty((), device="meta", requires_grad=True)
@@ -133,7 +117,6 @@ class Unrolled(OptimizedMethod):
         return UnrolledState(**vars(state), rate=nn.Parameter(rate), average=state.pixels.detach().clone())
 
     def parameter_groups(self, state: Any) -> list[dict[str, Any]]:
-        """What is optimised: the pixels at ``lr``, and the student's rate at its own."""
         return [{"params": [state.pixels], "lr": self.lr}, {"params": [state.rate], "lr": self.lr_lr}]
 
     def tensors(self, state: Any) -> dict[str, torch.Tensor]:
@@ -151,11 +134,7 @@ class Unrolled(OptimizedMethod):
     def batch(
         self, state: State, targets: torch.Tensor, iteration: int, index: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images and targets of inner step ``index``.
-
-        Args:
-            targets: of all images, classes (N,) or probabilities (N, classes).
-        """
+        """Images and targets of inner step ``index``, of the targets of all: classes (N,) or probabilities (N, classes)."""
         images, size = state.images, self.batch_syn or len(targets)
         if size < len(targets):
             turn, part = divmod(index, math.ceil(len(targets) / size))

@@ -17,43 +17,21 @@ TEST_MACRO_F1 = "test/macro_f1"
 TEST_LOSS = "test/loss"
 
 
-class Top1(MulticlassAccuracy):
-    """Share of correct predictions in percent, over the images of all processes."""
-
-    def __init__(self, num_classes: int) -> None:
-        # Checking its arguments would wait for the device at each batch.
-        super().__init__(num_classes, average="micro", validate_args=False)
-
-    def compute(self) -> torch.Tensor:
-        return 100 * super().compute()
-
-
-class MacroF1(MulticlassF1Score):
-    """Mean of the classes' F1 scores in percent, over the images of all processes."""
-
-    def __init__(self, num_classes: int) -> None:
-        super().__init__(num_classes, average="macro", validate_args=False)
-
-    def compute(self) -> torch.Tensor:
-        return 100 * super().compute()
-
-
 class Classifier(L.LightningModule):
     """A network with its accuracy on held-out images (``val/top1``), and with that, its F1 score and its loss on test images.
 
     A batch is ``(normalised images (n, C, H, W), labels (n,), ...)``. A subclass adds ``training_step`` and
     ``configure_optimizers``; without them the module serves ``Trainer.validate`` and ``Trainer.test``.
-
-    Attributes:
-        score: name of the value in percent by which snapshots are known.
     """
 
-    score: ClassVar[str] = VAL_TOP1
+    score: ClassVar[str] = VAL_TOP1  # name of the value in percent by which snapshots are known
 
     def __init__(self, network: nn.Module, num_classes: int) -> None:
         super().__init__()
         self.network = network
-        self.accuracy, self.f1 = Top1(num_classes), MacroF1(num_classes)
+        # In percent; checking their arguments would wait for the device at each batch.
+        self.accuracy = 100 * MulticlassAccuracy(num_classes, average="micro", validate_args=False)
+        self.f1 = 100 * MulticlassF1Score(num_classes, average="macro", validate_args=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (n, classes)."""

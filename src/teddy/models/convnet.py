@@ -19,9 +19,6 @@ class ConvNet(nn.Module):
 
     Args:
         norm: ``bn`` (a pool's network needs BatchNorm statistics), ``in`` (as in the DC family's evaluation) or ``none``.
-
-    Raises:
-        ValueError: the image is too small for so many poolings.
     """
 
     def __init__(
@@ -43,5 +40,4 @@ class ConvNet(nn.Module):
         self.classifier = nn.Linear(width * side * side, num_classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Map images (N, C, H, W) to logits (N, classes)."""
         return self.classifier(self.features(images).flatten(1))

@@ -15,11 +15,7 @@ class FeatureNetwork:
 
     Args:
         network: ends in a linear layer, whose input is what is called the last features.
-        depth: 1 for the last features alone.
         pooled: whether the last features, if they are a convolution's, are averaged over positions.
-
-    Raises:
-        UserError: it has no linear layer, or fewer layers than ``depth``.
     """
 
     def __init__(self, network: nn.Module, depth: int = 1, pooled: bool = False) -> None:
@@ -38,7 +34,7 @@ class FeatureNetwork:
         self._features = [torch.empty(0)] * depth
 
     def __call__(self, images: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """Features, each (N, D) of a layer, from the last layer backwards, and logits (N, classes) of images (N, C, H, W)."""
+        """Features (N, D) of each layer, from the last one backwards, and logits (N, classes) of images (N, C, H, W)."""
         logits = self.network(images.contiguous(memory_format=torch.channels_last))
         features, self._features = self._features, [torch.empty(0)] * len(self._features)
         if self._channels:

@@ -28,8 +28,7 @@ from teddy.data.spec import DatasetSpec
 from teddy.models.convnet import ConvNet
 from teddy.runtime.seeding import Key, stable_seed
 
-Factory = Callable[[int, int, int], nn.Module]
-"""A function of the number of classes, and the channels and size of the images."""
+Factory = Callable[[int, int, int], nn.Module]  # of the number of classes, and the channels and size of images
 
 _CONVNET = re.compile(r"convnet([1-9]\d*)(?:_w([1-9]\d*))?(?:_(bn|in|none))?")
 _RESNET = re.compile(r"(resnet(?:18|34|50|101|152))(_cifar)?(?:_w([1-9]\d*))?")
@@ -44,16 +43,10 @@ def register_network(name: str, factory: Factory, *, classifier: bool = True) ->
     Args:
         factory: called as ``factory(num_classes, channels, size)``; returns a freshly initialised network that maps images
           (N, channels, size, size) to logits (N, num_classes). torch's global random state has been seeded.
-        classifier: whether it returns logits; the output of other networks is not checked.
-
-    Raises:
-        UserError: another network has this name.
+        classifier: whether it returns logits, which is checked.
     """
-    if (
-        _registered.get(name, (factory, classifier)) != (factory, classifier)
-        or _is_own(name)
-        or name in _torchvision_names()
-    ):
+    known = _registered.get(name, (factory, classifier))
+    if known != (factory, classifier) or _is_own(name) or name in _torchvision_names():
         raise UserError(f"there is a network {name!r} already; register yours under another name.")
     _registered[name] = factory, classifier
 
@@ -71,16 +64,9 @@ def check_network(name: str) -> None:
 
 
 def build_network(name: str, num_classes: int, channels: int, size: int, seed: int = 0) -> nn.Module:
-    """Build a freshly initialised network.
+    """Build a freshly initialised network; UserError if none has this name (the table above) or it does not fit the images.
 
-    Args:
-        name: see the table at the top of this file.
-        channels: of the images; 1 or 3 work everywhere.
-        size: height and width of the images in pixels.
-        seed: of the initialisation; torch's global random state is left as it was.
-
-    Raises:
-        UserError: no network has this name, or it does not fit the images.
+    The seed is that of the initialisation; torch's global random state is left as it was.
     """
     check_network(name)
     with torch.random.fork_rng(devices=[]):
@@ -98,7 +84,7 @@ def build_network(name: str, num_classes: int, channels: int, size: int, seed: i
 
 
 def random_network(name: str, spec: DatasetSpec, *keys: Key) -> nn.Module:
-    """An untrained network for images of a dataset, the same for the same keys; errors as :func:`build_network`."""
+    """An untrained network for images of a dataset, the same for the same keys."""
     seed = stable_seed("random network", *keys)
     return build_network(name, spec.num_classes, spec.channels, spec.size, seed)
 

@@ -27,12 +27,9 @@ _PLAIN = nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.Linear, nn.
 
 
 def size_of(network: nn.Module, example: torch.Tensor) -> tuple[int, int]:
-    """Multiply-accumulates for one image, and number of parameters.
+    """Multiply-accumulates for one image (1, C, H, W), and number of parameters.
 
     MACs are counted as Torch-Pruning does: also BatchNorm, activation and pooling layers have some.
-
-    Args:
-        example: one input (1, C, H, W); only its shape counts.
     """
     # A copy on the meta device is counted, which computes nothing but shapes.
     with warnings.catch_warnings():
@@ -50,26 +47,14 @@ def prune(
     seed: int,
     step: float = 0.01,
 ) -> History:
-    """Remove random channels, in place, until every given target is met.
+    """Remove random channels, in place, until every given target is met; UserError if that cannot be done.
 
-    A network on the meta device works as well, at little cost: the sizes that can be reached depend neither on the weights nor
-    on the seed.
-
-    Args:
-        example: one input (1, C, H, W) on the network's device.
-        macs: at most so many multiply-accumulates per image; up to 1 it is a share of the network's own.
-        parameters: at most so many parameters; likewise a share up to 1.
-        seed: of the choice of channels; the global random state stays as it is.
-        step: share of each layer's channels that is removed at a time.
-
-    Returns:
-        The history for :func:`replay`.
-
-    Raises:
-        UserError: the targets are out of reach, or met already, or this kind of network cannot be pruned.
+    Targets up to 1 are shares of the network's own numbers, and ``step`` is the share of each layer's channels that is removed at
+    a time. A network on the meta device works as well, at little cost: the sizes that can be reached depend neither on the
+    weights nor on the seed.
     """
     whole = size_of(network, example)
-    limits = _limit("macs", macs, whole[0]), _limit("parameters", parameters, whole[1])
+    limits = _limit(macs, whole[0]), _limit(parameters, whole[1])
     if _fits(whole, limits):
         raise UserError(
             f"there is nothing to prune, since the network has {_describe(whole)} already; lower pool.strategy.macs or "
@@ -109,50 +94,18 @@ def prune(
     ]
 
 
-def replay(network: nn.Module, example: torch.Tensor, history: Any) -> None:
-    """Prune a fresh network, in place, by a history; the state dict of the pruned network fits it then.
-
-    Args:
-        example: one input (1, C, H, W) on the network's device.
-        history: as :func:`prune` returned it, also after JSON.
-
-    Raises:
-        UserError: not a history, or one of another network.
-    """
-    layers = dict(network.named_modules())
-    if not isinstance(history, list):
-        raise UserError("the pruning history is no list; delete it and run the command again.")
+def replay(network: nn.Module, example: torch.Tensor, history: History) -> None:
+    """Prune a fresh network, in place, by what :func:`prune` returned; the state dict of the pruned network fits it then."""
     with _traceable(network):
         graph = torch_pruning.DependencyGraph().build_dependency(network, example)
-        for index, entry in enumerate(history):
-            if not _is_entry(entry, layers):
-                raise UserError(
-                    f"entry {index} of the pruning history does not fit this {type(network).__name__}; delete the history "
-                    "and run the command again."
-                )
-            graph.load_pruning_history([entry])
+        graph.load_pruning_history(history)
         network(example)
     network.to(memory_format=torch.channels_last)
 
 
-def _is_entry(entry: Any, layers: dict[str, nn.Module]) -> bool:
-    match entry:
-        case [str(name), bool(outwards), list(indices)]:
-            match layers.get(name):
-                case (
-                    nn.Conv2d(in_channels=inner, out_channels=outer) | nn.Linear(in_features=inner, out_features=outer)
-                ):
-                    channels = outer if outwards else inner
-                    whole = all(type(index) is int and 0 <= index < channels for index in indices)
-                    return whole and 0 < len(indices) == len(set(indices)) < channels
-    return False
-
-
-def _limit(key: str, target: float | None, whole: int) -> float:
+def _limit(target: float | None, whole: int) -> float:
     if target is None:
         return math.inf
-    if not 0 < target < math.inf:
-        raise UserError(f"pool.strategy.{key}={target} must be greater than 0: a share up to 1, or a number above.")
     return target * whole if target <= 1 else target
 
 
@@ -166,7 +119,7 @@ def _describe(size: tuple[int, int]) -> str:
 
 @contextlib.contextmanager
 def _traceable(network: nn.Module) -> Iterator[None]:
-    """Prepare a network for DepGraph, which reads the graph that autograd records in eval mode, and restore it."""
+    """Prepare a network for DepGraph, which reads the graph that autograd records, and restore it."""
     training, frozen = network.training, not any(parameter.requires_grad for parameter in network.parameters())
     network.requires_grad_(True)
     try:

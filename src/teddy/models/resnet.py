@@ -8,12 +8,9 @@ from torchvision.models.resnet import ResNet
 
 
 def build_resnet(name: str, num_classes: int, cifar: bool, width: int) -> ResNet:
-    """Build a freshly initialised ResNet for three channels.
+    """Build a freshly initialised ResNet of torchvision's for three channels, with ``width`` of them in its first stage.
 
-    Args:
-        name: torchvision's name, as ``resnet18``.
-        cifar: 3x3 stride-1 first convolution and no max-pooling, as for Tiny-ImageNet (Sec. 4.1).
-        width: channels of the first stage; torchvision's have 64.
+    With ``cifar`` it has a 3x3 stride-1 first convolution and no max-pooling, as for Tiny-ImageNet (Sec. 4.1).
     """
     network: ResNet = models.get_model(name, weights=None, num_classes=num_classes)
     if width != 64:

@@ -14,13 +14,8 @@ from torch.nn import functional as F
 class StatelessNetwork:
     """A network that gets its weights with each call, as one vector that may be part of a graph.
 
-    BatchNorm layers normalise by the batch, as in training; what they gather along the way has no effect.
-
-    Args:
-        network: its own weights are only the source of :attr:`initial`.
-
-    Attributes:
-        initial: the network's own weights as a vector (P,), detached.
+    BatchNorm layers normalise by the batch, as in training; what they gather along the way has no effect. ``initial`` holds the
+    network's own weights (P,), detached.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -47,9 +42,8 @@ class StatelessNetwork:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Gradient (P,) of the cross-entropy with respect to the weights (P,), and detached logits (N, classes).
 
-        Args:
-            labels: classes (N,) or probabilities (N, classes).
-            create_graph: whether the gradient is part of a graph, back to the images and to weights that are part of one.
+        Labels are classes (N,) or probabilities (N, classes). With ``create_graph`` the gradient is part of a graph, back to the
+        images and to weights that are part of one.
         """
         weights = weights if weights.requires_grad else weights.detach().requires_grad_()
         logits = self(weights, images)

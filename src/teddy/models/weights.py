@@ -23,11 +23,7 @@ _OLD_DENSENET = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")
 
 
 def torchvision_weights(name: str) -> dict[str, torch.Tensor]:
-    """Load torchvision's first weights of a network for ImageNet-1K (69.76 % for ResNet-18); downloaded once, hash checked.
-
-    Raises:
-        UserError: torchvision has none for this network, or they cannot be downloaded.
-    """
+    """Load torchvision's first weights of a network for ImageNet-1K (69.76 % for ResNet-18); downloaded once, hash checked."""
     weights = _imagenet_weights(name)
     try:
         tensors = weights.get_state_dict(progress=sys.stderr.isatty(), check_hash=True, weights_only=True)
@@ -41,11 +37,7 @@ def torchvision_weights(name: str) -> dict[str, torch.Tensor]:
 
 
 def torchvision_title(name: str) -> str:
-    """Return torchvision's name of these weights, such as ``ResNet18_Weights.IMAGENET1K_V1``.
-
-    Raises:
-        UserError: torchvision has none for this network.
-    """
+    """Torchvision's name of these weights, such as ``ResNet18_Weights.IMAGENET1K_V1``; UserError if it has none."""
     return str(_imagenet_weights(name))
 
 
@@ -65,10 +57,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """Read the state dict in a ``.safetensors`` file or in a file of ``torch.save``.
 
     It may be wrapped, as training scripts do, under ``model`` or ``state_dict``, and come from a parallel wrapper, which puts
-    ``module.`` before each name.
-
-    Raises:
-        UserError: the file is missing or damaged, holds code to be run, or no weights.
+    ``module.`` before each name. UserError if the file is missing or damaged, holds code to be run, or no weights.
     """
     if not path.is_file():
         raise UserError(f"pool.base={path} is no file; give trained, pretrained, or a file of weights.")
@@ -109,34 +98,11 @@ def _read(path: Path) -> Any:
 
 
 def fit_weights(network: nn.Module, tensors: Mapping[str, torch.Tensor], what: str) -> None:
-    """Load a state dict, all of it.
-
-    Args:
-        what: origin of the weights, for the message.
-
-    Raises:
-        UserError: a name or a shape does not fit; the message names the first.
-    """
-    wanted = network.state_dict()
-    matrices = [key for key, tensor in wanted.items() if tensor.dim() == 2]
-    for key, tensor in wanted.items():
-        if key not in tensors:
-            if key.endswith("num_batches_tracked"):  # unknown to weights from before 2018, and of no influence
-                continue
-            raise _misfit(what, f"they lack {key}")
-        given = tuple(tensors[key].shape)
-        if given == tuple(tensor.shape):
-            continue
-        if matrices and key == matrices[-1] and given[1:] == tuple(tensor.shape[1:]):
-            raise _misfit(what, f"they are for {given[0]} classes, but the dataset has {tensor.shape[0]}")
-        raise _misfit(what, f"{key} has the shape {list(given)} instead of {list(tensor.shape)}")
-    for key in tensors:
-        if key not in wanted:
-            raise _misfit(what, f"the network has no {key}")
-    network.load_state_dict({**wanted, **tensors})
-
-
-def _misfit(what: str, why: str) -> UserError:
-    return UserError(
-        f"the weights of {what} do not fit model.name: {why}; choose the network that they were trained as."
-    )
+    """Load a state dict, all of it, or raise UserError, which calls the weights those of ``what`` and names the first misfit."""
+    try:
+        network.load_state_dict(tensors)  # BatchNorm's counters, which weights from before 2018 lack, are no misfit
+    except RuntimeError as error:
+        why = str(error).splitlines()[1].strip().rstrip(".")
+        raise UserError(
+            f"the weights of {what} do not fit model.name: {why}; choose the network that they were trained as."
+        ) from error

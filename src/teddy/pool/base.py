@@ -21,11 +21,7 @@ VERSION = 1
 
 
 def check_base(base: BaseTraining, source: str) -> None:
-    """Check at little cost, before anything is trained or downloaded, whether there will be a base model.
-
-    Raises:
-        UserError: torchvision has no weights for this network or these images, or the file does not fit.
-    """
+    """Check at little cost, before anything is trained or downloaded, whether there will be a base model; UserError if not."""
     if source == PRETRAINED:
         title, spec = torchvision_title(base.network), base.dataset.spec
         if (spec.num_classes, spec.channels) != (IMAGENET_CLASSES, 3):
@@ -38,18 +34,10 @@ def check_base(base: BaseTraining, source: str) -> None:
 
 
 def base_model(base: BaseTraining, source: str) -> Member:
-    """Make the base model, or find it in the store.
+    """Make the base model, or find it in the store; weights from elsewhere have epoch 0 and no seconds of training.
 
-    Args:
-        source: ``trained`` (the last epoch of the base training), ``pretrained`` (torchvision's weights, which have seen the
-            images that are held out here, too) or the path of a weight file.
-
-    Returns:
-        The member; weights from elsewhere have epoch 0 and no seconds of training.
-
-    Raises:
-        UserError: the weights are missing, cannot be read, or do not fit network and dataset.
-        StageFailed: training diverged or the disk is full.
+    Its source is ``trained`` (the last epoch of the base training), ``pretrained`` (torchvision's weights, which have seen the
+    images that are held out here, too) or the path of a weight file.
     """
     check_base(base, source)
     if source == TRAINED:

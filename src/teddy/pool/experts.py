@@ -20,22 +20,16 @@ class Experts(PoolStrategy):
     """Trainings of one network from different initialisations by SGD at a constant rate; the last weights of each are a member.
 
     Each training is an artifact of its own, so a smaller ``count`` is part of a larger one, and a killed run loses one at most.
-
-    Attributes:
-        count: number of trainings.
-        epochs: of each; all are kept.
-        network: name of the network; None: the run's.
-        sharpness: for flat trajectories; None: plain SGD.
     """
 
-    count: Count
-    epochs: Count
+    count: Count  # of trainings
+    epochs: Count  # all are kept
     lr: Positive
     momentum: Weight
     weight_decay: Weight
     batch_size: Count
-    network: str | None = None
-    sharpness: Sharpness | None = None
+    network: str | None = None  # None: the run's
+    sharpness: Sharpness | None = None  # for flat trajectories; None: plain SGD
 
     label: ClassVar[str] = "experts"
 
@@ -44,16 +38,7 @@ class Experts(PoolStrategy):
 
     def trainings(self, base: BaseTraining) -> list[BaseTraining]:
         recipe = Recipe(
-            epochs=self.epochs,
-            lr=self.lr,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            batch_size=self.batch_size,
-            schedule="constant",
-            step_size=1,
-            gamma=1.0,
-            warmup_epochs=0,
-            sharpness=self.sharpness,
+            self.epochs, self.lr, self.momentum, self.weight_decay, self.batch_size, sharpness=self.sharpness
         )
         return [
             replace(

@@ -23,24 +23,15 @@ WEIGHTS = "weights.safetensors"
 
 @dataclass(frozen=True)
 class Member:
-    """One weak teacher: its weights, their network, and facts about it.
-
-    Attributes:
-        epoch: epochs of training behind it; of fine-tuning, for a pruned model, where parts of an epoch count too.
-        identity: name of the weights in fingerprints, independent of their path.
-        top1_holdout: accuracy in percent on the images held out from training, of a detector its mAP@.5; test images are not
-            for teachers.
-        history: JSON file with the pruning history, or None for the network as it is built.
-        seconds: of training from the base model's first step on; for a pruned model, of its own pruning and fine-tuning only.
-    """
+    """One weak teacher: its weights, their network, and facts about it."""
 
     network: str
     file: Path
-    epoch: float
-    identity: str
-    top1_holdout: float
-    history: Path | None = None
-    seconds: float = 0.0
+    epoch: float  # of training; of fine-tuning, for a pruned model, where parts of an epoch count too
+    identity: str  # name of the weights in fingerprints, independent of their path
+    top1_holdout: float  # in percent, on images held out from training; of a detector its mAP@.5
+    history: Path | None = None  # JSON file with the pruning history
+    seconds: float = 0.0  # from the base model's first step on; of a pruned model, of its own pruning and fine-tuning
 
     @classmethod
     def of(cls, artifact: Artifact, network: str, history: str | None = None) -> Member:
@@ -56,12 +47,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """The weights of one training by epoch, from the untrained network on.
-
-    Attributes:
-        members: every snapshot, early to late.
-        seed: of the untrained network.
-    """
+    """The weights of one training by epoch: every snapshot, early to late, and before them the untrained network of a seed."""
 
     members: tuple[Member, ...]
     spec: DatasetSpec
@@ -73,16 +59,10 @@ class Trajectory:
         return [0, *(int(member.epoch) for member in self.members)]
 
     def untrained(self) -> nn.Module:
-        """Build the network of epoch 0."""
         spec = self.spec
         return build_network(self.members[0].network, spec.num_classes, spec.channels, spec.size, self.seed)
 
     def weights(self, epoch: int) -> dict[str, torch.Tensor]:
-        """Load the state dict of an epoch.
-
-        Raises:
-            UserError: the file is missing or damaged.
-        """
         if epoch == 0:
             return self.untrained().state_dict()
         return load_tensors(self.members[self.epochs.index(epoch) - 1].file)[0]
@@ -90,29 +70,20 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class ModelPool:
-    """Weak teachers from one base model, early to late; or the last weights of several trainings.
-
-    Attributes:
-        label: name of the strategy that made it.
-        seconds: of training, the base model's included, without epochs that no member needs.
-        trajectories: whole trainings, each of which has a member, by whose identity it is known.
-    """
+    """Weak teachers from one base model, early to late; or the last weights of several trainings."""
 
     members: tuple[Member, ...]
     spec: DatasetSpec
-    label: str
-    seconds: float = 0.0
-    trajectories: tuple[Trajectory, ...] = ()
+    label: str  # name of the strategy that made it
+    seconds: float = 0.0  # of training, the base model's included, without epochs that no member needs
+    trajectories: tuple[Trajectory, ...] = ()  # whole trainings, known by the identity of a member of each
 
     def __len__(self) -> int:
         return len(self.members)
 
     @property
     def fingerprint(self) -> str:
-        """Name of the members alone: two selections of the same epochs are the same pool.
-
-        A member's identity names its whole training, so that trajectories need no mention.
-        """
+        """Name of the members alone, each of which names its whole training: two selections of the same epochs are one pool."""
         return fingerprint([member.identity for member in self.members])
 
     @property
@@ -123,27 +94,19 @@ class ModelPool:
         return f"{self.label} {span} ({len(epochs)})"
 
     def load(self, index: int, device: torch.device | str = "cpu", weights: torch.dtype = torch.float32) -> nn.Module:
-        """Load member ``index`` as a frozen network in eval mode.
+        """Load member ``index`` as a frozen network in eval mode, with convolutions and linear layers in a type of weights.
 
-        Args:
-            weights: type of the convolutions' and linear layers' parameters. The type that autocast uses changes no result and
-                saves a cast in each pass.
-
-        Raises:
-            UserError: the weights or the pruning history are missing, damaged, or of another network.
+        The type that autocast uses changes no result and saves a cast in each pass.
         """
         member, spec = self.members[index], self.spec
         network = build_network(member.network, spec.num_classes, spec.channels, spec.size)
+        if member.history is not None:
+            replay(network, torch.zeros(1, spec.channels, spec.size, spec.size), read_json(member.history))
         try:
-            if member.history is not None:
-                replay(network, torch.zeros(1, spec.channels, spec.size, spec.size), read_json(member.history))
             network.load_state_dict(load_tensors(member.file)[0])
-        except (UserError, RuntimeError) as error:
-            why = str(error).splitlines()[-1].strip().partition(";")[0]
+        except RuntimeError as error:
             raise UserError(
-                f"{member.file} does not hold the weights of {member.network} for {spec.num_classes} classes ({why}); "
-                # The file alone would leave a manifest that vouches for it.
-                f"delete it with its folder {member.file.parent} and run the command again."
+                f"the network {member.network} has changed since {member.file} was trained; register it under another name."
             ) from error
         for layer in network.modules():
             if isinstance(layer, nn.Conv2d | nn.Linear):
@@ -151,10 +114,6 @@ class ModelPool:
         return network.to(device).eval().requires_grad_(False)
 
     def load_teachers(self, device_config: DeviceConfig, indices: Iterable[int] | None = None) -> list[nn.Module]:
-        """Load members, all or those at ``indices``, on the run's device in the type of weights that its precision uses.
-
-        Raises:
-            UserError: as :meth:`load`.
-        """
+        """Load members, all or those at ``indices``, on the run's device in the type of weights that its precision uses."""
         chosen = range(len(self)) if indices is None else indices
         return [self.load(index, device_config.device, device_config.frozen_weights) for index in chosen]

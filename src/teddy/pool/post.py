@@ -10,6 +10,7 @@ from pydantic import Field
 
 from teddy.config.errors import UserError
 from teddy.config.schema import EPOCHS, MOST
+from teddy.config.types import Count, Number, Positive, Weight
 from teddy.pool.base import base_model, check_base
 from teddy.pool.members import ModelPool
 from teddy.pool.pruned_model import PrunedModel, PruningConfig, check_targets
@@ -17,10 +18,7 @@ from teddy.pool.schedule import FineTune
 from teddy.pool.strategy import PoolStrategy
 from teddy.pool.trajectory import BaseTraining
 
-Number = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
-"""A finite number from 0 on. Whole ones become floats, so that 1.2e9 and 1200000000 are the same target."""
-Positive = Annotated[Number, Field(gt=0)]
-Count = Annotated[int, Field(strict=True, ge=0, le=MOST)]
+Target = Annotated[float, Field(gt=0, allow_inf_nan=False)] | None  # a float, so that 1.2e9 is 1200000000
 
 
 @dataclass(frozen=True)
@@ -29,34 +27,20 @@ class PostPool(PoolStrategy):
 
     The budgets ``epochs * (k / (size - 1)) ** 2`` are dense at the start, where accuracy recovers fast, so that the pool
     resembles the accuracy curve of a trajectory.
-
-    Attributes:
-        size: number of members; a single one is not fine-tuned.
-        base: as in :func:`teddy.pool.base.base_model`.
-        macs: prune until at most so many multiply-accumulates are left; up to 1: a share of the base model's; None: no target.
-        parameters: likewise, at most so many parameters.
-        step: share of each layer's channels that a step of pruning takes.
-        epochs: longest budget of fine-tuning.
-        lr: learning rate in the first third of a budget.
-        lr_end: learning rate in the last third; in the second it is the geometric mean of both.
-        recalibrate: number of training images that give new BatchNorm statistics after pruning; 0 keeps the base model's.
-
-    Raises:
-        UserError: there is no target, or ``lr_end`` is above ``lr``.
     """
 
-    size: Annotated[Count, Field(ge=1)]
-    base: str
-    macs: Positive | None
-    parameters: Positive | None
-    step: Annotated[Positive, Field(le=0.5)]
-    epochs: Annotated[Number, Field(le=EPOCHS)]
-    lr: Positive
-    lr_end: Positive
-    momentum: Annotated[Number, Field(le=1)]
-    weight_decay: Number
-    batch_size: Annotated[Count, Field(ge=2)]
-    recalibrate: Count
+    size: Count  # a single member is not fine-tuned
+    base: str  # as in base_model
+    macs: Target  # at most so many multiply-adds; up to 1: a share of the base model's; None: no target
+    parameters: Target  # likewise
+    step: Annotated[float, Field(gt=0, le=0.5)]  # share of each layer's channels that a step of pruning takes
+    epochs: Annotated[float, Field(ge=0, le=EPOCHS)]  # longest budget
+    lr: Positive  # in the first third of a budget
+    lr_end: Positive  # in the last; between them their geometric mean
+    momentum: Annotated[float, Field(ge=0, le=1)]
+    weight_decay: Weight
+    batch_size: Annotated[int, Field(ge=2, le=MOST)]
+    recalibrate: Number  # training images that give new BatchNorm statistics after pruning; 0: the base model's stay
 
     label: ClassVar[str] = "post"
 

@@ -15,19 +15,12 @@ from teddy.pool.trajectory import BaseTraining, trajectory
 
 @dataclass(frozen=True)
 class PriorPool(PoolStrategy):
-    """Snapshots from epoch ``first`` to ``last`` every ``every`` epochs, T_b to T_e in steps of m in Eq. 7.
+    """Snapshots from epoch ``first`` to ``last`` every ``every`` epochs, T_b to T_e in steps of m in Eq. 7."""
 
-    Attributes:
-        first: full epochs behind the first member.
-        last: full epochs behind the last member; always a member. None: ``size`` members from ``first`` on (Fig. 2c).
-        every: epochs between two members.
-        size: instead of ``every``, this many members between the same ends (Fig. 3c).
-    """
-
-    first: Epoch
-    last: Epoch | None
+    first: Epoch  # full epochs behind the first member
+    last: Epoch | None  # always a member; None: size members from first on (Fig. 2c)
     every: Epoch
-    size: Epoch | None = None
+    size: Epoch | None = None  # so many members between the same ends (Fig. 3c), whatever every is
 
     label: ClassVar[str] = "prior"
 
@@ -38,11 +31,6 @@ class PriorPool(PoolStrategy):
         return [base]
 
     def make(self, base: BaseTraining) -> ModelPool:
-        """Train the base model unless its trajectory is in the store, and select from it.
-
-        Raises:
-            UserError: the trajectory lacks an epoch that is asked for.
-        """
         saved = trajectory(base)
         members = {int(member.epoch): member for member in saved}
         epochs = member_epochs(self.first, self.last, self.every, self.size, list(members))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
+from lightning.pytorch.profilers import SimpleProfiler
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
@@ -59,18 +58,13 @@ def _example(spec: DatasetSpec) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class PrunedModel:
-    """Member ``index`` of a post pool of ``size`` models.
-
-    Attributes:
-        origin: the base model.
-        epochs: of fine-tuning; parts of an epoch count too.
-    """
+    """Member ``index`` of a post pool of ``size`` models."""
 
     base: BaseTraining
-    origin: Member
+    origin: Member  # the base model
     config: PruningConfig
     plan: FineTune
-    epochs: float
+    epochs: float  # of fine-tuning; parts of an epoch count too
     index: int
     size: int
 
@@ -80,11 +74,7 @@ class PrunedModel:
         return stable_seed(self.base.seed, "pruned", self.index)
 
     def member(self) -> Member:
-        """Make the model, or find it in the store.
-
-        Raises:
-            StageFailed: fine-tuning diverged or the disk is full.
-        """
+        """Make the model, or find it in the store."""
         base = self.base
         content = {  # not how many others there are
             "version": VERSION,
@@ -107,26 +97,23 @@ class PrunedModel:
         Returns:
             Size; seconds without those of validation; held-out accuracies in percent at the end, after pruning and after the
             new BatchNorm statistics.
-
-        Raises:
-            StageFailed: fine-tuning diverged.
         """
-        base, config, clock = self.base, self.config, _Clock()
+        base, config, clock = self.base, self.config, SimpleProfiler()
         spec, data = base.dataset.spec, base.open_data(self.plan.batch_size, seed=self.seed)
         steps = round(self.epochs * len(data.train_dataloader()))
         network = ModelPool((self.origin,), spec, "").load(0).requires_grad_(True)
         example = _example(spec)
-        with clock:
+        with clock.profile("pruning"):
             history = prune(network, example, config.macs, config.parameters, self.seed, config.step)
         macs, parameters = size_of(network, example)
         facts: dict[str, Any] = {"epoch": self.epochs, "steps": steps, "macs": macs, "parameters": parameters}
         facts["top1_pruned_holdout"] = base.holdout_top1(network, data)
         if config.recalibrate:
-            with clock:
+            with clock.profile("recalibration"):
                 self._recalibrate(network, data)
             facts["top1_recalibrated_holdout"] = base.holdout_top1(network, data)
         if steps:
-            with clock:
+            with clock.profile("fine-tuning"):
                 self._fine_tune(network, data, steps, folder)
         network.load_state_dict(broadcast(network.state_dict()))  # BatchNorm statistics differ between processes
         facts["top1_holdout"] = base.holdout_top1(network, data)
@@ -135,7 +122,8 @@ class PrunedModel:
             save_tensors(folder / WEIGHTS, network.state_dict())
         scalars = {VAL_TOP1: facts["top1_holdout"], metrics.POOL_EPOCH: self.epochs}
         base.log.stage("pool/post").log_metrics(scalars, step=self.index)
-        return {"seconds": round(clock.seconds, 2), **facts}
+        seconds = sum(sum(each) for each in clock.recorded_durations.values())
+        return {"seconds": round(seconds, 2), **facts}
 
     def _recalibrate(self, network: nn.Module, data: RealData) -> None:
         """Replace the BatchNorm statistics, which are those of the whole model, by averages over augmented training images."""
@@ -148,36 +136,12 @@ class PrunedModel:
         trainer = make_trainer(
             base.device_config,
             max_epochs=-1,
+            max_steps=steps,
             folder=folder,
             logger=base.log.stage(f"pool/post{self.index + 1}"),
-            callbacks=[ProgressCallback(f"pool: {title}", total=steps), _StopAfter(steps)],
+            callbacks=[ProgressCallback(f"pool: {title}", total=steps)],
         )
         classes, factor = base.dataset.spec.num_classes, partial(plan.factor, steps=steps)
         trainer.fit(TeacherTraining(network.train(), classes, plan, factor, "step", self.seed), datamodule=data)
         if has_diverged(network):
             raise StageFailed(f"fine-tuning of the pruned model {title} diverged; lower pool.strategy.lr={plan.lr}.")
-
-
-class _StopAfter(L.Callback):
-    """End of a fit after a number of steps."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        trainer.should_stop = trainer.global_step >= self.steps
-
-
-class _Clock:
-    """Sum of the seconds that are spent inside of it."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __enter__(self) -> None:
-        self._since = time.monotonic()
-
-    def __exit__(self, *error: object) -> None:
-        self.seconds += time.monotonic() - self._since

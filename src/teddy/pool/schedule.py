@@ -11,23 +11,17 @@ from teddy.pool.sharpness import Sharpness
 
 @dataclass(frozen=True)
 class Recipe:
-    """Training of the base model.
-
-    Attributes:
-        schedule: "step" (times gamma every step_size epochs), "cosine" (to 0 over the epochs after warm-up) or "constant".
-        warmup_epochs: epochs of a linear rise from one hundredth of ``lr``, as torchvision's reference training.
-        sharpness: for training that is aware of it; None: plain SGD.
-    """
+    """Training of the base model."""
 
     epochs: int
     lr: float
     momentum: float
     weight_decay: float
     batch_size: int
-    schedule: str
-    step_size: int
-    gamma: float
-    warmup_epochs: int
+    schedule: str = "constant"  # "step", "cosine" (to 0 over the epochs after warm-up) or "constant"
+    step_size: int = 1  # epochs, after each of which a step schedule multiplies by gamma
+    gamma: float = 1.0
+    warmup_epochs: int = 0  # of a linear rise from lr / 100, as torchvision's reference training
     sharpness: Sharpness | None = None
 
     def factor(self, epoch: int) -> float:

@@ -13,15 +13,10 @@ from teddy.config.types import Positive, Weight
 
 @dataclass(frozen=True)
 class Sharpness:
-    """How sharpness counts in training.
+    """How sharpness counts in training."""
 
-    Attributes:
-        rho: distance to the nearby point of higher loss.
-        alpha: weight of the surrogate gap; 0: SAM (Foret et al., ICLR 2021).
-    """
-
-    rho: Positive
-    alpha: Weight
+    rho: Positive  # distance to the nearby point of higher loss
+    alpha: Weight  # weight of the surrogate gap; 0: SAM (Foret et al., ICLR 2021)
 
 
 class GSAM(torch.optim.SGD):
@@ -29,9 +24,6 @@ class GSAM(torch.optim.SGD):
 
     g is the gradient at the weights w, h the one at ``w + rho * g / ||g||``. A step needs a closure and calls it at both points,
     so that statistics of BatchNorm layers see both.
-
-    Args:
-        options: those of SGD.
     """
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], sharpness: Sharpness, **options: Any) -> None:

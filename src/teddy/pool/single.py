@@ -14,11 +14,7 @@ from teddy.pool.trajectory import BaseTraining
 
 @dataclass(frozen=True)
 class SinglePool(PoolStrategy):
-    """The well-trained base model as the only teacher.
-
-    Attributes:
-        base: its source, as in :func:`teddy.pool.base.base_model`.
-    """
+    """The well-trained base model as the only teacher; ``base`` is its source, as in :func:`teddy.pool.base.base_model`."""
 
     base: str
 

@@ -28,20 +28,12 @@ from teddy.pool.trajectory import BaseTraining
 
 
 class PoolStrategy(ABC):
-    """Recipe for weak teachers from one base model.
+    """Recipe for weak teachers from one base model."""
 
-    Attributes:
-        label: name of the strategy in tables and curves, such as ``prior``.
-    """
-
-    label: ClassVar[str]
+    label: ClassVar[str]  # name in tables and curves, such as prior
 
     def members(self, saved: Sequence[int]) -> int | None:
-        """Count the teachers, as far as their number is known before any is made.
-
-        Args:
-            saved: epochs of the base model's training that are kept.
-        """
+        """Count the teachers, as far as that can be told before any is made, from the epochs of the base model that are saved."""
         return None
 
     def trainings(self, base: BaseTraining) -> list[BaseTraining]:
@@ -49,11 +41,7 @@ class PoolStrategy(ABC):
         return []
 
     def check(self, base: BaseTraining) -> None:  # noqa: B027 - optional
-        """Check at little cost whether ``make`` can work; called for every pool of a run before anything is trained.
-
-        Raises:
-            UserError: it cannot; the message names the key and the remedy.
-        """
+        """Raise UserError, with the key and the remedy, if ``make`` cannot work; called before anything is trained."""
 
     @abstractmethod
     def make(self, base: BaseTraining) -> ModelPool:

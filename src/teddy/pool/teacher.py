@@ -64,7 +64,6 @@ class TeacherTraining(Classifier):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": self.interval}}
 
     def training_step(self, batch: Sequence[torch.Tensor], batch_idx: int) -> torch.Tensor:
-        """Loss of a batch, logged."""
         seed_torch(self.seed, "teacher", self.first_epoch + self.current_epoch, batch_idx)
         loss = self.batch_loss(batch)
         # Only when a value is due: self.log costs several percent of a small network's step.
@@ -77,7 +76,7 @@ class TeacherTraining(Classifier):
         return F.cross_entropy(self(batch[0]), batch[1])
 
     def on_validation_epoch_end(self) -> None:
-        """Log the epoch, the horizontal axis of the accuracy on the held-out images."""
+        # The horizontal axis of the accuracy on the held-out images.
         self.log(metrics.POOL_EPOCH, float(self.epochs_done), reduce_fx="max", sync_dist=True)
 
 
@@ -98,7 +97,6 @@ class SnapshotPool(L.Callback):
         self.records, self.seconds, self._since = list(records), seconds, 0.0
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Start the clock of the epoch."""
         self._since = time.monotonic()
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
@@ -117,7 +115,6 @@ class SnapshotPool(L.Callback):
             )
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Write the snapshot, if this epoch is to be kept."""
         assert isinstance(module, TeacherTraining)
         epoch = module.epochs_done
         if epoch not in self.epochs:

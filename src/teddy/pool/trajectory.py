@@ -27,45 +27,31 @@ from teddy.runtime.trainer import make_trainer
 
 VERSION = 1
 RESUME_FILE = ".resume.safetensors"
-RESUME_SECONDS = 20.0
-"""Shortest time between two points to resume from: a small network's epoch takes little longer than writing one."""
+RESUME_SECONDS = 20.0  # between two resume points: a small network's epoch takes little longer than writing one
 
 
 @dataclass(frozen=True)
 class BaseTraining:
-    """What a pool strategy works with: data, network and recipe of the base model, and where results go.
+    """What a pool strategy works with: data, network and recipe of the base model, and where results go."""
 
-    Attributes:
-        store: ``store.produce(kind, content, build, collective=True)`` finds finished work by its content, or builds it in a
-            folder; under several processes all of them build, and only ``is_leader()`` writes.
-        network: name for :func:`teddy.models.networks.build_network`.
-        holdout: share of the training images that validation uses; they are never trained on.
-        save_every: epochs between two snapshots of the trajectory.
-        seed: of initialisation, order and augmentation.
-        log: ``log.stage("pool/<name>")`` is a Lightning logger of its own.
-        data: batches for training and validation; another task than classification has its own, and its own ``training``.
-        holdout_seed: of the choice of held-out images; None: ``seed``.
-        name: of the curves, and in the progress.
-    """
-
-    store: ArtifactStore
+    store: ArtifactStore  # see ArtifactStore.produce; under collective=True only is_leader() writes
     dataset: RealDataset
-    network: str
+    network: str  # name for build_network
     recipe: Recipe
     augment: Augmentation
-    holdout: float
-    save_every: int
-    seed: int
+    holdout: float  # share of the training images that validation uses; they are never trained on
+    save_every: int  # epochs between two snapshots
+    seed: int  # of initialisation, order and augmentation
     device_config: DeviceConfig
-    log: RunLog
-    holdout_seed: int | None = None
-    name: str = "pool"
+    log: RunLog  # log.stage("pool/<name>") is a Lightning logger of its own
+    holdout_seed: int | None = None  # of the choice of held-out images; None: seed
+    name: str = "pool"  # of the curves, and in the progress
 
-    data: ClassVar[type[RealData]] = RealData
+    data: ClassVar[type[RealData]] = RealData  # another task than classification has its own, and its own training
     training: ClassVar[type[TeacherTraining]] = TeacherTraining
 
     def content(self) -> dict[str, Any]:
-        """Describe what the trajectory depends on, for its fingerprint."""
+        """What the trajectory depends on, for its fingerprint."""
         held_out = {} if self.holdout_seed is None else {"holdout_seed": self.holdout_seed}
         return {
             "version": VERSION,
@@ -81,24 +67,15 @@ class BaseTraining:
         }
 
     def build_network(self) -> nn.Module:
-        """Build the untrained base model.
-
-        Raises:
-            UserError: the network does not fit the images.
-        """
+        """Build the untrained base model."""
         spec = self.dataset.spec
         return build_network(self.network, spec.num_classes, spec.channels, spec.size, seed=self.seed)
 
     def open_data(self, batch_size: int, seed: int | None = None, first_epoch: int = 0) -> RealData:
         """Open the dataset as teachers are trained and evaluated on it.
 
-        Args:
-            batch_size: over all processes.
-            seed: of order and augmentation, if not the base model's; which images are held out does not depend on it.
-            first_epoch: full epochs that an earlier, interrupted run has done.
-
-        Raises:
-            UserError: no image can be held out.
+        The batch size is that over all processes. A seed other than the base model's is that of order and augmentation; which
+        images are held out does not depend on it.
         """
         data = self.data(
             self.dataset.spec,
@@ -126,23 +103,12 @@ class BaseTraining:
 
 
 def trajectory(base: BaseTraining) -> list[Member]:
-    """Train the base model unless its snapshots are in the store.
-
-    Returns:
-        The snapshots, early to late.
-
-    Raises:
-        UserError: data or network cannot be used.
-        StageFailed: training diverged or the disk is full.
-    """
+    """Train the base model unless its snapshots, early to late, are in the store."""
     artifact = base.store.produce("trajectory", base.content(), partial(_train, base), collective=True)
     members = []
     for record in artifact.facts["members"]:
-        file, identity = artifact.file(record["file"]), f"{artifact.fingerprint}/{record['epoch']}"
-        facts = {
-            key: record[key] for key in ("epoch", "top1_holdout", "seconds")
-        }  # there may be more, from earlier versions
-        members.append(Member(network=base.network, file=file, identity=identity, **facts))
+        place = {"file": artifact.file(record["file"]), "identity": f"{artifact.fingerprint}/{record['epoch']}"}
+        members.append(Member(network=base.network, **record | place))
     return members
 
 

@@ -20,20 +20,13 @@ from teddy.config.errors import UserError
 
 __all__ = ["barrier", "broadcast", "init", "is_leader", "launch", "rank", "world_size"]
 
-_WAIT = timedelta(days=30)
-"""Limit for processes that wait while one builds; the collectives of a fit have torch's limit."""
+_WAIT = timedelta(days=30)  # for processes that wait while one builds; the collectives of a fit have torch's limit
 
 
 def launch(devices: int, num_nodes: int, arguments: Sequence[str]) -> None:
     """Replace this process by torchrun with one process per device, unless one is enough or they were started already.
 
-    Args:
-        devices: processes on each machine.
-        num_nodes: machines.
-        arguments: the command line after ``python -m teddy``.
-
-    Raises:
-        UserError: several machines are asked for and no launcher has started the processes.
+    The arguments are the command line after ``python -m teddy``.
     """
     if devices * num_nodes == 1 or _started():
         return
@@ -59,11 +52,7 @@ def _started() -> bool:
 def init(accelerator: str, devices: int = 1, num_nodes: int = 1) -> None:
     """Join the run's processes into one group, which Lightning then uses; silence all but the first.
 
-    Args:
-        accelerator: resolved, as in :class:`teddy.runtime.device.DeviceConfig`.
-
-    Raises:
-        UserError: another number of processes was started than the configuration asks for.
+    UserError if another number of processes was started than the configuration asks for.
     """
     import torch
     from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment

@@ -21,9 +21,6 @@ class PeakMemory:
 
     Resident memory includes libraries and everything that the process already holds. Only Linux can reset the count; elsewhere
     the peak is that of the process's whole life.
-
-    Args:
-        accelerator: "cuda", or anything else for the CPU.
     """
 
     def __init__(self, accelerator: str) -> None:
@@ -38,7 +35,6 @@ class PeakMemory:
             pass
 
     def megabytes(self) -> float:
-        """Return the peak so far."""
         if self._cuda:
             found = torch.cuda.max_memory_allocated()
         elif self._reset:
@@ -62,9 +58,8 @@ def free_bytes(accelerator: str) -> int | None:
 
 def graph_bytes(compute: Callable[[], object]) -> int:
     """Return how much autograd keeps for the backward pass of what ``compute`` does; on the meta device it costs no time."""
-    kept: dict[
-        int, torch.Tensor
-    ] = {}  # by storage, which several operations may keep; held, so that none takes its place
+    # By storage, which several operations may keep; held, so that none takes its place.
+    kept: dict[int, torch.Tensor] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         kept[tensor.untyped_storage()._cdata] = tensor

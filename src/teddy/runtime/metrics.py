@@ -10,28 +10,22 @@ SYNTHESIS = "synthesis"
 EVALUATION = "evaluation"
 
 POOL_LOSS = "pool/loss"
-POOL_EPOCH = "pool/epoch"
-"""Epochs of training behind a snapshot; in the same row as its accuracy."""
+POOL_EPOCH = "pool/epoch"  # epochs of training behind a snapshot; in the same row as its accuracy
 POOL_TOP1_HOLDOUT = "pool/val/top1"
 
-SYNTHESIS_BLOCK = "synthesis/block"
-"""Index of the block that a row of the curve belongs to."""
-SYNTHESIS_ITERATION = "synthesis/iteration"
-"""Iteration within that block; ``synthesis/step`` runs on over all blocks."""
-SYNTHESIS_IMAGES = "synthesis/images"
-"""Key of the image grid of the first block's snapshots."""
+SYNTHESIS_BLOCK = "synthesis/block"  # index of the block that a row of the curve belongs to
+SYNTHESIS_ITERATION = "synthesis/iteration"  # iteration within that block; synthesis/step runs on over all blocks
+SYNTHESIS_IMAGES = "synthesis/images"  # key of the image grid of the first block's snapshots
 
 LABELS_STORAGE_MB = "labels/storage_mb"
 
 EVALUATION_LOSS = "evaluation/loss"
 
-COST_POOL_SECONDS = "cost/pool_seconds"
-"""Training that the pool needs, over all runs that had a part in it; likewise below."""
+COST_POOL_SECONDS = "cost/pool_seconds"  # of the training that the pool needs, over all runs that had a part in it
 COST_SYNTHESIS_SECONDS = "cost/synthesis_seconds"
 COST_SYNTHESIS_PEAK_MEMORY_MB = "cost/synthesis_peak_memory_mb"
 
-DIVERGENCE_MEAN = "divergence/mean"
-"""KL divergence from the students' predictions to the teachers' in nats, over teachers and students."""
+DIVERGENCE_MEAN = "divergence/mean"  # KL from the students' predictions to the teachers' in nats
 
 FIXED = tuple(
     value for name, value in sorted(vars().items()) if name.isupper() and isinstance(value, str) and "/" in value
@@ -55,16 +49,10 @@ def student_fit(method: str, protocol: str, student: str, seed: int) -> str:
 
 
 def in_fit(fit: str, name: str) -> str:
-    """Name a curve among all fits of a run: ``evaluation/loss`` becomes ``<fit>/loss`` in a fit of the evaluation.
-
-    In a fit that is a whole stage a curve keeps its name.
-    """
+    """Name a curve of a fit: ``evaluation/loss`` becomes ``<fit>/loss``, and in a fit that is a whole stage keeps its name."""
     return f"{fit}/{name.removeprefix(fit.split('/')[0] + '/')}"
 
 
 def student(setting: str, quantity: str = "top1") -> str:
-    """Name a result of the students of one setting, ``method/protocol/labels/student``: ``student/<setting>/top1``.
-
-    Results are in percent: ``top1`` is the mean over the seeds, ``top1_std`` the standard deviation.
-    """
+    """Name a result of the students of one setting, ``method/protocol/labels/student``, over the seeds and in percent."""
     return f"student/{setting}/{quantity}"

@@ -30,11 +30,7 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], notes: Any = N
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], Any]:
-    """Read what :func:`save_tensors` wrote.
-
-    Raises:
-        UserError: the file is missing, truncated or no safetensors file.
-    """
+    """Read what :func:`save_tensors` wrote; UserError if the file is missing, truncated or no safetensors file."""
     try:
         with safe_open(path, framework="pt") as stream:
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a mapping
@@ -56,9 +52,7 @@ def load_point(path: Path) -> tuple[dict[str, torch.Tensor], Any] | None:
         return None
     try:
         tensors, notes = load_tensors(path)
-        if not isinstance(notes, dict) or "sha256" not in notes:  # written by an earlier version
-            return tensors, notes
-        if notes["sha256"] == _digest(path, tensors, notes.get("notes")):
+        if isinstance(notes, dict) and notes.get("sha256") == _digest(path, tensors, notes.get("notes")):
             return tensors, notes["notes"]
         why = f"{path} does not hold what was written there"
     except UserError as error:
@@ -106,12 +100,7 @@ class ResumePoint(L.Callback):
     """Write the state of ``module.network`` and its optimizer after an epoch, at most once in ``seconds``.
 
     Expects a module with the attributes ``network`` and ``first_epoch`` (epochs done before this process began). Of several
-    processes, the first writes and all restore.
-
-    Args:
-        path: the safetensors file.
-        seconds: shortest time between two points; 0 writes after each epoch.
-        notes: called for JSON notes to keep with the tensors.
+    processes, the first writes and all restore. JSON notes are kept with the tensors.
     """
 
     def __init__(self, path: Path, seconds: float = 0.0, notes: Callable[[], Any] = dict) -> None:
@@ -130,13 +119,11 @@ class ResumePoint(L.Callback):
         return notes["epochs"], notes["extra"]
 
     def on_train_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        """Restore the optimizer's state, now that its parameters are on their device."""
-        if self._tensors:
+        if self._tensors:  # only now are the optimizer's parameters on their device
             restore_optimizer(trainer.optimizers[0], self._tensors)
             self._tensors = {}
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
-        """Write a point if it is time."""
         if not is_leader() or time.monotonic() - self._written < self.seconds:
             return
         tensors = {f"network.{name}": tensor for name, tensor in module.network.state_dict().items()}

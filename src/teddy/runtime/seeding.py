@@ -57,14 +57,8 @@ def splitmix64(state: np.ndarray) -> np.ndarray:
 def uniform(*keys: Key, samples: np.ndarray | None = None, draws: int = 1) -> np.ndarray:
     """Draw counter-based uniforms in [0, 1).
 
-    Row ``i`` depends on ``keys`` and ``samples[i]`` only, so it is the same in every batch that holds the sample.
-
-    Args:
-        samples: sample ids (n,), non-negative; ``None`` means one row with id 0.
-        draws: how many numbers each sample gets.
-
-    Returns:
-        Array (n, draws), float64.
+    Row ``i``, of ``draws`` numbers, depends on ``keys`` and the sample id ``samples[i]`` only (from 0; ``None`` means one row
+    with id 0), so it is the same in every batch that holds the sample.
     """
     ids = np.zeros(1, np.uint64) if samples is None else np.asarray(samples, dtype=np.uint64)
     rows = splitmix64(ids ^ _base(*keys))

@@ -19,6 +19,7 @@ def make_trainer(
     device_config: DeviceConfig,
     *,
     max_epochs: int,
+    max_steps: int = -1,
     folder: Path,
     logger: Logger | None = None,
     callbacks: Sequence[L.Callback] = (),
@@ -29,7 +30,7 @@ def make_trainer(
     """Build a Trainer that computes and logs, and leaves files, progress and resuming to callbacks.
 
     Args:
-        max_epochs: epochs that remain to be run.
+        max_epochs, max_steps: what remains to be run; -1: no limit.
         folder: Lightning's default folder; nothing is written there, but it must not be the working directory.
         callbacks: run after the user's own.
         log_every: steps between two logged values; nothing synchronises the device in between.
@@ -50,6 +51,7 @@ def make_trainer(
         sync_batchnorm=device_config.sync_batchnorm and not single,
         deterministic=device_config.deterministic,
         max_epochs=max_epochs,
+        max_steps=max_steps,
         default_root_dir=folder,
         logger=logger or False,
         callbacks=callbacks,

@@ -6,18 +6,14 @@ can be dealt to any number of processes, or go through a network side by side in
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Block:
-    """Images that are optimised together.
-
-    Attributes:
-        classes: class of each image, (N,).
-        slots: which of its class's IPC images each one is, (N,), from 0.
-    """
+    """Images that are optimised together: the class of each one, and which of its class's IPC images it is, from 0."""
 
     index: int
     classes: tuple[int, ...]
@@ -35,22 +31,16 @@ def make_blocks(num_classes: int, ipc: int, batch_size: int) -> list[Block]:
     paper's "i-th image for all classes" (Sec. 4.1).
     """
     if num_classes <= batch_size:
-        per_class = batch_size // num_classes
-        slots = [range(start, min(start + per_class, ipc)) for start in range(0, ipc, per_class)]
-        return [
-            Block(
-                index,
-                tuple(label for label in range(num_classes) for _ in some),
-                tuple(slot for _ in range(num_classes) for slot in some),
-            )
-            for index, some in enumerate(slots)
-        ]
-    blocks: list[Block] = []
-    for slot in range(ipc):
-        for start in range(0, num_classes, batch_size):
-            classes = tuple(range(start, min(start + batch_size, num_classes)))
-            blocks.append(Block(len(blocks), classes, (slot,) * len(classes)))
-    return blocks
+        slots = _split(ipc, batch_size // num_classes)
+        parts = [(range(num_classes), some) for some in slots]
+    else:
+        parts = [(some, range(slot, slot + 1)) for slot in range(ipc) for some in _split(num_classes, batch_size)]
+    blocks = [zip(*itertools.product(*part), strict=True) for part in parts]
+    return [Block(index, classes, slots) for index, (classes, slots) in enumerate(blocks)]
+
+
+def _split(count: int, size: int) -> list[range]:
+    return [range(count)[start : start + size] for start in range(0, count, size)]
 
 
 def make_groups(blocks: Sequence[Block], at_once: int) -> list[list[Block]]:

@@ -6,6 +6,8 @@ A finished block is a file, and so is the last point of a group that is being op
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from teddy.artifacts.store import atomic_write
 from teddy.config.errors import StageFailed
 from teddy.runtime.distributed import barrier, broadcast, is_leader, rank, world_size
 from teddy.runtime.progress import StageProgress
@@ -22,10 +25,12 @@ from teddy.synthesis.blocks import Block
 from teddy.synthesis.init import INIT
 from teddy.synthesis.method import Inputs, Run, SyntheticSet
 from teddy.synthesis.module import METHOD, GroupProgress, PixelCheckpoint, PixelSynthesis, Snapshots
-from teddy.synthesis.terms import write_terms
 
 if TYPE_CHECKING:
     from teddy.synthesis.optimized import OptimizedMethod, State
+
+
+TERMS = "terms.csv"
 
 
 def optimise(method: OptimizedMethod, inputs: Inputs, run: Run) -> SyntheticSet:
@@ -54,7 +59,7 @@ def optimise(method: OptimizedMethod, inputs: Inputs, run: Run) -> SyntheticSet:
 
 
 def block_file(folder: Path, block: Block) -> Path:
-    """The file of a finished block; its presence means done. The store removes it once the set is finished."""
+    """The file of a finished block, which the store removes once the set is finished."""
     return folder / ".blocks" / f"{block.index:05d}.safetensors"
 
 
@@ -144,5 +149,15 @@ def _collect(method: OptimizedMethod, inputs: Inputs, run: Run, blocks: Sequence
         names = names or notes["names"]
         histories.append(notes["history"])
         facts |= notes["facts"]
-    write_terms(run.folder, names, histories)
+    _write_terms(run.folder, names, histories)
     return SyntheticSet(images, torch.arange(spec.num_classes).repeat_interleave(method.ipc), facts, method.tiles)
+
+
+def _write_terms(folder: Path, names: Sequence[str], histories: Sequence[Sequence[Sequence[float]]]) -> None:
+    """Write block, iteration and a column for each named term, from the rows ``[iteration, value, ...]`` of each block."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(("block", "iteration", *names))
+    for block, rows in enumerate(histories):
+        writer.writerows([block, *row] for row in rows)
+    atomic_write(folder / TERMS, stream.getvalue())

@@ -56,5 +56,5 @@ def noise(block: Block, inputs: Inputs, ipc: int, seed: int, tiles: int = 1) -> 
     return torch.stack(draws)
 
 
+# By the word in ``synthesis.initial``.
 INIT: dict[str, Callable[[Block, Inputs, int, int, int], torch.Tensor]] = {"noise": noise, "real": real}
-"""By the word in ``synthesis.initial``."""

@@ -38,15 +38,10 @@ def later(default: Any) -> Any:
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method reads; it is made before synthesis, shared by the methods of a run, and part of the images' fingerprint.
+    """What a method reads; it is made before synthesis, shared by the methods of a run, and part of the images' fingerprint."""
 
-    Attributes:
-        pool: teachers: the method's own pool if it names one, else the run's.
-        data: real training images.
-    """
-
-    pool: bool = False
-    data: bool = False
+    pool: bool = False  # teachers: the method's own pool if it names one, else the run's
+    data: bool = False  # real training images
 
 
 class Inputs:
@@ -70,7 +65,6 @@ class Inputs:
 
     @property
     def spec(self) -> DatasetSpec:
-        """Classes, image size and normalisation."""
         return self._dataset.spec
 
     @cached_property
@@ -88,7 +82,6 @@ class Inputs:
 
     @cached_property
     def pool(self) -> ModelPool:
-        """The teachers."""
         return self._make_pool()
 
     def artifact(self, kind: str, content: Mapping[str, Any], build: Callable[[Path], dict[str, Any]]) -> Artifact:
@@ -102,104 +95,68 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Run:
-    """Where and on what a synthetic set is made.
+    """Where and on what a synthetic set is made."""
 
-    Attributes:
-        folder: receives the files of the making; what begins with a dot is removed when the set is finished.
-        seed: root of all random numbers, which are keyed by what they are for (:mod:`teddy.runtime.seeding`).
-        name: of the curves, such as ``synthesis/dm``.
-        checkpoint_every: iterations between two points that a killed run resumes from; 0: none. No part of the result.
-        snapshot_every: iterations between two snapshots of the first images; 0: none. No part of the result.
-    """
-
-    folder: Path
+    folder: Path  # of the files of the making; what begins with a dot is removed when the set is finished
     device_config: DeviceConfig
-    seed: int
+    seed: int  # root of all random numbers, which are keyed by what they are for
     log: RunLog
-    name: str = "synthesis"
-    checkpoint_every: int = 0
-    snapshot_every: int = 0
+    name: str = "synthesis"  # of the curves, such as synthesis/dm
+    checkpoint_every: int = 0  # iterations between two points that a killed run resumes from; 0: none
+    snapshot_every: int = 0  # iterations between two snapshots of the first images; 0: none
 
 
 @dataclass(frozen=True)
 class SyntheticSet:
     """What a method returns.
 
-    Attributes:
-        images: uint8 (N, C, H, W), IPC images of each class.
-        labels: class index of each image (N,).
-        facts: noted in the manifest.
-        tiles: rows and columns of tiles in an image. Above 1, everything that reads the set sees each tile enlarged to the size
-            of the image (:func:`teddy.data.tiles.decode_tiles`), as tiles^2 images of its class.
+    With ``tiles`` above 1 an image holds so many rows and columns of tiles, and everything that reads the set sees each tile
+    enlarged to the size of the image (:func:`teddy.data.tiles.decode_tiles`), as tiles^2 images of its class.
     """
 
-    images: torch.Tensor
-    labels: torch.Tensor
-    facts: dict[str, Any] = field(default_factory=dict)
+    images: torch.Tensor  # uint8 (N, C, H, W), IPC images of each class
+    labels: torch.Tensor  # class index of each image (N,)
+    facts: dict[str, Any] = field(default_factory=dict)  # noted in the manifest
     tiles: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
-    """A way to make a synthetic set.
+    """A way to make a synthetic set. A pool of its own labels its images as well, under soft labels."""
 
-    Attributes:
-        ipc: images per class.
-        title: name in tables and legends; no part of the fingerprint.
-        pool: strategy of the method's own pool; None: the run's. It labels the method's images as well, under soft labels.
-        version: raised when the same fields give other images than before.
-        baseline: whether the set is what others are compared with, as real images are.
-        citation: the paper.
-    """
-
-    ipc: Count
-    title: str = field(default="", compare=False)
-    pool: Any = field(default=None, compare=False)
+    ipc: Count  # images per class
+    title: str = field(default="", compare=False)  # name in tables and legends; no part of the fingerprint
+    pool: Any = field(default=None, compare=False)  # strategy of the method's own pool; None: the run's
 
     __pydantic_config__: ClassVar[Any] = {"arbitrary_types_allowed": True}
-    version: ClassVar[int] = 1
-    baseline: ClassVar[bool] = False
+    version: ClassVar[int] = 1  # raised when the same fields give other images than before
+    baseline: ClassVar[bool] = False  # whether others are compared with it, as with real images
     citation: ClassVar[str] = ""
 
     def needs(self) -> Needs:
-        """What the method reads; real training images unless a method says otherwise."""
         return Needs(data=True)
 
     def check(self, members: int | None) -> None:  # noqa: B027 - most methods have nothing more to check
-        """Check the fields before anything is trained.
+        """Raise UserError if the fields make no sense, before anything is read.
 
         Args:
             members: number of teachers of its pool; None where only the pool's strategy can tell.
-
-        Raises:
-            UserError: they make no sense.
         """
 
     def check_data(self, spec: DatasetSpec) -> None:  # noqa: B027 - optional
-        """Check the fields against the dataset before anything is trained.
-
-        Raises:
-            UserError: they do not fit it, or need more memory than there is.
-        """
+        """Raise UserError if the fields do not fit the dataset, before anything is trained."""
 
     def check_run(self, strategy: PoolStrategy, base: BaseTraining) -> None:  # noqa: B027 - optional
-        """Check at little cost whether the method works with its pool and on the run's device, before anything is trained.
+        """Raise UserError if the method does not work with its pool or on the run's device, before anything is trained.
 
         Args:
             strategy: of the method's pool, whether or not it reads that.
             base: what the strategy works with: data, network and device of the run.
-
-        Raises:
-            UserError: it does not, or needs more memory than there is.
         """
 
     @abstractmethod
     def synthesize(self, inputs: Inputs, run: Run) -> SyntheticSet:
-        """Make the synthetic set. Every process of a run calls this; what the first one returns is saved.
-
-        Raises:
-            StageFailed: the optimisation diverged.
-        """
+        """Make the synthetic set. Every process of a run calls this; what the first one returns is saved."""
 
     def content(self) -> dict[str, Any]:
         """What the images depend on besides the inputs: class, version and every field that takes part in comparisons."""

@@ -21,10 +21,8 @@ from teddy.runtime.resume import optimizer_tensors, restore_optimizer, save_poin
 if TYPE_CHECKING:
     from teddy.synthesis.optimized import OptimizedMethod, State
 
-LOG_EVERY = 20
-"""Iterations between two recorded values of the terms; the device is not waited for in between."""
-SNAPSHOT_IMAGES = 20
-"""Images of the first block that a snapshot shows."""
+LOG_EVERY = 20  # iterations between two recorded values of the terms; the device is not waited for in between
+SNAPSHOT_IMAGES = 20  # images of the first block that a snapshot shows
 METHOD = "method."
 
 
@@ -64,17 +62,14 @@ class PixelSynthesis(L.LightningModule):
         self.clamp()
 
     def configure_optimizers(self) -> Any:
-        """The method's optimizer and its schedule, a pure function of the iteration."""
         optimizer = self.method.optimizer(self.state)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.method.lr_factor(self.first + step))
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def train_dataloader(self) -> range:
-        """The iterations that are left: a batch is the iteration's number."""
-        return range(self.first, self.method.iterations)
+        return range(self.first, self.method.iterations)  # a batch is the iteration's number
 
     def on_train_start(self) -> None:
-        """Restore the optimizer of a resumed group."""
         if self._tensors:
             restore_optimizer(self.trainer.optimizers[0], self._tensors)
             self._tensors = {}
@@ -92,7 +87,6 @@ class PixelSynthesis(L.LightningModule):
 
     @torch.no_grad()
     def clamp(self) -> None:
-        """Keep the pixels between black and white."""
         self.pixels.clamp_(self.low, self.high)
 
     def _record(self, iteration: int) -> None:
@@ -119,23 +113,17 @@ class GroupProgress(L.Callback):
         self._progress = progress
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: int, batch_idx: int) -> None:
-        """Count the iteration."""
         name, value = next(iter(module.terms.items()))
         self._progress.advance(**{name: value.mean().item})
 
 
 class Snapshots(L.Callback):
-    """Keep pictures of the first block on its way, one image of each class, as ``snapshots/<iteration>.safetensors``.
-
-    Args:
-        every: iterations between two snapshots; the first is taken after one iteration.
-    """
+    """Keep pictures of the first block on its way, one image of each class, as ``snapshots/<iteration>.safetensors``."""
 
     def __init__(self, folder: Path, every: int) -> None:
         self._folder, self._every = folder / "snapshots", every
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: int, batch_idx: int) -> None:
-        """Save a snapshot when one is due."""
         block, done = module.state.blocks[0], batch + 1
         if block.index or not self._every or (done % self._every and done != 1):
             return
@@ -162,7 +150,6 @@ class PixelCheckpoint(L.Callback):
         self._path, self._every = path, every
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: int, batch_idx: int) -> None:
-        """Save the state when it is time."""
         done = batch + 1
         if not self._every or done % self._every or done == module.method.iterations:
             return

@@ -28,22 +28,13 @@ from teddy.synthesis.views import BlockView
 
 @dataclass
 class State:
-    """A group of blocks while it is optimised; a method may subclass it to hold more.
+    """A group of blocks while it is optimised; a method may subclass it to hold more."""
 
-    Attributes:
-        blocks: of one size.
-        pixels: images of all blocks, one block after the other, normalised (N, C, H, W), float32 on the device.
-        labels: class of each of :attr:`images` (N * tiles^2,).
-        seed: root of the run's random numbers.
-        shared: what :meth:`OptimizedMethod.prepare` returned.
-        tiles: rows and columns of tiles in an image.
-    """
-
-    blocks: Sequence[Block]
-    pixels: nn.Parameter
-    labels: torch.Tensor
+    blocks: Sequence[Block]  # of one size
+    pixels: nn.Parameter  # of all blocks, one after the other, normalised (N, C, H, W), float32 on the device
+    labels: torch.Tensor  # class of each of the images below (N * tiles^2,)
     seed: int
-    shared: Any
+    shared: Any  # what OptimizedMethod.prepare returned
     tiles: int
 
     @property
@@ -55,22 +46,13 @@ class State:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizedMethod(Method):
-    """A method that optimises pixels by gradient steps.
+    """A method that optimises pixels by gradient steps."""
 
-    Attributes:
-        iterations: steps of each block.
-        initial: ``noise`` or ``real``; see :data:`teddy.synthesis.init.INIT`.
-        batch_size: images of a block; None: all images are one block.
-        blocks_at_once: blocks of one size that are optimised side by side, to fill a large device; changes rounding only.
-        tiles: above 1, an image holds tiles x tiles smaller ones (multi-formation of IDC, Kim et al., ICML 2022); see
-            :attr:`teddy.synthesis.method.SyntheticSet.tiles`.
-    """
-
-    iterations: Count
-    initial: str = "real"
-    batch_size: Count | None = None
-    blocks_at_once: Count = 1
-    tiles: Count = later(1)
+    iterations: Count  # of each block
+    initial: str = "real"  # or noise
+    batch_size: Count | None = None  # images of a block; None: all images are one block
+    blocks_at_once: Count = 1  # side by side, to fill a large device; changes rounding only
+    tiles: Count = later(1)  # of SyntheticSet; multi-formation (IDC, Kim et al., ICML 2022)
 
     def check_data(self, spec: DatasetSpec) -> None:
         check_tiles(spec.size, self.tiles)
@@ -124,7 +106,6 @@ class OptimizedMethod(Method):
         return state.pixels.detach()
 
     def synthesize(self, inputs: Inputs, run: Run) -> SyntheticSet:
-        """Optimise all blocks."""
         return optimise(self, inputs, run)
 
 

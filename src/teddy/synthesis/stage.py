@@ -19,8 +19,8 @@ from teddy.runtime.distributed import is_leader
 from teddy.runtime.loggers import RunLog
 from teddy.runtime.memory import PeakMemory
 from teddy.runtime.resume import load_tensors
+from teddy.synthesis.engine import TERMS
 from teddy.synthesis.method import Inputs, Method, Run
-from teddy.synthesis.terms import TERMS
 
 IMAGES = "images"
 DECODED = "decoded_images"
@@ -36,23 +36,21 @@ class Snapshot:
 
 
 class SyntheticImages(Protocol):
-    """What labels and students read of a synthetic set."""
+    """What labels and students read of a synthetic set: the 8-bit images as students see them, and their learning rate, for a
+    method that learned one.
+    """
 
     @property
-    def spec(self) -> DatasetSpec:
-        """Classes, image size and normalisation."""
+    def spec(self) -> DatasetSpec: ...
 
     @property
-    def images(self) -> TensorImages:
-        """The 8-bit images as students see them, with the indices of their classes."""
+    def images(self) -> TensorImages: ...
 
     @property
-    def fingerprint(self) -> str:
-        """Name of the images."""
+    def fingerprint(self) -> str: ...
 
     @property
-    def learned_lr(self) -> float | None:
-        """The students' learning rate, for a method that learned one."""
+    def learned_lr(self) -> float | None: ...
 
 
 @dataclass(frozen=True)
@@ -64,12 +62,10 @@ class ImageFolderArtifact:
 
     @property
     def folder(self) -> Path:
-        """The ImageFolder."""
         return self.artifact.folder / IMAGES
 
     @property
     def fingerprint(self) -> str:
-        """Name of these images for the stages that read them."""
         return self.artifact.fingerprint
 
     @property
@@ -90,7 +86,6 @@ class ImageFolderArtifact:
 
     @property
     def learned_lr(self) -> float | None:
-        """The students' learning rate, for a method that learned one."""
         return self.artifact.facts.get("learned_lr")
 
     @property
@@ -118,14 +113,7 @@ def synthesize(
     checkpoint_every: int = 0,
     snapshot_every: int = 0,
 ) -> ImageFolderArtifact:
-    """Make a method's synthetic set, or find it in the store.
-
-    Args:
-        name: of the curves.
-
-    Raises:
-        StageFailed: the optimisation diverged or the disk is full.
-    """
+    """Make a method's synthetic set, or find it in the store; ``name`` is that of the curves."""
 
     def build(folder: Path) -> dict[str, Any]:
         memory = PeakMemory(device_config.accelerator)

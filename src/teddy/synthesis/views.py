@@ -14,19 +14,12 @@ from teddy.runtime import seeding
 
 @dataclass(frozen=True)
 class BlockView:
-    """The random view that all images of a block share.
+    """The random view that all images of a block share."""
 
-    Attributes:
-        crop: random resized crop.
-        min_scale: smallest area of the crop as a share of the image.
-        flip: mirror left and right with probability one half.
-        shift: largest shift in pixels, in both directions; what leaves on one side comes in on the other.
-    """
-
-    crop: bool
-    min_scale: Area
-    flip: bool
-    shift: Shift
+    crop: bool  # a random part, scaled to the size of the image
+    min_scale: Area  # smallest area of that part as a share of the image
+    flip: bool  # with probability one half
+    shift: Shift  # at most so many pixels in both directions; what leaves on one side comes in on the other
 
     def __call__(self, images: torch.Tensor, *keys: int | str) -> torch.Tensor:
         """The view of ``images`` (N, C, H, W) that ``keys`` name; differentiable."""

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from teddy.data.images import TensorImages
 from teddy.data.spec import DatasetSpec
 from teddy.methods.class_statistics import Statistics, StatisticsNetwork
+from teddy.runtime import seeding
 
 
 class Objectives:
@@ -33,9 +34,8 @@ class Objectives:
     ``cross_entropy``       Eq. 7's other term, l(S; θ)
     ======================  ===============================================================================================
 
-    Args:
-        network: in eval mode, with BatchNorm layers and three layers with weights or more.
-        real: the same number of images of each class.
+    The network is in eval mode, with BatchNorm layers and three layers with weights or more; ``real`` has the same number of
+    images of each class.
     """
 
     def __init__(self, network: nn.Module, spec: DatasetSpec, real: TensorImages) -> None:
@@ -86,3 +86,11 @@ class Objectives:
 def rank_correlation(values: Sequence[float], losses: Sequence[float]) -> float:
     """Spearman's ρ: the correlation of the ranks, ties by their mean; NaN if either has one value only."""
     return float(pd.Series(values).rank().corr(pd.Series(losses).rank()))
+
+
+def interval(values: Sequence[float], losses: Sequence[float], draws: int = 1000) -> tuple[float, float]:
+    """The 90 % interval of a rank correlation over sets, by the bootstrap: the same sets may come twice, or not at all."""
+    frame = pd.DataFrame({"values": list(values), "losses": list(losses)})
+    rows = torch.randint(len(frame), (draws, len(frame)), generator=seeding.generator("bootstrap")).numpy()
+    found = pd.Series([rank_correlation(frame["values"].iloc[some], frame["losses"].iloc[some]) for some in rows])
+    return float(found.quantile(0.05)), float(found.quantile(0.95))

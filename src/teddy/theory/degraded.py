@@ -14,15 +14,10 @@ from teddy.synthesis.method import Inputs, Run, SyntheticSet
 
 @dataclass(frozen=True, kw_only=True)
 class Degraded(Random):
-    """Random real images, blurred and noised.
+    """Random real images, blurred and noised."""
 
-    Attributes:
-        blur: side of the squares, in pixels, that each channel is averaged over; it divides the size of the images.
-        noise: standard deviation of Gaussian noise, in units of the range from black to white.
-    """
-
-    blur: int = 1
-    noise: float = 0.0
+    blur: int = 1  # side of the squares that each channel is averaged over; divides the size of the images
+    noise: float = 0.0  # standard deviation, of the range from black to white
 
     def synthesize(self, inputs: Inputs, run: Run) -> SyntheticSet:
         real = super().synthesize(inputs, run)

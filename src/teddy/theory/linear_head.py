@@ -13,17 +13,11 @@ import torch
 
 @dataclass(frozen=True)
 class Moments:
-    """The two statistics that the gradient of a linear head consists of.
+    """The two statistics that the gradient of a linear head consists of."""
 
-    Attributes:
-        second: Fᵀ F / N, (D, D). Eq. 16 calls it the covariance, which it is for features of mean zero only.
-        crossed: Fᵀ Y / N, (D, classes): the class means, each times the share of its class (Eq. 17).
-        mean: of the features, (D,).
-    """
-
-    second: torch.Tensor
-    crossed: torch.Tensor
-    mean: torch.Tensor
+    second: torch.Tensor  # Fᵀ F / N, (D, D), which Eq. 16 calls the covariance: for features of mean zero
+    crossed: torch.Tensor  # Fᵀ Y / N, (D, classes): the class means, each times the share of its class (Eq. 17)
+    mean: torch.Tensor  # of the features, (D,)
 
     @classmethod
     def of(cls, features: torch.Tensor, targets: torch.Tensor) -> Moments:
@@ -66,10 +60,8 @@ class Gap:
         return _energy(self.second) + _energy(self.crossed) / _energy(weight)
 
     def off_diagonal(self, centred: bool = False) -> float:
-        """Share of the first term's ‖·‖² that is off the diagonal, which matching variances (Eq. 16) does not see.
-
-        Args:
-            centred: of the covariance, instead of Eq. 15's second moments.
+        """Share of the first term's ‖·‖² that is off the diagonal, which matching variances (Eq. 16) does not see; ``centred``:
+        of the covariance, instead of Eq. 15's second moments.
         """
         difference = self.real.covariance - self.synthetic.covariance if centred else self.second
         return 1 - _energy(difference.diagonal()) / _energy(difference)

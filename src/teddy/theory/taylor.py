@@ -14,8 +14,7 @@ from torch.nn import functional as F
 from teddy.methods.unrolled import unroll
 from teddy.models.stateless import StatelessNetwork
 
-Batch = tuple[torch.Tensor, torch.Tensor]
-"""Normalised images (N, C, H, W) and their labels (N,)."""
+Batch = tuple[torch.Tensor, torch.Tensor]  # normalised images (N, C, H, W) and their labels (N,)
 
 
 def unrolled(
@@ -29,19 +28,12 @@ def unrolled(
 
 @dataclass(frozen=True)
 class Step:
-    """One step of training on S.
+    """One step of training on S."""
 
-    Attributes:
-        weights: θ^(t), constants.
-        real: l(T; θ^(t)).
-        product: g_T^(t) · g_S^(t) of Eq. 3, with a graph back to the images of S through this step alone.
-        cosine: of the two gradients (Eq. 11).
-    """
-
-    weights: torch.Tensor
-    real: float
-    product: torch.Tensor
-    cosine: float
+    weights: torch.Tensor  # θ^(t), constants
+    real: float  # l(T; θ^(t))
+    product: torch.Tensor  # g_T^(t) · g_S^(t) of Eq. 3, with a graph back to the images through this step alone
+    cosine: float  # of the two gradients (Eq. 11)
 
 
 def training(

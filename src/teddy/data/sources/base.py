@@ -11,14 +11,7 @@ from teddy.data.images import ImageSet
 
 @dataclass(frozen=True)
 class Loaded:
-    """An opened dataset.
-
-    Attributes:
-        class_names: readable names of the classes, by class index.
-        class_ids: folder names of the classes; their sorted order is the index order.
-        channels: 1 or 3.
-        size: height and width in pixels.
-    """
+    """An opened dataset; for the facts see :class:`teddy.data.spec.DatasetSpec`."""
 
     train: ImageSet
     test: ImageSet
@@ -35,18 +28,10 @@ class Source(Protocol):
         """Raise UserError if the data are not where they should be, without listing, reading or downloading them."""
 
     def fingerprint(self) -> str:
-        """Sixteen hex digits that change when the data change and stay when the data are moved.
-
-        Raises:
-            UserError: the data are missing.
-        """
+        """Sixteen hex digits that change when the data change and stay when the data are moved."""
 
     def load(self) -> Loaded:
-        """Open the data.
-
-        Raises:
-            UserError: the data are missing, incomplete or unreadable; the message names the remedy.
-        """
+        """Open the data; UserError, which names the remedy, if they are missing, incomplete or unreadable."""
 
 
 def numbered_ids(names: Sequence[str]) -> tuple[str, ...]:

@@ -17,20 +17,11 @@ _PIXELS = 3 * 32 * 32
 
 
 class _Cifar(PackedFiles):
-    """Files of records: ``label_bytes`` labels, of which the last one counts, then 3 x 32 x 32 pixels.
-
-    Args:
-        root: folder of the files or of the archive's folder; missing files are downloaded to it.
-
-    Attributes:
-        names: the training files, the test file and the file of the class names.
-        inner: folder that the archive unpacks to.
-        pickled: folder of the python version.
-    """
+    """Files of records: ``label_bytes`` labels, of which the last one counts, then 3 x 32 x 32 pixels."""
 
     site = "https://www.cs.toronto.edu/~kriz/"
-    inner: str
-    pickled: str
+    inner: str  # folder that the archive unpacks to
+    pickled: str  # folder of the python version
     label_bytes: int
 
     def __init__(self, root: str | None = None) -> None:

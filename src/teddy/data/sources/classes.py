@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -14,15 +14,12 @@ from teddy.data.images import ImageSet, subset
 from teddy.data.sources.base import Loaded
 
 
+@dataclass(frozen=True)
 class SomeClasses:
-    """The source of those images of a dataset that belong to some classes, which are numbered anew from 0.
+    """The source of those images of a dataset that belong to some classes, in ascending order, which are numbered anew from 0."""
 
-    Args:
-        classes: class indices in the whole dataset, ascending.
-    """
-
-    def __init__(self, whole: RealDataset, classes: Sequence[int]) -> None:
-        self.whole, self.classes = whole, list(classes)
+    whole: RealDataset
+    classes: Sequence[int]
 
     def check(self) -> None:
         self.whole.source.check()
@@ -51,11 +48,7 @@ def of_classes(images: ImageSet, classes: Sequence[int]) -> ImageSet:
 
 
 def dataset_of_classes(whole: RealDataset, classes: Sequence[int]) -> RealDataset:
-    """The dataset that has only some classes of another one, and its normalisation.
-
-    Raises:
-        UserError: the other one is whitened, which depends on all its classes.
-    """
+    """The dataset that has only some classes of another one, and its normalisation."""
     if whole.zca is not None:
         raise UserError("dataset.zca belongs to all classes together, and some are left out here; set it to null.")
     names = whole.class_names and [whole.class_names[index] for index in classes]

@@ -16,17 +16,13 @@ from teddy.data.sources.packed import PackedFiles
 
 CLASSES = ("t-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 DEFAULT_ROOT = Path("datasets/fashion_mnist")
-SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-"""The folder of Debian's package dataset-fashion-mnist."""
+SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # the folder of Debian's package dataset-fashion-mnist
 
 
 def parse_idx(raw: bytes) -> np.ndarray:
-    """Read the array in an idx file of unsigned bytes, uint8 of the shape that its header gives.
+    """Read the array in an idx file of unsigned bytes, uint8 of the shape that its header gives; ValueError if it is none.
 
     torchvision's reader takes no gzipped files and accepts some that are cut short.
-
-    Raises:
-        ValueError: the content is cut short or no idx file of unsigned bytes.
     """
     # Two zero bytes, 0x08 for unsigned bytes, the number of axes, then each axis as a big-endian 32-bit length.
     if len(raw) < 4 or raw[:3] != b"\x00\x00\x08" or len(raw) < 4 + 4 * raw[3]:
@@ -36,11 +32,7 @@ def parse_idx(raw: bytes) -> np.ndarray:
 
 
 class FashionMNIST(PackedFiles):
-    """Fashion-MNIST (Xiao et al., 2017): 60,000 + 10,000 grey images of 28 x 28 pixels in ten classes.
-
-    Args:
-        root: folder of the files or of torchvision's ``FashionMNIST/raw``; None allows a download.
-    """
+    """Fashion-MNIST (Xiao et al., 2017): 60,000 + 10,000 grey images of 28 x 28 pixels in ten classes."""
 
     kind, title = "idx", "Fashion-MNIST"
     site = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
@@ -53,7 +45,7 @@ class FashionMNIST(PackedFiles):
     names = tuple(name.removesuffix(".gz") for name in downloads)
 
     def __init__(self, root: str | None = None) -> None:
-        folder = DEFAULT_ROOT if root is None else Path(root).expanduser()
+        folder = DEFAULT_ROOT if root is None else Path(root).expanduser()  # or that of torchvision's dataset
         super().__init__([folder, folder / "FashionMNIST" / "raw", SYSTEM_FOLDER], may_download=root is None)
 
     def load(self) -> Loaded:

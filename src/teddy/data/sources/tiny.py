@@ -15,10 +15,8 @@ from teddy.data.sources.folders import ImageFolder, Samples, require_classes
 class TinyImageNet(ImageFolder):
     """Tiny-ImageNet: 500 + 50 images of 64 x 64 pixels in each of 200 classes, numbered by sorted WordNet id.
 
-    Its official test images have no labels, so the official validation images are the test split, as everywhere.
-
-    Args:
-        cache: folder for decoded images (1.4 GB); without it the files are decoded in each epoch.
+    Its official test images have no labels, so the official validation images are the test split, as everywhere. Without a folder
+    for the decoded images (1.4 GB), the files are decoded in each epoch.
     """
 
     kind = "tiny_imagenet"
@@ -44,7 +42,6 @@ class TinyImageNet(ImageFolder):
         return sorted(samples, key=itemgetter(1))
 
     def load(self) -> Loaded:
-        """List the files, and decode them once if there is a folder for the result."""
         loaded = super().load()
         if self.cache is None:
             return loaded
