@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -120,3 +121,32 @@ def test_the_description_points_to_the_repository_once_it_has_an_address(repo_ro
     assert module.readme(text, None) == (
         "*a dog: docs/dog.png in the source archive* more [out](https://example.org) [here](#there)"
     )
+
+
+def test_the_notebook_and_the_readme_run_from_the_wheel_elsewhere_without_a_network(
+    wheel: zipfile.ZipFile, repo_root: Path, tmp_path: Path
+) -> None:
+    site, place = tmp_path / "site", tmp_path / "place"
+    wheel.extractall(site)  # what installing a pure wheel does
+    place.mkdir()
+    for name in ("docs/notebooks/use.ipynb", "README.md", "tests/offline.py"):
+        shutil.copy(repo_root / name, tmp_path)
+    script = [sys.executable, str(tmp_path / "offline.py"), str(tmp_path / "use.ipynb"), str(tmp_path / "README.md")]
+    apart = ["unshare", "--map-root-user", "--net"]
+    alone = (
+        shutil.which("unshare") and subprocess.run([*apart, "true"], capture_output=True, check=False).returncode == 0
+    )
+    settings = {"PYTHONPATH": str(site), "IPYTHONDIR": str(tmp_path), "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime")}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TEDDY_")} | settings
+    done = subprocess.run(
+        [*apart, *script] if alone else [*script, "--block"],
+        cwd=place,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith(str(site / "teddy"))
+    assert sorted(path.name for path in (place / "run" / "sets").iterdir()) == ["classwise"]

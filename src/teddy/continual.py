@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -90,6 +91,10 @@ class Continual(Invocation):
 
     def _labels(self) -> None:
         """Nothing: the images of each step are labelled anew, since other classes and partners of a mix are there."""
+
+    def _sets(self, command: str) -> dict[str, Path]:
+        """No folder: each step has labels of its own."""
+        return {}
 
     def _evaluation(self) -> None:
         config = self.config

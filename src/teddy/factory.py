@@ -31,6 +31,7 @@ from teddy.pool.trajectory import BaseTraining
 from teddy.runtime.device import DeviceConfig, resolve_device
 from teddy.runtime.loggers import RunLog
 from teddy.runtime.memory import machine_memory
+from teddy.sets.description import LabelFacts, TeacherFacts
 from teddy.synthesis.method import Method
 from teddy.synthesis.stage import SyntheticImages
 
@@ -168,6 +169,24 @@ def label_recipe(config: TeddyConfig, pool: ModelPool) -> LabelRecipe:
         top_k=node.top_k,
         view=view_recipe(config),
         seed=config.seed,
+    )
+
+
+def label_facts(config: TeddyConfig, labels: Labels | None, precision: str) -> LabelFacts:
+    """What the folder of a set says of its labels; without any, its images have class indices."""
+    node, kind = config.labels, "hard" if labels is None else labels.kind
+    stored = {"epochs": label_epochs(config), "top_k": node.top_k} if kind == "stored" else {}
+    return LabelFacts(
+        kind,  # type: ignore[arg-type]
+        node.temperature,
+        view_recipe(config),
+        config.seed,
+        batch_size=node.batch_size,
+        precision=precision,  # type: ignore[arg-type]
+        teachers=[
+            TeacherFacts.of(one, index, not stored) for index, one in enumerate(labels.teachers if labels else ())
+        ],
+        **stored,
     )
 
 

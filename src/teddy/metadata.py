@@ -11,13 +11,20 @@ from typing import Any
 
 import torch
 
+from teddy import __version__
 from teddy.artifacts.fingerprint import fingerprint
 from teddy.data.dataset import RealDataset
+from teddy.data.distilled import ANNOTATIONS
 from teddy.labels.stage import Labels
 from teddy.pool.members import ModelPool
+from teddy.report.results_log import Result
 from teddy.runtime.device import DeviceConfig
+from teddy.sets.description import DatasetFacts, Description, LabelFacts, MethodFacts
+from teddy.sets.folder import WHITENING
 from teddy.synthesis.method import Method
-from teddy.synthesis.stage import ImageFolderArtifact
+from teddy.synthesis.stage import IMAGES, ImageFolderArtifact
+
+VERSIONS = {"teddy": __version__, "python": platform.python_version(), "torch": torch.__version__}
 
 
 def cost(pool: ModelPool | None, images: ImageFolderArtifact, labels: Labels | None) -> dict[str, float]:
@@ -44,6 +51,60 @@ def method_entry(name: str, method: Method, images: ImageFolderArtifact, pool: M
         "terms": f"terms_{name}.csv" if images.terms is not None else None,
         "snapshots": str(snapshots) if snapshots.is_dir() else None,
     }
+
+
+def set_description(
+    name: str,
+    method: Method,
+    images: ImageFolderArtifact,
+    labels: LabelFacts,
+    rows: Sequence[Result],
+    command: str,
+    fingerprints: dict[str, str],
+) -> Description:
+    """What the folder of a method's set says of it.
+
+    Args:
+        rows: all results of the run.
+    """
+    spec, facts, boxes = images.spec, images.artifact.facts, f"{IMAGES}/{ANNOTATIONS}"
+    return Description(
+        name=f"{spec.name}-ipc{method.ipc}-{name}",
+        method=MethodFacts(name, method.title or name, method.citation),
+        dataset=DatasetFacts(
+            spec.name,
+            list(spec.class_ids),
+            list(spec.class_names),
+            spec.channels,  # type: ignore[arg-type]
+            spec.size,
+            list(spec.mean),
+            list(spec.std),
+            whitening=WHITENING if spec.whitening is not None else None,
+            boxes=boxes if boxes in images.artifact.files else None,
+        ),
+        ipc=method.ipc,
+        labels=labels,
+        tiles=facts.get("tiles", 1),
+        learned_lr=images.learned_lr,
+        results=_results(rows, name),
+        command=command,
+        fingerprints=fingerprints,
+        versions=VERSIONS,
+    )
+
+
+def _results(rows: Sequence[Result], method: str) -> list[dict[str, Any]]:
+    """The accuracies of a method by protocol, labels and network, each beside the baseline's."""
+    found: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in rows:
+        if row.method == method or row.baseline:
+            facts = {"protocol": row.protocol, "labels": row.labels, "student": row.student, "measure": row.measure}
+            entry = found.setdefault(tuple(facts.values()), {**facts, "top1": [], "baseline": []})
+            if row.method == method:
+                entry["top1"].append(row.top1)
+            if row.baseline:
+                entry["baseline"].append(row.top1)
+    return [entry for entry in found.values() if entry["top1"]]
 
 
 def pool_members(pools: Mapping[str, ModelPool]) -> list[dict[str, Any]]:
@@ -96,7 +157,7 @@ def facts(
     threads = torch.get_num_threads()
     return {
         "hardware": f"{device_config.accelerator} ({device}, {threads} threads{many}), {device_config.precision}",
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "versions": VERSIONS,
         "seconds": {f"images of {name}": one.seconds for name, one in images.items() if one.terms is not None},
         "label_storage_mb": max((one.megabytes for one in labels.values()), default=0.0),
         **({"labels_kept": ", ".join(kept)} if kept else {}),

@@ -21,6 +21,7 @@ from teddy.config.schema import STAGES
 from teddy.data.dataset import RealDataset
 from teddy.evaluation.split import EvalSplit
 from teddy.evaluation.stage import Classification, Student, evaluate
+from teddy.labels.sources import StoredLabels
 from teddy.labels.stage import Labels, hard_labels, prepare_labels
 from teddy.plan import Plan
 from teddy.pool.members import ModelPool
@@ -33,6 +34,7 @@ from teddy.runtime.device import DeviceConfig
 from teddy.runtime.distributed import is_leader
 from teddy.runtime.loggers import RunLog, open_loggers, writing
 from teddy.runtime.progress import StageProgress
+from teddy.sets.folder import write_set
 from teddy.synthesis.method import Inputs
 from teddy.synthesis.stage import ImageFolderArtifact, synthesize
 from teddy.wandb_export import export_lineage, export_results
@@ -138,8 +140,13 @@ class Invocation:
         if is_leader():
             with writing(self.folder):
                 self._record(command, overrides)
-                if STAGES[last] == "report":
-                    self._report()
+                sets = self._sets(command)
+                page = self._report() if STAGES[last] == "report" else None
+            console = Console()
+            for name, path in sets.items():
+                console.print(f"Set:    {path} ({name})", soft_wrap=True)
+            if page is not None:
+                console.print(f"Report: {page}\nRun:    {self.folder}", soft_wrap=True)
 
     def _pool(self) -> None:
         base = self._base()
@@ -283,7 +290,23 @@ class Invocation:
         if (chosen := self.dataset.chosen) is not None:
             atomic_write(self.folder / "training_images.json", metadata.training_images(self.dataset, chosen) + "\n")
 
-    def _report(self) -> None:
+    def _sets(self, command: str) -> dict[str, Path]:
+        """Write the folder of each method's set for others."""
+        made = {}
+        for name, images in self.images.items():
+            labels, path = self.labels.get(name), self.folder / "sets" / name
+            stored = labels.source() if labels is not None and labels.kind == "stored" else None
+            assert isinstance(stored, StoredLabels | None)
+            facts = factory.label_facts(self.config, labels, self.device_config.precision)
+            parts = {"images": images, "labels": labels, "pool": self.pools.get(name), "dataset": self.dataset}
+            fingerprints = {key: part.fingerprint for key, part in parts.items() if part is not None}
+            common = self.rows, command, fingerprints
+            description = metadata.set_description(name, self.methods[name], images, facts, *common)
+            write_set(path, description, images, () if labels is None else labels.teachers, stored)
+            made[name] = path
+        return made
+
+    def _report(self) -> Path:
         page = write_report(self.folder)
         export_results(self.log, self.folder, self.rows, self.rows[0].cost)
         made = {one.fingerprint for one in self.store.made}
@@ -291,8 +314,5 @@ class Invocation:
             export_lineage(
                 self.log, f"{self.config.name}-{name}", self.pools.get(name), images, self.labels.get(name), made
             )
-        console = Console()
-        console.print(tables.console(self.folder))
-        for name, images in self.images.items():
-            console.print(f"Images: {images.folder} ({name})", soft_wrap=True)
-        console.print(f"Report: {page}\nRun:    {self.folder}", soft_wrap=True)
+        Console().print(tables.console(self.folder))
+        return page

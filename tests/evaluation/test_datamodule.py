@@ -84,7 +84,7 @@ def test_teachers_label_each_view_once_in_an_epoch(images: TensorImages) -> None
         labelled.append(views)
         return views.flatten(1)[:, :3]
 
-    module.source = OnlineLabels(labeller, 4.0, batch_size=5)
+    module.views.source = OnlineLabels(labeller, 4.0, batch_size=5)
     for epoch in (0, 1):
         for indices in torch.arange(21).split(8):
             views, targets = module.on_after_batch_transfer((epoch, indices), 0)

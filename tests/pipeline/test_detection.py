@@ -7,6 +7,8 @@ import json
 import pytest
 from PIL import Image
 
+from teddy.sets.folder import open_set
+
 DETECTION = (
     "+experiment=shapes_detection",
     "trainer=cpu",
@@ -47,6 +49,10 @@ def test_a_run_distils_images_with_boxes_and_measures_map(workspace):
         assert all(Image.open(folder / one["file_name"]).size == (64, 64) for one in annotations["images"])
         boxes.append(annotations["annotations"])
     assert boxes[0] == boxes[1] == boxes[2] != [], "all methods get the objects of the same real images"
+
+    about = open_set(done.folder / "sets" / "teddy").description
+    assert (about.dataset.boxes, about.labels.kind) == ("images/annotations.json", "hard")
+    assert [(one["measure"], len(one["top1"])) for one in about.results] == [("map50", 1)]
 
     text = (done.folder / "results.md").read_text()
     assert "| mAP50 % |" in text

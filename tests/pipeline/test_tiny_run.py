@@ -12,6 +12,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from torchvision.datasets import ImageFolder
 
+from teddy.artifacts.__main__ import main as verify_store
+from teddy.sets.folder import open_set
+
 CLASSES = ["t_shirt_top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle_boot"]
 FOLDERS = [f"{index:02d}_{name}" for index, name in enumerate(CLASSES)]
 
@@ -109,6 +112,21 @@ def test_the_run_describes_itself(finished, run):
     assert [(one["epoch"], one["chosen"]) for one in record["pool"]] == [(1, True), (3, True)]
     assert record["class_names"][0] == "t-shirt/top"
     assert not (run / ".hydra").exists()
+
+
+def test_the_run_ends_with_the_folder_of_each_set(finished, run):
+    lines = [line.split(maxsplit=1)[1] for line in finished.done.out.splitlines() if line.startswith("Set:")]
+    assert lines == [f"{run / 'sets' / method} ({method})" for method in ("teddy", "random")]
+    stored = [np.load(path) for path in finished.workspace.store.glob("labels/*/logits.npy")]
+    for row in finished.done.rows:
+        opened = open_set(run / "sets" / row["method"])
+        assert opened.images.images.shape == (10, 1, 28, 28)
+        (entry,) = opened.description.results
+        assert (entry["top1"], entry["student"]) == ([row["top1"]], "convnet2_w8")
+        assert entry["baseline"] == [one["top1"] for one in finished.done.rows if one["baseline"]]
+        logits = load_file(opened.path / "labels.safetensors")["logits"].numpy()
+        assert any(np.array_equal(logits, one) for one in stored)
+    assert verify_store(["verify", str(finished.workspace.store)]) == 0, "links leave the store as it was"
 
 
 def test_progress_is_shown_as_plain_lines_and_the_store_is_all_that_is_written_elsewhere(finished):

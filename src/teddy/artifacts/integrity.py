@@ -21,6 +21,8 @@ CLOCK = ".clock.json"  # present while work is unfinished
 LOCK = ".lock"
 LARGE = 1 << 30  # bytes from which on the check of a file is announced
 _log = logging.getLogger("teddy")
+Problems = dict[Path, str]
+"""What is wrong, by file, to be read after its name."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,19 @@ def inspect(folder: Path) -> Inspection:
         manifest = read_manifest(path)
     except ValueError as error:
         return Inspection(folder, broken={path: str(error)})
-    files = {folder / name: entry for name, entry in manifest["files"].items()}
+    broken, strays = compare(folder, path, manifest["files"])
+    return Inspection(folder, manifest, broken, strays)
+
+
+def compare(folder: Path, manifest: Path, listed: Mapping[str, Mapping[str, Any]]) -> tuple[Problems, Problems]:
+    """Compare the files of a folder with a list of their sizes and checksums: what is wrong with them, and with others."""
+    files = {folder / name: entry for name, entry in listed.items()}
     problems = {path: _problem(path, entry["size"], entry["sha256"]) for path, entry in files.items()}
-    known = {path, *files}
+    known = {manifest, *files}
     visible = [each for each in sorted(folder.rglob("*")) if not each.relative_to(folder).parts[0].startswith(".")]
     strays = [each for each in visible if each not in known and (each.is_symlink() or not each.is_dir())]
     broken = {path: problem for path, problem in problems.items() if problem}
-    return Inspection(folder, manifest, broken, dict.fromkeys(strays, "is listed in no manifest"))
+    return broken, dict.fromkeys(strays, "is listed in no manifest")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -96,12 +104,13 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise ValueError("was changed since it was written")
     if own != (path.parent.parent.name, name, name):
         raise ValueError("is that of another artifact")
-    if not all(_is_inside(file) for file, _ in files):
+    if not all(is_inside(file) for file, _ in files):
         raise ValueError("lists a file outside its folder")
     return manifest
 
 
-def _is_inside(name: str) -> bool:
+def is_inside(name: str) -> bool:
+    """Whether a relative path, as a manifest lists it, stays in its folder."""
     path = PurePosixPath(name)
     return path.as_posix() == name and not path.is_absolute() and ".." not in path.parts and name != "."
 

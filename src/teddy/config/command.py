@@ -8,7 +8,8 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ FLAGS = ("--help", "--hydra-help", "--version", "--resolve", "--run", "--multiru
 SEARCH_WORDS = ("hydra.mode=MULTIRUN", "hydra/sweeper=search", "~hydra.callbacks.sweep_report")
 """What makes Hydra run a search, which reports on its own."""
 MOST_JOBS = 1000  # jobs of a sweep, at most
+_PLAIN = re.compile(r"(?!(?:null|true|false)$)[A-Za-z_][\w./-]*")  # words that mean themselves
 ASKS = ("--help", "--hydra-help", "--cfg", "--info", "--shell-completion")
 
 
@@ -109,6 +111,21 @@ def read_command(argv: Sequence[str]) -> Command:
     if not chosen and {"--config-name", "--config-path", "--shell-completion"}.isdisjoint(named):
         overrides.append(QUICKSTART)
     return Command(tuple(overrides), named)
+
+
+def word_of(key: str, value: Any) -> str:
+    """The override that gives a key a value of Python's."""
+    return f"{key}={_literal(value)}"
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{_literal(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_literal, value))}]"
+    if isinstance(value, str) and not _PLAIN.fullmatch(value):
+        return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + found[2].replace("'", "\\'"), value) + "'"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def key_of(word: str) -> str:

@@ -71,7 +71,7 @@ class DecodedImages(ABC):
 
     def take(self, indices: Indices) -> torch.Tensor:
         opened = self.open_all([int(index) for index in indices])
-        images = [to_tensor(_centre_square(image, self.size, self.resize)) for image in opened]
+        images = [to_tensor(centre_square(image, self.size, self.resize)) for image in opened]
         return torch.stack(images) if images else torch.empty(0, self.channels, self.size, self.size, dtype=torch.uint8)
 
     def crop(self, image: Image.Image, top: int, left: int, height: int, width: int) -> torch.Tensor:
@@ -141,7 +141,7 @@ def to_mode(image: Image.Image, channels: int) -> Image.Image:
     return image.convert(PIL_MODES[channels])
 
 
-def _centre_square(image: Image.Image, size: int, resize: int) -> Image.Image:
+def centre_square(image: Image.Image, size: int, resize: int) -> Image.Image:
     """Scale the shorter side to ``resize`` (antialiased) and cut the centre ``size`` x ``size``."""
     if image.size == (size, size) == (resize, resize):
         return image

@@ -14,7 +14,7 @@ from teddy.data.batches import Batch, EpochOrder, Key, eval_batches
 from teddy.data.datamodule import process_share
 from teddy.data.images import ImageSet
 from teddy.data.spec import DatasetSpec
-from teddy.labels.sources import LabelSource
+from teddy.labels.sources import LabelledViews, LabelSource
 from teddy.labels.views import ViewSource
 
 
@@ -40,12 +40,11 @@ class DistilledViews(L.LightningDataModule):
         workers: int = 0,
     ) -> None:
         super().__init__()
-        self.views, self.source, self.batch_size, self.seed = views, source, batch_size, seed
+        self.views, self.batch_size, self.seed = LabelledViews(views, source), batch_size, seed
         self.spec, self.test, self.first_epoch, self.workers = spec, test, first_epoch, workers
-        self._labelled: int | None = None
 
     def train_dataloader(self) -> DataLoader[Key]:
-        indices = np.arange(len(self.views.images))
+        indices = np.arange(len(self.views.views.images))
         share = process_share(self.trainer)
         order = EpochOrder(indices, self.batch_size, self.seed, self.first_epoch, *share, purpose="student order")
         return DataLoader(_Keys(), sampler=order, batch_size=None)  # type: ignore[arg-type]
@@ -63,12 +62,7 @@ class DistilledViews(L.LightningDataModule):
         """Make the views of a training batch and look up their targets; normalise test images."""
         if self.trainer is not None and not self.trainer.training:
             return self.spec.normalise(batch[0]), batch[1]
-        epoch, indices = self.source.view_epoch(batch[0]), batch[1]
-        if epoch != self._labelled:
-            self.source.begin_epoch(epoch, self.views)
-            self._labelled = epoch
-        views = self.views(epoch, indices)
-        return views.images, self.source.targets(indices, views)
+        return self.views(*batch)
 
 
 class _Keys:

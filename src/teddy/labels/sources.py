@@ -50,6 +50,23 @@ class LabelSource(ABC):
         """What the student minimises, a float32 scalar."""
 
 
+class LabelledViews:
+    """Views of distilled images with their targets: a pure function of epoch and images."""
+
+    def __init__(self, views: ViewSource, source: LabelSource) -> None:
+        self.views, self.source = views, source
+        self._labelled: int | None = None
+
+    def __call__(self, epoch: int, indices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The views (B, C, H, W) of the images ``indices`` (B,) in a student's ``epoch``, and their targets (B, classes)."""
+        epoch = self.source.view_epoch(epoch)
+        if epoch != self._labelled:
+            self.source.begin_epoch(epoch, self.views)
+            self._labelled = epoch
+        views = self.views(epoch, indices)
+        return views.images, self.source.targets(indices, views)
+
+
 def mixed(labels: torch.Tensor, indices: torch.Tensor, views: Views) -> torch.Tensor:
     """Labels (N, classes) of the images ``indices`` (B,), mixed with their partners' in the shares of the views."""
     own, keep = labels[indices.to(labels.device, non_blocking=True)], views.keep[:, None]

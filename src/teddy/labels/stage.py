@@ -14,7 +14,7 @@ from teddy.labels.ensemble import PoolLabeller, spread_members
 from teddy.labels.sources import FixedLabels, HardLabels, LabelSource, OnlineLabels, StoredLabels
 from teddy.labels.store import LOGITS, write_stored_labels
 from teddy.labels.views import ViewMaker, ViewRecipe
-from teddy.pool.members import ModelPool
+from teddy.pool.members import Member, ModelPool
 from teddy.runtime.device import DeviceConfig
 from teddy.synthesis.stage import SyntheticImages
 
@@ -58,6 +58,7 @@ class Labels:
     megabytes_in_full: float = 0.0
     compression: str = ""
     seconds: float = 0.0
+    teachers: tuple[Member, ...] = ()  # that label
 
 
 def prepare_labels(
@@ -77,10 +78,11 @@ def prepare_labels(
     if recipe.kind == "hard":
         return hard_labels(images)
     spec, chosen = images.spec, spread_members(len(pool), recipe.members)
+    teachers = tuple(pool.members[index] for index in chosen)
     identity = {
         "version": VERSION,
         "kind": recipe.kind,
-        "teachers": [pool.members[index].identity for index in chosen],
+        "teachers": [member.identity for member in teachers],
         "temperature": recipe.temperature,
         "view": asdict(recipe.view),
         "seed": recipe.seed,
@@ -94,7 +96,13 @@ def prepare_labels(
 
     if recipe.kind == "online":
         name = fingerprint({"labels": identity, "images": images.fingerprint})
-        return Labels("online", identity, lambda: OnlineLabels(labeller(), recipe.temperature, recipe.batch_size), name)
+        return Labels(
+            "online",
+            identity,
+            lambda: OnlineLabels(labeller(), recipe.temperature, recipe.batch_size),
+            name,
+            teachers=teachers,
+        )
 
     if recipe.kind == "fixed":
         name = fingerprint({"labels": identity, "images": images.fingerprint})
@@ -107,6 +115,7 @@ def prepare_labels(
             megabytes=megabytes,
             megabytes_in_full=megabytes,
             compression="one label for an image",
+            teachers=teachers,
         )
 
     stored = compression(spec.num_classes, recipe.top_k, recipe.temperature)
@@ -131,6 +140,7 @@ def prepare_labels(
         megabytes_in_full=AllLogits(spec.num_classes).megabytes(recipe.epochs, len(images.images)),
         compression=stored.title,
         seconds=float(artifact.facts["seconds"]),
+        teachers=teachers,
     )
 
 
