@@ -41,6 +41,7 @@ experiments: $(STAMP) ## repeat the records in experiments/, or one of them: NAM
 	$(BIN)/python scripts/experiments.py $(NAME) -- $(WORDS)
 
 docs: $(STAMP) ## build the documentation into site/
+	@# Material announces its successor in every build otherwise.
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # Always through the sdist: a wheel built straight from the checkout would also pack files that git ignores.

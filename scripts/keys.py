@@ -151,7 +151,7 @@ def value_kind(text: str) -> str:
 
 def schema_rows(cls: type, prefix: str, entries: dict[str, Entry], known: dict[str, str]) -> Iterator[Row]:
     """A row for each key of a schema that holds a value; keys that hold objects are tables of their own."""
-    hints = typing.get_type_hints(cls)
+    hints, said = typing.get_type_hints(cls), attributes(cls)
     for field in dataclasses.fields(cls):
         key, hint = prefix + field.name, hints[field.name]
         if dataclasses.is_dataclass(hint):
@@ -162,7 +162,7 @@ def schema_rows(cls: type, prefix: str, entries: dict[str, Entry], known: dict[s
         if entry.value is None or (hint is Any and RULE not in field.metadata and "${" in entry.value):
             continue
         rule = field.metadata[RULE][1] if RULE in field.metadata else ""
-        yield Row(key, meaning(key, entry, known), values(hint, rule), code(entry.value))
+        yield Row(key, meaning(key, entry, known, said.get(field.name, "")), values(hint, rule), code(entry.value))
 
 
 def object_rows(key: str, entries: dict[str, Entry], known: dict[str, str]) -> Iterator[Row]:

@@ -61,7 +61,7 @@ def test_nothing_is_loaded_from_elsewhere_and_no_mark_is_left(site: Path) -> Non
 def test_every_method_has_its_paper_or_is_none() -> None:
     rows = site_parts.methods().splitlines()[2:]
     without = {row.split("`")[1] for row in rows if not re.search(r"\d{4}\b", row.split(" | ")[1])}
-    assert without == {"random", "detection/random"}
+    assert without <= {"random", "detection/random", "foreign"}
 
 
 def test_published_numbers_are_the_experiments() -> None:
