@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 from collections.abc import Callable
 
@@ -21,7 +22,8 @@ ARXIV = re.compile(r"arXiv (\d{4}\.\d{5})")
 def cell(text: str) -> str:
     """A text in a table: what is not code in it is no markup."""
     parts = re.split(r"(`[^`]*`|\*\*[^*]*\*\*|https?://\S+)", text.replace("|", "\\|"))
-    return "".join(part if index % 2 else re.sub(r"([*<])", r"\\\1", part) for index, part in enumerate(parts))
+    plain = (part.replace("*", "\\*").replace("<", "&lt;") for part in parts[::2])
+    return "".join(part for pair in itertools.zip_longest(plain, parts[1::2], fillvalue="") for part in pair)
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -63,8 +65,8 @@ def protocols() -> str:
     rows: dict[str, list[str]] = {}
     for row in protocol_rows(known_meanings()):
         name = row.key.rpartition(".")[2]
-        rows.setdefault(name, [code(f"….{name}"), row.meaning, row.values]).append(row.default)
-    return table(["key", "meaning", "values", *map(code, protocol_names())], list(rows.values()))
+        rows.setdefault(name, [code(f"….{name}"), f"{row.meaning} ({row.values})"]).append(row.default)
+    return table(["key", "meaning (values)", *map(code, protocol_names())], list(rows.values()))
 
 
 def methods() -> str:

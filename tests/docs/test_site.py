@@ -69,4 +69,4 @@ def test_published_numbers_are_the_experiments() -> None:
 
 
 def test_text_of_comments_is_no_markup() -> None:
-    assert site_parts.cell("a <b> *c* `*d*|`") == "a \\<b> \\*c\\* `*d*\\|`"
+    assert site_parts.cell("a <b> *c* `*d*|`") == "a &lt;b> \\*c\\* `*d*\\|`"
