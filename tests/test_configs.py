@@ -183,7 +183,8 @@ METHOD_WORDS = re.compile(
 METHOD_STRINGS = re.compile(
     rf"\[?({'|'.join(names('method'))})\]?|.*\bmethods?(=|\.|/)\[?({'|'.join(names('method'))})\b.*", re.S
 )
-OTHERWISE = {("pool/single.py", "converged")}
+# The scripts that a form of export is for have the name of their method.
+OTHERWISE = {("pool/single.py", "converged"), ("export/__main__.py", "sre2l"), ("export/fkd.py", "SRe2L")}
 
 
 def strings(path: Path) -> list[str]:

@@ -61,7 +61,7 @@ def main() -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except Exception as error:
-        return _interrupted() if _terminated else _report(error)
+        return _interrupted() if _terminated else report(error)
     finally:
         signal.signal(signal.SIGTERM, previous)
     return 0
@@ -153,7 +153,7 @@ def _hydra_main(typed: str) -> None:
             "(in a sweep, hydra.sweep.dir) to one that can."
         ) from error
     for failure in failures[1:]:
-        _report(failure)
+        report(failure)
     if failures:
         raise failures[0]
 
@@ -168,7 +168,7 @@ def _remove_if_empty(folder: Path) -> None:
             one.rmdir()
 
 
-def _report(error: Exception) -> int:
+def report(error: Exception) -> int:
     """Print one sentence on an error, after its traceback if that is asked for; return the exit code."""
     if os.environ.get("TEDDY_TRACEBACK") == "1":
         import traceback

@@ -56,7 +56,6 @@ class ClassIncremental:
             )
 
     def parts(self, num_classes: int, order: int) -> list[list[int]]:
-        """The classes of each step, in one of the orders."""
         if num_classes < 2 * self.steps:
             raise UserError(
                 f"evaluation.task.steps={self.steps} leaves a step with a single class of {num_classes}; set it to at most "
@@ -108,7 +107,6 @@ class Continual(Invocation):
                         self._students(name, order, memory, progress)
 
     def _students(self, name: str, order: int, memory: Memory, progress: StageProgress) -> None:
-        """Train and measure the students of one step."""
         config, pool, seen = self.config, self.pools.get(name), self._seen(memory.classes)
         soft = None
         if pool is not None and self.task.mode == "paper" and factory.needs_soft_labels(config):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from lightning.pytorch.strategies import StrategyRegistry
@@ -104,8 +104,10 @@ def base_training(
 
 
 def eval_split(config: TeddyConfig, dataset: RealDataset) -> EvalSplit:
-    """What students are measured on."""
-    return open_split(config.evaluation.split, dataset, config.dataset.holdout, config.seed)
+    """What students are measured on, and if that is asked for, followed on."""
+    split = open_split(config.evaluation.split, dataset, config.dataset.holdout, config.seed)
+    held = open_split("heldout", dataset, config.dataset.holdout, config.seed)
+    return replace(split, curve=held.images if config.evaluation.curve else None)
 
 
 def divergence(

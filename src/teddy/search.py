@@ -81,8 +81,7 @@ def jobs_of_search(config: TeddyConfig, typed: Sequence[str]) -> Iterator[list[s
 def run_search(config: TeddyConfig, typed: Sequence[str], folder: Path, launch: Launch) -> None:
     """Run the trials and the final run, and write ``search.csv``, ``search.json`` and a report on the trials.
 
-    Raises:
-        Exception: that of the first trial, if none came to a result, or that of the final run.
+    The exception of the first trial is raised if none came to a result, or else that of the final run.
     """
     search, settings = _search(config), settings_to_try(config, typed)
     outcomes = launch([trial(config, typed, setting) for setting in settings], 0)

@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, stdev
+from typing import Any
+
+import pandas as pd  # type: ignore[import-untyped]
 
 from teddy.labels.stage import Labels
 from teddy.pool.members import ModelPool
+from teddy.report import tables
 from teddy.report.results_log import Result
 from teddy.runtime import metrics
 from teddy.runtime.loggers import RunLog
@@ -40,8 +44,10 @@ def export_results(log: RunLog, folder: Path, rows: Sequence[Result], cost: Mapp
     distances = [nats for row in rows if row.method == first for nats in row.divergence.values()]
     if distances:
         log.summary({metrics.DIVERGENCE_MEAN: fmean(distances)})
+    table = [[getattr(row, column) for column in COLUMNS] for row in rows]
+    log.text("results", tables.markdown(pd.DataFrame(table, columns=COLUMNS).astype(str)))
     if log.wandb is not None:
-        log.wandb.table("results", COLUMNS, [[getattr(row, column) for column in COLUMNS] for row in rows])
+        log.wandb.table("results", COLUMNS, table)
     for picture in sorted(folder.glob("figures/*.png")):
         log.image(f"report/{picture.stem}", picture)
 
@@ -49,36 +55,32 @@ def export_results(log: RunLog, folder: Path, rows: Sequence[Result], cost: Mapp
 def export_lineage(
     log: RunLog, name: str, pool: ModelPool | None, images: ImageFolderArtifact, labels: Labels | None, made: set[str]
 ) -> None:
-    """What a method's students came from: pool to images to labels.
+    """What a method's students came from: pool to images to labels; as artifacts in W&B, as text elsewhere.
 
     Weights and labels are described, not uploaded: an ImageNet pool and its labels are gigabytes.
 
     Args:
         made: fingerprints of what this invocation made itself; the rest it found in the store.
     """
-    if log.wandb is None:
-        return
-    teachers = f"{name}-teachers"
+    lines = []
+
+    def show(kind: str, type: str, folder: Path | None, facts: dict[str, Any], parents: list[str], made: bool) -> None:
+        source = f", made from {' and '.join(parents)}" if parents else ""
+        lines.append(f"- {kind} `{facts['fingerprint']}`, {'made' if made else 'found'} by this run{source}\n")
+        if log.wandb is not None:
+            log.wandb.artifact(f"{name}-{kind}", type, folder, facts, [f"{name}-{one}" for one in parents], made)
+
     if pool is not None:
         members = [{**asdict(member), "file": member.file.name, "history": None} for member in pool.members]
         facts = {"fingerprint": pool.fingerprint, "pool": pool.description, "seconds": pool.seconds, "members": members}
         new = any(member.identity.split("/")[0] in made for member in pool.members)
-        log.wandb.artifact(teachers, "teachers", None, facts, made=new)
-    log.wandb.artifact(
-        f"{name}-images",
-        "synset",
-        images.folder,
-        {**images.artifact.facts, "fingerprint": images.fingerprint},
-        parents=[teachers] if pool is not None and images.terms is not None else [],
-        made=images.fingerprint in made,
-    )
+        show("teachers", "teachers", None, facts, [], new)
+    facts = {**images.artifact.facts, "fingerprint": images.fingerprint}
+    parents = ["teachers"] if pool is not None and images.terms is not None else []
+    show("images", "synset", images.folder, facts, parents, images.fingerprint in made)
     if labels is not None and pool is not None:
         sizes = {"megabytes": labels.megabytes, "seconds": labels.seconds}
-        log.wandb.artifact(
-            f"{name}-labels",
-            "labels",
-            None,
-            {**labels.identity, "fingerprint": labels.fingerprint, **sizes},
-            parents=[teachers, f"{name}-images"],
-            made=labels.kind != "stored" or labels.fingerprint in made,
-        )
+        facts = {**labels.identity, "fingerprint": labels.fingerprint, **sizes}
+        new = labels.kind != "stored" or labels.fingerprint in made
+        show("labels", "labels", None, facts, ["teachers", "images"], new)
+    log.text(f"lineage/{name}", "".join(lines))

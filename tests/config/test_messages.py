@@ -85,17 +85,6 @@ def test_a_wrong_word(jobs, word, expected):
     assert complaint(jobs, word) == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "key"),
-    [("method: sre2l", "method"), ("baselines: {random: {}}", "baselines"), ("images: random", "images")],
-)
-def test_a_file_of_earlier_versions_is_named(jobs, tmp_path, text, key):
-    (tmp_path / "experiment").mkdir()
-    (tmp_path / "experiment" / "x.yaml").write_text(f"{GLOBAL}{text}\n")
-    sentence = complaint(jobs, "--config-dir", str(tmp_path), "+experiment=x")
-    assert sentence.startswith(f"There is no key '{key}' in experiment/x.yaml any more: ")
-
-
 GLOBAL = "# @package _global_\n"
 FILES = [
     ("experiment", GLOBAL + "sed: 1", "There is no key 'sed' in experiment/x.yaml; did you mean 'seed'?" + HELP),

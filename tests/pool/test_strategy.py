@@ -1,8 +1,8 @@
-"""A pool strategy of a user's own package, as the interface's documentation shows it."""
+"""A pool strategy of a user's own package, as docs/own_method.md shows it."""
 
 from __future__ import annotations
 
-import textwrap
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,30 +11,20 @@ import pytest
 
 from teddy.config.errors import UserError
 from teddy.data.images import TensorImages
-from teddy.pool import strategy
 from teddy.pool.post import PostPool
 from teddy.pool.prior import PriorPool
 from teddy.pool.single import SinglePool
 from teddy.pool.trajectory import BaseTraining
 
-HEAD = """
-from dataclasses import dataclass, replace
-from typing import ClassVar
-
-from teddy.config.errors import UserError
-from teddy.pool.members import ModelPool
-from teddy.pool.strategy import BaseTraining, PoolStrategy
-from teddy.pool.trajectory import trajectory
-
-"""
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "own_method.md"
 
 
 @pytest.fixture
 def documented() -> Any:
-    """The class in the docstring."""
-    assert strategy.__doc__ is not None
+    """The class in the documentation."""
+    (block,) = (part for part in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL) if "Strategy" in part)
     names: dict[str, Any] = {}
-    exec(HEAD + textwrap.dedent(strategy.__doc__.split("::\n")[1]), names)
+    exec(block, names)
     return names["Initialisations"]
 
 

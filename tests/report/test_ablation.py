@@ -175,3 +175,15 @@ def test_runs_of_different_methods_have_bars_of_the_methods(tmp_path, make_run, 
     assert keys_to_draw(comparison) == []
     (picture,) = [one for one in draw_pictures(comparison, tmp_path / "figures") if "accuracy" in one.heading.lower()]
     assert picture.path == tmp_path / "figures" / "accuracy.png"
+
+
+@pytest.mark.parametrize("second", [200, None])
+def test_a_setting_that_no_method_has_twice_is_no_axis(sweep_of, students, tmp_path, second):
+    """Each method at its own number of iterations, or without one, as in a table of published settings."""
+    found = sweep_of(
+        "synthesis.iterations",
+        {100: [50.0, 51.0], second: []},
+        more=lambda job: students("other", [60.0, 61.0], "o") if job else [],
+        settings=lambda job: {"synthesis": {"iterations": second if job else 100}},
+    )
+    assert ablation(found, "synthesis.iterations", tmp_path / "chart.png") is None

@@ -40,8 +40,11 @@ def test_costs_and_divergences_are_means_over_the_students_that_have_them(studen
     first, second = students("ours", [1.0, 2.0])
     first |= dict(cost={"pool_seconds": 10.0}, divergence={"epoch 1": 0.5})
     second |= dict(cost={"pool_seconds": 20.0, "labels_mb": 3.0})
+    first |= dict(seconds=4.0, peak_memory_mb=100.0)
+    second |= dict(seconds=8.0, peak_memory_mb=300.0)
     (row,) = summary([first, second])
-    assert row.cost == {"pool_seconds": 15.0, "labels_mb": 3.0}
+    students_own = {"student_seconds": 6.0, "student_peak_memory_mb": 300.0}
+    assert row.cost == {"pool_seconds": 15.0, "labels_mb": 3.0} | students_own
     assert row.divergence == {"epoch 1": 0.5}
 
 

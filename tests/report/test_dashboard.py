@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 import wandb
+import yaml
 
-from teddy.report.dashboard import CURVES, KEYS, main
+from teddy.report.dashboard import CURVES, main
 from teddy.runtime import metrics
 
-SOURCE = Path(__file__).resolve().parents[2] / "src"
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src"
 STUDENTS = ("ours/paper/stored/convnet3", "real/paper/stored/convnet3")
-SECTIONS = ["Synthesis", "Pool", "Students", "Cost", "Accuracy", "Ablations"]
+CURVES_AND_COSTS = ["Synthesis", "Pool", "Students", "Learning rates", "Cost"]
 
 
 @pytest.fixture
@@ -29,19 +31,27 @@ def no_key(monkeypatch, tmp_path):
     wandb.teardown()
 
 
-@pytest.fixture(scope="module")
-def sections():
-    """The panels by section, as a person without an account and network prints them."""
+def sections_of(text):
+    view = json.loads(text)
+    return {one["name"]: one["panels"] for one in view["spec"]["section"]["panelBankConfig"]["sections"]}
+
+
+@pytest.fixture
+def sections(teachers_sweep, make_snapshots):
+    """The panels of a sweep by section, as a person without an account and network prints them."""
     pytest.importorskip("wandb_workspaces")
-    command = [sys.executable, "-m", "teddy.report.dashboard", "--dry-run", "--entity", "me"]
-    command += ["--students", *STUDENTS]
+    make_snapshots(teachers_sweep / "0" / "snapshots")
+    methods = {"ours": {"title": "Ours", "snapshots": "snapshots"}, "real": {"title": "real", "snapshots": None}}
+    record = json.loads((teachers_sweep / "0" / "run.json").read_text())
+    (teachers_sweep / "0" / "run.json").write_text(json.dumps({**record, "methods": methods}))
+    command = [sys.executable, "-m", "teddy.report.dashboard", "--dry-run", "--entity", "me", str(teachers_sweep)]
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": str(SOURCE)}, capture_output=True, text=True, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, "")
     view = json.loads(done.stdout)
     assert (view["entity"], view["project"]) == ("me", "teddy")
-    return {one["name"]: one["panels"] for one in view["spec"]["section"]["panelBankConfig"]["sections"]}
+    return sections_of(done.stdout)
 
 
 def strings(node):
@@ -60,8 +70,8 @@ def drawn(panels):
     return {word.removeprefix("summary:") for word in found if "/" in word}, keys
 
 
-def test_the_sections_are_there_and_open(sections):
-    assert list(sections) == SECTIONS
+def test_students_settings_and_curves_come_from_the_runs(sections):
+    assert list(sections) == [*CURVES_AND_COSTS, "Accuracy", "Ablations"]
     kinds = {panel["viewType"] for panels in sections.values() for panel in panels}
     assert kinds == {
         "Bar Chart",
@@ -72,40 +82,59 @@ def test_the_sections_are_there_and_open(sections):
         "Run History Line Plot",
         "Scatter Plot",
     }
-
-
-def test_curves_are_drawn_by_pattern_and_costs_by_name(sections):
     shown, _ = drawn([panel for panels in sections.values() for panel in panels])
-    fit = metrics.student_fit("any_method", "paper", "convnet3", 0)
-    curves = {
-        "Synthesis": ["synthesis/loss", "synthesis/any_method/any_term"],
-        "Pool": [metrics.POOL_LOSS, metrics.POOL_TOP1_HOLDOUT],
-        "Students": [metrics.in_fit(fit, metrics.EVALUATION_LOSS)],
-    }
-    for section, names in curves.items():
-        assert all(re.search(CURVES[section], name) for name in names)
-        assert CURVES[section] in json.dumps(sections[section]).replace("\\\\", "\\")
-    for fit in ("synthesis", "synthesis/any_method"):
-        assert not re.search(CURVES["Synthesis"], metrics.step_of(fit))
     named = {metrics.student(name) for name in STUDENTS}
+    costs = {name for name in metrics.FIXED if name.startswith("cost/")} | {metrics.LABELS_STORAGE_MB}
+    assert shown - set(CURVES.values()) == named | costs | {"synthesis/ours/images"}
+    assert drawn(sections["Ablations"])[1] == {"synthesis.teachers_per_block"}
 
-    assert shown - set(CURVES.values()) >= named | {name for name in metrics.FIXED if name.startswith("cost/")} | {
-        metrics.LABELS_STORAGE_MB,
-        "synthesis/ours/images",
+
+def test_curves_are_drawn_by_pattern(sections):
+    fit = metrics.student_fit("any_method", "paper", "convnet3", 0)
+    synthesis = "synthesis/any_method"
+    curves = {
+        "Synthesis": ["synthesis/loss", f"{synthesis}/any_term"],
+        "Pool": [metrics.POOL_LOSS, metrics.POOL_TOP1_HOLDOUT],
+        "Students": [metrics.in_fit(fit, metrics.EVALUATION_LOSS), f"{fit}/val/top1"],
+        "Learning rates": [
+            metrics.POOL_LR,
+            metrics.in_fit(synthesis, metrics.SYNTHESIS_LR),
+            metrics.in_fit(fit, metrics.EVALUATION_LR),
+        ],
     }
+    every = [name for names in curves.values() for name in names] + [metrics.step_of(synthesis), metrics.step_of(fit)]
+    for section, names in curves.items():
+        assert [name for name in every if re.search(CURVES[section], name)] == names
+        assert CURVES[section] in json.dumps(sections[section]).replace("\\\\", "\\")
 
 
-def test_keys_of_an_ablation_are_drawn(sections):
-    keys = {key for panels in sections.values() for key in drawn(panels)[1]}
-    assert keys == set(KEYS)
+@pytest.mark.parametrize("path", sorted((ROOT / "conf" / "sweep").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_sweep_has_a_dashboard_of_its_own_keys(path, tmp_path, make_run, students, capsys):
+    """As its file says, each key at its first two values; groups such as pool are no single setting."""
+    pytest.importorskip("wandb_workspaces")
+    parameters = yaml.safe_load(path.read_text())["hydra"]["sweeper"]["params"]
+    for job in range(2):
+        words = {key: str(value).split(",")[min(job, str(value).count(","))] for key, value in parameters.items()}
+        settings = {}
+        for key, word in words.items():
+            *groups, name = key.split(".")
+            if groups or key == "seed":
+                node = settings
+                for group in groups:
+                    node = node.setdefault(group, {})
+                node[name] = yaml.safe_load(word)
+        make_run(tmp_path / str(job), students("ours", [50.0 + job], f"{job}"), settings, words)
+    assert main(["--dry-run", str(tmp_path)]) == 0
+    found = sections_of(capsys.readouterr().out)
+    varied = {key for key, value in parameters.items() if ("." in key or key == "seed") and "," in str(value)}
+    assert drawn(found.get("Ablations", []))[1] == varied
+    assert metrics.student(STUDENTS[0]) in drawn(found["Accuracy"])[0]
 
 
-def test_without_students_there_are_curves_and_costs(capsys):
+def test_without_runs_there_are_curves_and_costs(capsys):
     pytest.importorskip("wandb_workspaces")
     assert main(["--dry-run"]) == 0
-    view = json.loads(capsys.readouterr().out)
-    names = [one["name"] for one in view["spec"]["section"]["panelBankConfig"]["sections"]]
-    assert names == ["Synthesis", "Pool", "Students", "Cost"]
+    assert list(sections_of(capsys.readouterr().out)) == CURVES_AND_COSTS
 
 
 def test_without_a_key_one_sentence_says_so(no_key, capsys):
@@ -147,6 +176,6 @@ def test_without_the_extra_one_sentence_says_so(capsys, monkeypatch):
     assert "install 'teddy-distill[dashboard]'" in line
 
 
-def test_a_setting_of_the_wrong_form_is_refused(capsys):
-    assert main(["--dry-run", "--students", "ours/paper/resnet18"]) == 2
-    assert "METHOD/PROTOCOL/LABELS/STUDENT" in capsys.readouterr().err
+def test_what_is_no_run_is_refused(tmp_path, capsys):
+    assert main(["--dry-run", str(tmp_path)]) == 2
+    assert "holds neither a run nor a sweep" in capsys.readouterr().err

@@ -73,6 +73,33 @@ def test_the_effect_of_a_key_is_measured_by_the_spread(teachers_sweep):
     )
 
 
+def test_where_two_keys_change_together_neither_is_the_cause(sweep_of):
+    """As in the windows of teachers of Fig. 2c, where the first and the last teacher move."""
+    found = sweep_of(
+        "pool.first",
+        {1: [50.0, 51.0, 52.0], 11: [60.0, 61.0, 62.0], 21: [55.0, 56.0, 57.0]},
+        settings=lambda job: {"pool": {"first": 1 + 10 * job, "last": 9 + 10 * job, "label": f"follows {job}"}},
+        record=lambda job: {"overrides": {"pool.first": 1 + 10 * job, "pool.last": 9 + 10 * job}},
+    )
+    (sentence,) = sentences(found)
+    assert sentence == (
+        "protocol paper, stored labels: Ours is 61.0 ± 1.0 with pool.first 11, pool.last 19 and 51.0 ± 1.0 with pool.first 1, "
+        "pool.last 9; as more than one key differs, none is named as the cause."
+    )
+
+
+def test_methods_of_runs_that_differ_otherwise_are_not_said_to_beat_each_other(sweep_of, students):
+    """Each experiment brings its own numbers; random real images stand beside its method in every one."""
+    tops = {"teddy": [50.0, 51.0, 52.0], "dm": []}
+    rivals = [students("real", [40.0, 41.0, 42.0], "same"), students("other", [30.0, 31.0, 32.0])]
+    found = sentences(sweep_of("experiment", tops, more=lambda job: rivals[job]))
+    where = "toy, IPC 10, convnet3, protocol paper, stored labels: "
+    assert found[0].startswith(f"{where}Ours beats random real images by 10.0 points")
+    assert found[1].startswith(
+        f"{where}Ours and the other method have 51.0 ± 1.0 and 31.0 ± 1.0; as experiment differs"
+    )
+
+
 def test_an_effect_within_the_spread_or_of_single_runs(sweep_of, tmp_path):
     (sentence,) = sentences(sweep_of("labels.members", {1: [50.0, 52.0], 2: [51.0, 53.0]}))
     assert "1.0 points, no more than the spread of 2.0. Fewer than 3 seeds" in sentence

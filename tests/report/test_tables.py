@@ -9,7 +9,7 @@ from rich.console import Console
 
 from teddy.report.comparison import compare
 from teddy.report.runs import read_runs
-from teddy.report.tables import condense, console, latex, markdown, rich_table, students_csv, text_table
+from teddy.report.tables import ConsoleTable, condense, console, latex, markdown, students_csv, text_table
 
 UNESCAPED = {
     r"\&": "&",
@@ -62,14 +62,14 @@ def odd_run(tmp_path, make_run, students):
 def test_the_table_of_a_sweep(teachers_sweep):
     shared, table = condense(text_table(compare(read_runs([teachers_sweep]))))
     assert markdown(table).splitlines() == [
-        "| method | synthesis.teachers_per_block | top-1 % | against random |",
-        "| --- | --- | ---: | ---: |",
-        "| ours | 1 | 51.0 ± 1.0 | +2.0 |",
-        "| ours | 2 | 54.0 ± 1.0 | +5.0 |",
-        "| ours | 3 | 53.0 ± 2.0 | +4.0 |",
-        "| real | any | 49.0 ± 1.0 |  |",
+        "| method | synthesis.teachers_per_block | labels | protocol | top-1 % | against random |",
+        "| --- | --- | --- | --- | ---: | ---: |",
+        "| ours | 1 | stored | paper | 51.0 ± 1.0 | +2.0 |",
+        "| ours | 2 | stored | paper | 54.0 ± 1.0 | +5.0 |",
+        "| ours | 3 | stored | paper | 53.0 ± 2.0 | +4.0 |",
+        "| real | any | stored | paper | 49.0 ± 1.0 |  |",
     ]
-    assert shared == dict(labels="stored", protocol="paper", student="convnet3", IPC="10", seeds="3")
+    assert shared == dict(student="convnet3", IPC="10", seeds="3")
 
 
 def test_the_paper_s_number_belongs_to_the_very_setting(table_of, students):
@@ -118,8 +118,11 @@ def test_students_and_ipc_that_a_key_names_have_their_column_already(tmp_path, m
         overrides = {"evaluation.students": f"[{name}]", "synthesis.ipc": ipc}
         make_run(tmp_path / str(job), students("ours", [50.0], name, student=name, ipc=ipc), settings, overrides)
     lines = markdown(condense(text_table(compare(read_runs([tmp_path]))))[1]).splitlines()
-    assert lines[0] == "| method | student | IPC | top-1 % |"
-    assert sorted(lines[2:]) == ["| ours | resnet | 50 | 50.0 |", "| ours | vgg | 1 | 50.0 |"]
+    assert lines[0] == "| method | labels | protocol | student | IPC | top-1 % |"
+    assert sorted(lines[2:]) == [
+        "| ours | stored | paper | resnet | 50 | 50.0 |",
+        "| ours | stored | paper | vgg | 1 | 50.0 |",
+    ]
 
 
 def test_a_default_and_a_name_are_values_too(tmp_path, make_run, students):
@@ -177,11 +180,11 @@ def test_latex_holds_the_same_cells_with_the_best_in_bold(odd_run):
     _, table = condense(text_table(odd_run))
     rows, kinds, ruled, bold = parse(latex(odd_run, "a\nb"))
     assert rows == [list(table), *table.to_numpy().tolist()]
-    assert kinds == "lllrr"
+    assert kinds == "llllrr"
     assert ruled == [0, 2]  # below the head, and between the protocols
-    assert bold == [(1, 3)]
+    assert bold == [(1, 4)]
     first = latex(odd_run, "a\nb").splitlines()[0]
-    assert first == r"% a b, labels stored, IPC 10, seeds 2; needs \usepackage{booktabs}"
+    assert first == r"% a b, IPC 10, seeds 2; needs \usepackage{booktabs}"
 
 
 def test_columns_of_numbers_are_flush_right_and_bars_are_escaped():
@@ -198,19 +201,38 @@ def test_the_console_shows_the_same_numbers_on_eighty_columns(tmp_path, make_run
     screen.print(console(folder, title="toy [1]"))
     text = screen.file.getvalue()
     lines = [line.split() for line in text.splitlines() if "±" in line]
-    assert lines[0] == ["ours", "convnet3", "62.0", "±", "2.0", "+10.0", "63.5", "±", "0.2"]
-    assert lines[1] == ["real", "convnet3", "52.0", "±", "2.0"]
-    assert lines[2][1] == "vgg[11]"
-    assert text.startswith("toy [1], labels stored, protocol paper, IPC 10")
+    assert lines[0] == ["ours", "stored", "paper", "convnet3", "62.0", "±", "2.0", "+10.0", "63.5", "±", "0.2"]
+    assert lines[1] == ["real", "stored", "paper", "convnet3", "52.0", "±", "2.0"]
+    assert lines[2][3] == "vgg[11]"
+    assert text.startswith("toy [1], IPC 10")
     assert "beats random real images by 10.0" in " ".join(text.split())
 
 
-def test_a_wide_table_still_fits_the_console(teachers_sweep):
-    screen = Console(file=io.StringIO(), width=60)
-    screen.print(rich_table(compare(read_runs([teachers_sweep]))))
+@pytest.mark.parametrize("width", [80, 60])
+def test_a_narrow_console_keeps_method_labels_protocol_and_accuracy_whole(sweep_of, students, width):
+    """Of a sweep with so many settings that even their names do not fit."""
+    rows = [("a_method", "stored"), ("real", "hard")]
+    comparison = sweep_of(
+        "experiment",
+        {"long_name_of_one": [50.0, 52.0], "long_name_of_another": [53.0, 55.0]},
+        more=lambda job: [
+            row for name, labels in rows for row in students(name, [41.0, 43.0], f"{job}", labels=labels)
+        ],
+        settings=lambda job: {"pool": {f"key_{name}": 10 * job for name in "abcdefghij"}},
+        record=lambda job: {
+            "overrides": {"experiment": job, **{f"pool.key_{name}": job for name in "abcdefghij"}},
+        },
+    )
+    screen = Console(file=io.StringIO(), width=width)
+    screen.print(ConsoleTable(comparison))
     text = screen.file.getvalue()
-    assert max(map(len, text.splitlines())) <= 60
-    assert ["ours", "2", "54.0", "±", "1.0", "+5.0"] in [line.split() for line in text.splitlines()]
+    assert max(map(len, text.splitlines())) <= width
+    lines = [line.split()[:6] for line in text.splitlines() if "±" in line]
+    assert ["ours", "stored", "paper", "51.0", "±", "1.4"] in lines
+    assert ["a_method", "stored", "paper", "42.0", "±", "1.4"] in lines
+    assert ["real", "hard", "paper", "42.0", "±", "1.4"] in lines
+    words = "".join(text.split())
+    assert all(f"key{name}10" in words for name in "abcdefghij"), "what else differs is still told"
 
 
 def test_the_csv_has_every_student_with_its_setting(teachers_sweep):

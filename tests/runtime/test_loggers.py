@@ -323,6 +323,33 @@ def test_any_lightning_logger_is_given_what_it_accepts(tmp_path):
     ]
 
 
+class Client:
+    """The two methods of MLflow's client that show something, by its signatures."""
+
+    def __init__(self):
+        self.calls = []
+
+    def log_image(self, run_id, image, artifact_file=None, key=None, step=None):
+        self.calls.append((run_id, "image", key, image.shape, step))
+
+    def log_text(self, run_id, text, artifact_file):
+        self.calls.append((run_id, "text", artifact_file, text))
+
+
+def test_mlflow_is_given_images_and_text(tmp_path):
+    class Mlflow(Recorder):
+        log_image = property()  # Lightning's logger for it has none
+        run_id, experiment = "r1", Client()
+
+    log = open_loggers({"mlflow": Mlflow}, tmp_path, **RUN)
+    log.stage("synthesis/ours").log_image("synthesis/images", torch.zeros(1, 1, 2, 2, dtype=torch.uint8), 4)
+    log.text("lineage/ours", "- images")
+    assert Mlflow.experiment.calls == [
+        ("r1", "image", "synthesis/ours/images", (2, 2, 3), 4),
+        ("r1", "text", "lineage/ours.md", "- images"),
+    ]
+
+
 def test_configured_arguments_win_over_the_run_s(tmp_path):
     csv_elsewhere = partial(CSVLogger, save_dir=str(tmp_path / "other"), name="mine", version="1")
     log = open_loggers({"csv": csv_elsewhere}, tmp_path / "run", **RUN)

@@ -27,9 +27,7 @@ Problems = dict[Path, str]
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found in the folder of an artifact: its manifest, empty if none can be believed, and what is wrong with its files
-    and with strays, which it does not list, to be read after their names.
-    """
+    """What was found in an artifact's folder: a manifest, empty if none can be believed, and what is wrong with which files."""
 
     folder: Path
     manifest: dict[str, Any] = field(default_factory=dict)

@@ -21,14 +21,12 @@ def _group() -> Any:
 
 def rank() -> int:
     """Return the index of this process among those of the run, from 0."""
-    group = _group()
-    return group.get_rank() if group else 0
+    return group.get_rank() if (group := _group()) else 0
 
 
 def world_size() -> int:
     """Return the number of processes of the run."""
-    group = _group()
-    return group.get_world_size() if group else 1
+    return group.get_world_size() if (group := _group()) else 1
 
 
 def is_leader() -> bool:

@@ -82,7 +82,6 @@ class Artifact:
 
     @classmethod
     def of(cls, folder: Path, manifest: Mapping[str, Any]) -> Artifact:
-        """The artifact in a folder, as its manifest describes it."""
         return cls(folder, manifest["kind"], manifest["fingerprint"], manifest["facts"], frozenset(manifest["files"]))
 
     def file(self, name: str) -> Path:
@@ -122,9 +121,6 @@ class ArtifactStore:
                 time it took, over all runs that had a part in it, is recorded as ``seconds`` unless it returns its own.
             collective: all processes of the run call ``build``, because it trains a network on all of them; files are written
                 by the first process alone.
-
-        Raises:
-            StageFailed: the disk filled up while building; what was finished before stays.
         """
         leader, artifact = processes.is_leader(), None
         with contextlib.ExitStack() as lock:

@@ -129,9 +129,8 @@ def _check_evaluation(config: TeddyConfig) -> None:
             protocol.labels == "hard" or protocol.augment == "views",
             f"evaluation.protocols.{name}: soft labels belong to views; set augment=views or labels=hard.",
         )
-    most = SEEDS if type(seed) is int else 2**63 - 1
-    counts = [seed] if type(seed) is int else seed if isinstance(seed, list) else []
-    low = 1 if type(seed) is int else 0
+    low, most = (0, 2**63 - 1) if isinstance(seed, list) else (1, SEEDS)
+    counts = seed if isinstance(seed, list) else [seed]
     _require(
         counts and all(type(one) is int and low <= one <= most for one in counts),
         f"evaluation.seeds={seed!r} must be a number of seeds or a list of them, such as 3 or [0,1,2]; at most {SEEDS:,}, each "

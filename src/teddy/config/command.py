@@ -65,7 +65,6 @@ class Command:
 
     @property
     def folder(self) -> Path | None:
-        """The user's own configuration folder."""
         return Path(self.named["--config-dir"]) if "--config-dir" in self.named else None
 
     @property

@@ -17,6 +17,7 @@ LISTED = 30  # files of a group of conf/ that a sentence lists, at most
 _FRAME = re.compile(
     r"In '|full_key:|object_type=|reference_type=|Error merging override|.*raised while composing config:?$"
 )
+_UNKNOWN = r"Key '([^']+)' (?:is not in struct|not in '\w+')|override '([^']+)'\. No match in the defaults"
 _KINDS = {"Integer": "a whole number", "Float": "a number", "String": "a word"}
 # What a library says, and what we say: {0}, {1} are the groups, {key} is the key's full name, {place} its file.
 _SENTENCES = (
@@ -58,30 +59,23 @@ def sentence(error: BaseException) -> str:
     chain = _chain(error)
     text = "\n".join(map(str, chain))
     where = re.search(r"In '([^']+)':", text)
-    place = f" in {_file(where.group(1))}" if where else ""
+    place = f" in {_file(where[1])}" if where else ""
     full = re.search(r"full_key: (\S+)", text)
-    key = full.group(1) if full else ""
+    key = full[1] if full else ""
 
-    mark = getattr(error, "problem_mark", None)
-    if mark is not None:  # the YAML parser's
+    if mark := getattr(error, "problem_mark", None):  # the YAML parser's
         return f"{mark.name}, line {mark.line + 1}: {getattr(error, 'problem', None) or 'this is not YAML'}."
-    override = next((word for one in chain if (word := getattr(one, "override", None))), None)
-    if override:
+    if override := next((word for one in chain if (word := getattr(one, "override", None))), None):
         return f"'{override}' cannot be read; an override is KEY=VALUE, in quotes if it holds spaces or brackets."
-    absent = re.search(r"Could not (?:find|load) '([^']+)'", text)
-    if absent:
-        return _no_file(absent.group(1), place)
+    if absent := re.search(r"Could not (?:find|load) '([^']+)'", text):
+        return _no_file(absent[1], place)
     for pattern, template in _SENTENCES:
         if match := re.search(pattern, text):
             return template.format(*match.groups(), key=key, place=place)
-    unknown = re.search(
-        r"Key '([^']+)' (?:is not in struct|not in '\w+')|override '([^']+)'\. No match in the defaults", text
-    )
-    if unknown:
-        return unknown_key(key or unknown.group(1) or unknown.group(2), place)
-    value = re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", text)
-    if value:
-        return f"{key}{place} must be {_KINDS.get(value.group(2), value.group(2))}, not '{value.group(1)}'."
+    if unknown := re.search(_UNKNOWN, text):
+        return unknown_key(key or unknown[1] or unknown[2], place)
+    if value := re.search(r"Value '(.*)' of type '\w+' could not be converted to (\w+)", text):
+        return f"{key}{place} must be {_KINDS.get(value[2], value[2])}, not '{value[1]}'."
     return _first_line(text, key, type(error).__name__, f" ({place.strip()})" if place else "")
 
 
@@ -110,13 +104,9 @@ def known_keys(node: type = TeddyConfig, prefix: str = "") -> list[str]:
 def _no_file(name: str, place: str) -> str:
     group, _, option = name.rpartition("/")
     named = "" if place in ("", " in conf/config.yaml") else f", which is named{place}"
-    options = _options(group)
+    options = sorted(file.stem for file in (config_dir() / group).glob("[!_]*.yaml"))
     choice = f"choose one of {', '.join(options)}" if 0 < len(options) <= LISTED else _HELP
     return f"There is no config file '{name}'{named}{_near(option, options)}; {choice}."
-
-
-def _options(group: str) -> list[str]:
-    return sorted(file.stem for file in (config_dir() / group).glob("[!_]*.yaml"))
 
 
 def _first_line(text: str, key: str, otherwise: str, place: str) -> str:
@@ -124,7 +114,7 @@ def _first_line(text: str, key: str, otherwise: str, place: str) -> str:
     lines = [re.sub(r"^In '[^']+': ", "", line.strip()) for line in text.split("\n")]
     first = next((line for line in lines if line and not _FRAME.match(line)), otherwise).rstrip(".:")
     override = re.search(r"Error merging override (\S+?)=", text)
-    named = override.group(1) if override else key
+    named = override[1] if override else key
     return f"{named}: {first}{place}." if named and named not in re.split(r"[\s']+", first) else f"{first}{place}."
 
 

@@ -227,6 +227,7 @@ class EvaluationConfig:
     batch_size: int | None = _is("batch", None)
     split: str = _is("test | heldout")
     divergence: bool = MISSING
+    curve: bool = MISSING
     task: Any = None
 
 

@@ -27,11 +27,7 @@ class EpochOrder(Sampler[Key]):
     """Batches of indices in an order that is new in each epoch and reproducible.
 
     Of several processes each takes every ``replicas``-th index of a batch: together they see what one process would see, less
-    the few images of the last batch that cannot be dealt out evenly.
-
-    Args:
-        batch_size: over all processes.
-        purpose: key of the random numbers, so that orders of different purposes are independent.
+    the few images of the last batch that cannot be dealt out evenly. Orders of different purposes are independent.
     """
 
     def __init__(

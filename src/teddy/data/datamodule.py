@@ -43,14 +43,8 @@ class RealData(L.LightningDataModule):
     """Batches ``(images, labels, indices)`` of a real dataset; images arrive normalised, and augmented for training.
 
     ``indices`` count in the full training set and stay on the CPU. Batches are dealt to the processes here, so the
-    Trainer needs ``use_distributed_sampler=False``.
-
-    Args:
-        batch_size: of training, over all processes.
-        seed: of order and augmentation.
-        workers: number of decoding processes.
-        first_epoch: added to the Trainer's epoch, for a run that goes on where another stopped.
-        holdout_seed: of the choice of held-out images, which validation uses, if it is not ``seed``.
+    Trainer needs ``use_distributed_sampler=False``. The batch size is that over all; ``first_epoch`` is added to the Trainer's
+    where another run stopped. Which images are held out for validation may have a seed of its own.
     """
 
     def __init__(

@@ -24,10 +24,7 @@ _MEASURED_IMAGES = 10_000
 
 @dataclass(eq=False)
 class RealDataset:
-    """The facts, two splits and identity of a real dataset; nothing is read before it is needed.
-
-    Facts that are None are read from the data.
-    """
+    """A real dataset, of which nothing is read before it is needed; facts that are None are read from the data."""
 
     name: str
     source: Source
@@ -114,7 +111,6 @@ class RealDataset:
 
     @cached_property
     def train(self) -> ImageSet:
-        """The training images that are used."""
         return self.loaded.train if self.chosen is None else subset(self.loaded.train, self.chosen)
 
     @cached_property
@@ -137,7 +133,6 @@ class RealDataset:
 
     @property
     def test(self) -> ImageSet:
-        """The test images, always all of them."""
         return self.loaded.test
 
 

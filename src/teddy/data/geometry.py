@@ -24,14 +24,8 @@ def crop_boxes(uniforms: np.ndarray, height: int, width: int, min_scale: float) 
     """Boxes of random resized crops, distributed as in torchvision's ``RandomResizedCrop``.
 
     The first of ten (area, log aspect ratio) pairs that fits the image is taken and placed uniformly; if none fits, the box is
-    the largest central one with an allowed aspect ratio.
-
-    Args:
-        uniforms: numbers in [0, 1), (n, CROP_DRAWS).
-        min_scale: smallest area as a share of the image's area; the largest is 1.
-
-    Returns:
-        Rows (top, left, height, width), int64 (n, 4), on the CPU.
+    the largest central one with an allowed aspect ratio. Uniforms are (n, CROP_DRAWS); areas go from ``min_scale`` of the image's
+    to all of it. Rows are (top, left, height, width), int64 (n, 4), on the CPU.
     """
     n = len(uniforms)
     areas = height * width * (min_scale + (1 - min_scale) * uniforms[:, 0 : 2 * _TRIES : 2])

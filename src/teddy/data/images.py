@@ -128,10 +128,7 @@ def open_image(file: str | Path | io.BytesIO, name: str) -> Iterator[Image.Image
 
 
 def to_mode(image: Image.Image, channels: int) -> Image.Image:
-    """Convert an image to mode L or RGB: 16 bits to 8, transparency dropped, the first frame of several, else by Pillow's rules.
-
-    ValueError if what black and white are in the file is not known.
-    """
+    """Convert an image to mode L or RGB: 16 bits to 8, no transparency, the first frame of several, else by Pillow's rules."""
     if image.mode in _WIDE_MODES:
         raise ValueError(f"its pixels are numbers without a known range, mode {image.mode}; convert it to 8 bits")
     if image.mode.startswith("I;16"):

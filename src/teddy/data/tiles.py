@@ -35,10 +35,7 @@ def encode_tiles(images: torch.Tensor, tiles: int) -> torch.Tensor:
 
 
 def decode_tiles(images: torch.Tensor, tiles: int) -> torch.Tensor:
-    """Cut images, uint8 (N, C, H, W), into ``tiles`` x ``tiles`` tiles and enlarge each bilinearly to the size of the whole.
-
-    The tiles of an image follow one another, row by row: (N * tiles^2, C, H, W).
-    """
+    """Cut images, uint8 (N, C, H, W), into tiles, by rows, and enlarge each bilinearly to their size: (N * tiles^2, C, H, W)."""
     if tiles == 1:
         return images
     decoded = images.new_empty(len(images) * tiles**2, *images.shape[1:])

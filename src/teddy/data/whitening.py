@@ -27,7 +27,6 @@ class Whitening:
         return self._multiply(images.flatten(1) - self.mean.to(images.device), self.matrix).view(images.shape)
 
     def undo(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalised images (N, C, H, W) from whitened ones."""
         return (self._multiply(images.flatten(1), self.inverse) + self.mean.to(images.device)).view(images.shape)
 
     @staticmethod

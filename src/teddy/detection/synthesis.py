@@ -40,7 +40,6 @@ class SceneInputs(Inputs):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The classes of the objects."""
         return super().spec.class_names
 
     def objects(self, count: int, seed: int) -> list[Objects]:

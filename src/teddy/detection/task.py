@@ -24,7 +24,6 @@ class Detection:
     """Detection instead of classification, with hard labels alone."""
 
     def invocation(self, *arguments: Any) -> Invocation:
-        """The run of the pipeline; see :class:`teddy.pipeline.Invocation`."""
         return DetectionInvocation(*arguments)
 
     def check(self, plan: Plan) -> None:

@@ -75,7 +75,6 @@ class DetectorSteps(L.LightningModule):
         self.average_precision = MeanAveragePrecision(backend="pycocotools")
 
     def batch_loss(self, batch: Any) -> torch.Tensor:
-        """The sum of the losses of region proposals and of detections."""
         return torch.stack(list(self.network(*batch).values())).sum()
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:

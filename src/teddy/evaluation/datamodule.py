@@ -22,10 +22,8 @@ class DistilledViews(L.LightningDataModule):
     """Training batches ``(views (n, C, H, W), targets (n, classes))`` and test batches ``(images, labels)``, all normalised.
 
     The loader yields the indices of a batch; its views and targets are made on the device. Of several processes each loads an
-    equal share of every batch, so build the Trainer with ``use_distributed_sampler=False``.
-
-    The batch size is that over all processes, the seed that of the order; ``first_epoch`` is added to the Trainer's in a resumed
-    run.
+    equal share of every batch, so build the Trainer with ``use_distributed_sampler=False``. The batch size is that over all;
+    ``first_epoch`` is added to the Trainer's in a resumed run. ``curve`` opens held-out training images, to follow the student on.
     """
 
     def __init__(
@@ -38,8 +36,10 @@ class DistilledViews(L.LightningDataModule):
         test: Callable[[], ImageSet],
         first_epoch: int = 0,
         workers: int = 0,
+        curve: Callable[[], ImageSet] | None = None,
     ) -> None:
         super().__init__()
+        self.curve = curve
         self.views, self.batch_size, self.seed = LabelledViews(views, source), batch_size, seed
         self.spec, self.test, self.first_epoch, self.workers = spec, test, first_epoch, workers
 
@@ -51,6 +51,9 @@ class DistilledViews(L.LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[Batch]:
         return eval_batches(self.test(), self.workers, None, *process_share(self.trainer))
+
+    def val_dataloader(self) -> Any:
+        return eval_batches(self.curve(), self.workers, None, *process_share(self.trainer)) if self.curve else []
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Move test batches; the indices of training batches stay, because random numbers are drawn on the CPU."""

@@ -18,13 +18,13 @@ class EvalSplit:
     name: str  # behind the protocol's in results, so that held-out accuracy is not taken for test accuracy
     identity: dict[str, Any]  # what the accuracy depends on, for the student's fingerprint
     images: Callable[[], ImageSet]  # opened when they are needed
+    curve: Callable[[], ImageSet] | None = None  # held-out training images, to follow students on while they train
 
 
 def open_split(split: str, dataset: RealDataset, holdout: float, seed: int) -> EvalSplit:
-    """Open the split that ``evaluation.split`` names, "test" or "heldout".
+    """Open the split that ``evaluation.split`` names: "test", or "heldout" for choices.
 
-    Choosing a learning rate by the test set would make the reported accuracy a best of many (invariant 7), so choosing is
-    done on the images that teacher training holds out.
+    Choosing a learning rate by the test set would make the reported accuracy a best of many (invariant 7).
     """
     if split == "test":
         return EvalSplit("", {"test": dataset.fingerprint}, lambda: dataset.test)

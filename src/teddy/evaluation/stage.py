@@ -67,15 +67,13 @@ class Classification:
         device_config: DeviceConfig,
         done: int,
     ) -> tuple[L.LightningDataModule, StudentTraining]:
-        """The data and the module of a student that has ``done`` epochs behind it."""
         spec, protocol, source = images.spec, student.protocol, student.labels.source()
         pixels = images.images.images.to(device_config.device)
         views: ViewSource = ViewMaker(pixels, spec, student.view, student.view_seed)
         if protocol.augment != "views":
             views = DsaViews(pixels, spec, student.seed, protocol.augment, protocol.cutmix)
-        data = DistilledViews(
-            views, source, protocol.batch_size, student.seed, spec, split.images, done, device_config.workers
-        )
+        loading = (split.images, done, device_config.workers, split.curve)
+        data = DistilledViews(views, source, protocol.batch_size, student.seed, spec, *loading)
         return data, StudentTraining(network, protocol, source.loss, spec.num_classes, student.seed, done)
 
     def facts(self, result: Mapping[str, float]) -> dict[str, Any]:
@@ -169,6 +167,7 @@ def _train(
         logger=log.stage(fit, first_step=done * steps),
         callbacks=[EpochEnd(progress, title, protocol.lr), point],  # a point is written only after the loss was checked
         log_every=max(1, protocol.epochs * steps // 50),
+        validate=max(1, protocol.epochs // 20) if getattr(data, "curve", None) else 0,
     )
     if done < protocol.epochs:
         trainer.fit(module, datamodule=data)

@@ -16,13 +16,7 @@ from teddy.runtime import metrics, seeding
 
 
 class StudentTraining(Classifier):
-    """Training of a network from scratch by a protocol; a batch is ``(views (n, C, H, W), targets (n, classes))``.
-
-    Args:
-        loss: compares logits with targets, :meth:`teddy.labels.sources.LabelSource.loss`.
-        seed: of what the network draws itself, such as dropout.
-        first_epoch: full epochs that were done before this process began.
-    """
+    """Training of a network from scratch by a protocol; a batch is ``(views (n, C, H, W), targets (n, classes))``."""
 
     def __init__(
         self,
@@ -49,7 +43,7 @@ class StudentTraining(Classifier):
         loss = self.batch_loss(batch)
         self.last_loss = loss.detach()
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self.log(metrics.EVALUATION_LOSS, self.last_loss)
+            self.log_dict({metrics.EVALUATION_LOSS: self.last_loss, metrics.EVALUATION_LR: self.lr})
         return loss
 
     def batch_loss(self, batch: Sequence[Any]) -> torch.Tensor:

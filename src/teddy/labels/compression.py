@@ -17,18 +17,15 @@ from teddy.config.errors import UserError
 
 
 class Compression(ABC):
-    """A format of soft labels on disk.
+    """A format of soft labels on disk, whose title says what is stored of a view.
 
-    Attributes:
-        entry: type of one view's label: an array of labels has the type ``entry.base`` and ends with the axes ``entry.shape``.
-        title: what is stored of a view, for people.
+    An array of labels has the type ``entry.base`` and ends with the axes ``entry.shape``.
     """
 
     def __init__(self, num_classes: int, entry: np.dtype[Any], title: str) -> None:
         self.num_classes, self.entry, self.title = num_classes, entry, title
 
     def megabytes(self, epochs: int, num_images: int) -> float:
-        """Size of the labels in MB (10^6 bytes), without the file's header."""
         return epochs * num_images * self.entry.itemsize / 1e6
 
     @abstractmethod
@@ -59,10 +56,7 @@ class TopK(Compression):
     That one is ``T * (logsumexp(z_rest / T) - log(C - k))``: at temperature T the k classes keep their exact probabilities, and
     the remaining mass is spread evenly over the other C - k. Dropping the rest would not do: at T = 20 the softmax is nearly
     flat, the k classes hold little more than k / C of the mass, and a student of the renormalised remainder would learn that the
-    dropped classes are impossible.
-
-    Args:
-        temperature: T, with which students soften the labels; labels stored for one temperature do not serve another.
+    dropped classes are impossible. Labels that are stored for one temperature do not serve another.
     """
 
     def __init__(self, num_classes: int, top_k: int, temperature: float) -> None:

@@ -10,10 +10,7 @@ from torch import nn
 
 
 def spread_members(size: int, count: int | None) -> list[int]:
-    """Choose ``count`` of a pool's ``size`` members, evenly spread from the first to the last (Fig. 3b); None means all.
-
-    The paper leaves the choice open. A single member is the last one.
-    """
+    """Choose ``count`` of a pool's ``size`` members, evenly spread, which the paper leaves open (Fig. 3b); None means all."""
     if count is None or count >= size:
         return list(range(size))
     if count == 1:
@@ -22,10 +19,7 @@ def spread_members(size: int, count: int | None) -> list[int]:
 
 
 class PoolLabeller:
-    """Soft labels from a pool of frozen teachers: ``1/|M| * sum_k h(A(X); theta_k)``, the mean of their logits.
-
-    Only the logits of some classes are given, if these are named.
-    """
+    """The mean of the logits of frozen teachers, ``1/|M| * sum_k h(A(X); theta_k)``; of some classes alone, if they are named."""
 
     def __init__(
         self,
@@ -40,6 +34,5 @@ class PoolLabeller:
         """Mean logits, float32 (B, classes), for normalised images (B, C, H, W)."""
         with torch.inference_mode(), self.autocast():
             logits = torch.stack([teacher(images).float() for teacher in self.teachers]).mean(0)
-        if self.classes is not None:
-            return logits[:, self.classes].clone()
-        return logits.clone()  # because autograd cannot save a tensor that was made in inference mode
+        chosen = logits if self.classes is None else logits[:, self.classes]
+        return chosen.clone()  # because autograd cannot save a tensor that was made in inference mode

@@ -32,10 +32,8 @@ def cutmix(
     """Paste a box of the partner over the image, both (n, C, H, W), by uniforms (n, MIX_DRAWS) (Yun et al., ICCV 2019).
 
     With lambda ~ Beta(alpha, alpha) per pair, the box has ``sqrt(1 - lambda)`` of the image's sides, its centre is any
-    pixel with equal chance, and what would be outside is cut off.
-
-    Returns:
-        The mixed images, and the exact share of pixels that remained the image's own, float32 (n,).
+    pixel with equal chance, and what would be outside is cut off. Also returned is the exact share of pixels that remained the
+    image's own, float32 (n,).
     """
     height, width = images.shape[-2:]
     side = np.sqrt(1 - beta_quantile(uniforms[:, 0], alpha))

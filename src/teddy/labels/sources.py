@@ -99,10 +99,7 @@ class SoftLabels(LabelSource):
 
 
 class OnlineLabels(SoftLabels):
-    """Logits that the teachers compute at the beginning of each epoch: no disk, but their forward passes for each student.
-
-    They are computed in batches of their own, which no student's order changes.
-    """
+    """Logits that the teachers compute at the beginning of each epoch, in batches that no student's order changes."""
 
     def __init__(self, labeller: Labeller, temperature: float, batch_size: int = 256) -> None:
         super().__init__(temperature)

@@ -38,26 +38,16 @@ class LabelRecipe:
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels that students can be trained with.
-
-    Attributes:
-        identity: what the labels depend on, for the students' fingerprints.
-        fingerprint: names the labels of these images.
-        source: makes the label source of a student on the run's device.
-        megabytes: size on disk; 0 where nothing is stored.
-        megabytes_in_full: size with all logits of every view.
-        compression: what is stored of a view, for people; empty where nothing is.
-        seconds: time that storing took.
-    """
+    """Labels that students can be trained with."""
 
     kind: str
-    identity: dict[str, Any]
-    source: Callable[[], LabelSource]
-    fingerprint: str = ""
-    megabytes: float = 0.0
-    megabytes_in_full: float = 0.0
-    compression: str = ""
-    seconds: float = 0.0
+    identity: dict[str, Any]  # what the labels depend on, for the students' fingerprints
+    source: Callable[[], LabelSource]  # makes that of a student, on the run's device
+    fingerprint: str = ""  # names the labels of these images
+    megabytes: float = 0.0  # on disk
+    megabytes_in_full: float = 0.0  # with all logits of every view
+    compression: str = ""  # what is stored of a view, for people
+    seconds: float = 0.0  # that storing took
     teachers: tuple[Member, ...] = ()  # that label
 
 
@@ -71,9 +61,7 @@ def prepare_labels(
 ) -> Labels:
     """Label the distilled images; only stored labels are computed here, or found in the store.
 
-    Args:
-        classes: those of the teachers' classes that the images have, by their index among all; None: all of them. Soft labels
-            are the teachers' predictions given that it is one of these.
+    If the images have some of the teachers' classes alone, soft labels are predictions given that it is one of these.
     """
     if recipe.kind == "hard":
         return hard_labels(images)
@@ -94,29 +82,16 @@ def prepare_labels(
     def labeller() -> PoolLabeller:
         return PoolLabeller(pool.load_teachers(device_config, chosen), device_config.autocast, classes)
 
-    if recipe.kind == "online":
-        name = fingerprint({"labels": identity, "images": images.fingerprint})
-        return Labels(
-            "online",
-            identity,
-            lambda: OnlineLabels(labeller(), recipe.temperature, recipe.batch_size),
-            name,
-            teachers=teachers,
-        )
+    name, in_full = fingerprint({"labels": identity, "images": images.fingerprint}), AllLogits(spec.num_classes)
 
+    def computed(kind: type[OnlineLabels | FixedLabels]) -> Callable[[], LabelSource]:
+        return lambda: kind(labeller(), recipe.temperature, recipe.batch_size)
+
+    if recipe.kind == "online":
+        return Labels("online", identity, computed(OnlineLabels), name, teachers=teachers)
     if recipe.kind == "fixed":
-        name = fingerprint({"labels": identity, "images": images.fingerprint})
-        megabytes = AllLogits(spec.num_classes).megabytes(1, len(images.images))
-        return Labels(
-            "fixed",
-            identity,
-            lambda: FixedLabels(labeller(), recipe.temperature, recipe.batch_size),
-            name,
-            megabytes=megabytes,
-            megabytes_in_full=megabytes,
-            compression="one label for an image",
-            teachers=teachers,
-        )
+        size, what = in_full.megabytes(1, len(images.images)), "one label for an image"
+        return Labels("fixed", identity, computed(FixedLabels), name, size, size, what, teachers=teachers)
 
     stored = compression(spec.num_classes, recipe.top_k, recipe.temperature)
     identity |= {"epochs": recipe.epochs} | ({"top_k": recipe.top_k} if recipe.top_k else {})
@@ -137,7 +112,7 @@ def prepare_labels(
         lambda: StoredLabels(path, stored, recipe.temperature),
         artifact.fingerprint,
         megabytes=float(artifact.facts["megabytes"]),
-        megabytes_in_full=AllLogits(spec.num_classes).megabytes(recipe.epochs, len(images.images)),
+        megabytes_in_full=in_full.megabytes(recipe.epochs, len(images.images)),
         compression=stored.title,
         seconds=float(artifact.facts["seconds"]),
         teachers=teachers,

@@ -36,13 +36,10 @@ def write_stored_labels(
     batch_size: int,
     seconds: float = 0.0,
 ) -> dict[str, Any]:
-    """Write ``logits.npy`` (epochs, N, ...), or resume a killed run's.
+    """Write ``logits.npy`` (epochs, N, ...), or resume a killed run's, and return facts for the manifest.
 
     An epoch is done once it is on the disk and recorded in ``progress.json``, with a CRC-32 of all done so far; anything after
     that is overwritten. The bytes are those of an uninterrupted run. Two resume points are at least ``seconds`` apart.
-
-    Returns:
-        Facts for the manifest.
     """
     count, classes, entry = len(views), compression.num_classes, compression.entry
     shape, epoch_bytes = (epochs, count, *entry.shape), count * entry.itemsize

@@ -122,7 +122,6 @@ class StatisticsCollector:
     seen: list[LayerStatistics] = field(default_factory=list)
 
     def start(self, blocks: int) -> None:
-        """Begin a forward pass of images of ``blocks`` blocks."""
         self.blocks, self.seen = blocks, []
 
     def take(self) -> list[LayerStatistics]:
@@ -157,9 +156,7 @@ class MeasuredTeacher:
         self.network, self._targets = network, targets
 
     def __call__(self, images: torch.Tensor, blocks: int = 1, *more: Any) -> tuple[Any, list[LayerStatistics]]:
-        """What the network returns for normalised images (N, C, H, W) and ``more``, and the statistics of each of the blocks
-        that they are, one after the other, in the order of the forward pass.
-        """
+        """What the network returns for normalised images (N, C, H, W), and the layers' statistics of each of their blocks."""
         self._collector.start(blocks)
         logits, layers = self.network(images, *more), self._collector.take()
         if self._targets:

@@ -69,7 +69,6 @@ class BPTT(Unrolled):
         return Shared(self.student(inputs.spec, device_config.device), inputs)
 
     def student(self, spec: DatasetSpec, device: torch.device, *keys: seeding.Key) -> StatelessNetwork:
-        """An untrained student, the same for the same keys."""
         return StatelessNetwork(random_network(self.network, spec, *keys).to(device))
 
     def optimizer(self, state: Any) -> torch.optim.Optimizer:
@@ -86,7 +85,6 @@ class BPTT(Unrolled):
         return inputs.spec.normalise(inputs.train.take(chosen)).to(device), inputs.train.labels[chosen].to(device)
 
     def step(self, state: Any, iteration: int) -> dict[str, torch.Tensor]:
-        """The gradient of Eq. 1 for one initialisation and one real batch."""
         device = state.pixels.device
         with torch.autocast(device.type, enabled=False):
             start = self.student(state.shared.inputs.spec, device, state.seed, iteration).initial

@@ -70,7 +70,6 @@ class ClassMatching(OptimizedMethod):
         return network, {name: statistics[draw] for name, statistics in shared.banks[index].items()}, draw
 
     def step(self, state: State, iteration: int) -> dict[str, torch.Tensor]:
-        """The gradient for the iteration's network and augmentation."""
         network, real, draw = self.choose(state, iteration)
         groups, blocks = _groups(state), len(state.blocks)
         own, logits = network(state.shared.real.augmented(state.images, draw), groups)

@@ -34,9 +34,7 @@ BatchNorm layers, (..., channels).
 
 
 class StatisticsNetwork:
-    """A frozen network that also gives the statistics of groups of images: its features
-    (:class:`teddy.models.features.FeatureNetwork`), and the inputs of its BatchNorm layers if asked for.
-    """
+    """A frozen network that also gives statistics of groups of images: of its features, and of its BatchNorm layers' inputs."""
 
     def __init__(self, network: nn.Module, depth: int = 1, batchnorm: bool = False, pooled: bool = False) -> None:
         self._network, self._collector = FeatureNetwork(network, depth, pooled), StatisticsCollector()
@@ -44,9 +42,7 @@ class StatisticsNetwork:
             replace_batchnorm(network, lambda layer: BatchNormWithStatistics(layer, self._collector))
 
     def __call__(self, images: torch.Tensor, groups: int = 1) -> tuple[Statistics, torch.Tensor]:
-        """Statistics of each group, float32 (groups, ·), and logits (N, classes), of normalised images (N, C, H, W), which are
-        ``groups`` groups of one size, one after the other.
-        """
+        """Statistics of each group, float32 (groups, ·), and logits (N, classes), of images (N, C, H, W), group after group."""
         self._collector.start(groups)
         features, logits = self._network(images)
         statistics = {
@@ -136,7 +132,6 @@ class RealClasses:
             return dsa(images, "class means", draw, strategy=self.strategy, siamese=True)
 
     def images(self, indices: torch.Tensor) -> torch.Tensor:
-        """Training images by their indices, normalised, on the run's device."""
         return self.inputs.spec.normalise(self.inputs.train.take(indices)).to(self.device_config.device)
 
     @torch.no_grad()

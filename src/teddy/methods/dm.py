@@ -45,7 +45,6 @@ class DM(ClassMatching):
         return [(name, self.random_network(inputs, device_config, index)) for index, name in enumerate(names)]
 
     def random_network(self, inputs: Inputs, device_config: DeviceConfig, *keys: seeding.Key) -> StatisticsNetwork:
-        """An untrained network, the same for the same keys."""
         network = random_network(self.network, inputs.spec, *keys)
         return StatisticsNetwork(network.to(device_config.device).eval().requires_grad_(False))
 

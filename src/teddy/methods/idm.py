@@ -44,10 +44,7 @@ class Queue(State):
 
 @dataclass(frozen=True, kw_only=True)
 class IDM(ClassMatching):
-    """Class means and cross-entropy of networks in training.
-
-    The networks do not depend on the blocks, so all blocks see the same ones.
-    """
+    """Class means and cross-entropy of networks in training, which do not depend on the blocks: all see the same ones."""
 
     network: str  # without BatchNorm
     ce_weight: Weight  # for each percent of accuracy

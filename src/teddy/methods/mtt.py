@@ -102,7 +102,6 @@ class MTT(Unrolled):
         return tuple(shared.network.flatten(end).to(state.pixels.device) for end in ends)  # type: ignore[return-value]
 
     def step(self, state: Any, iteration: int) -> dict[str, torch.Tensor]:
-        """The gradient of L for the iteration's segment."""
         if self.ema_decay:
             state.average.lerp_(state.pixels.detach(), 1 - self.ema_decay)
         with torch.autocast(state.pixels.device.type, enabled=False):

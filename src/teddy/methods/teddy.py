@@ -80,8 +80,7 @@ def distance_at_once(layers: Sequence[LayerStatistics], first_bn: float) -> torc
 def _membership(channels: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Zeros and ones that sum squared differences of channels to two norms for each layer: (2 sum of C, 2 layers)."""
     sizes = torch.tensor([size for size in channels for _ in range(2)])
-    norms = torch.arange(len(sizes)).repeat_interleave(sizes)
-    return F.one_hot(norms, len(sizes)).to(device, dtype)
+    return torch.eye(len(sizes)).repeat_interleave(sizes, 0).to(device, dtype)
 
 
 def layer_terms(logits: torch.Tensor, labels: torch.Tensor, distance: torch.Tensor, weights: Weights) -> Terms:
@@ -124,13 +123,9 @@ def ensemble_gradient(
     The sum over teachers is linear, so each teacher's graph is walked back and freed before the next one is built: the memory
     is that of a single teacher however many there are (invariant 4). Blocks share nothing but the passes.
 
-    Args:
-        plan: each teacher with the indices of the blocks that it looks at.
-        images: normalised, (N, C, H, W), ``blocks`` blocks of the same size one after the other; what lies before them in a
-            graph is not entered.
-
-    Returns:
-        The gradient, shaped like ``images``, and the detached terms summed over the teachers of each block.
+    The images, normalised (N, C, H, W), are ``blocks`` blocks of one size, one after the other; what lies before them in a graph
+    is not entered. ``plan`` holds each teacher with the indices of the blocks that it looks at. The terms, detached, are summed
+    over the teachers of each block.
     """
     images, gradient = images.detach(), None
     sums = torch.zeros(3, blocks, device=images.device, dtype=images.dtype)

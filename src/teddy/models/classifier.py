@@ -33,6 +33,11 @@ class Classifier(L.LightningModule):
         self.accuracy = 100 * MulticlassAccuracy(num_classes, average="micro", validate_args=False)
         self.f1 = 100 * MulticlassF1Score(num_classes, average="macro", validate_args=False)
 
+    @property
+    def lr(self) -> float:
+        """The learning rate of the current step."""
+        return float(self.trainer.optimizers[0].param_groups[0]["lr"])
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits (n, classes)."""
         return self.network(images.contiguous(memory_format=torch.channels_last))

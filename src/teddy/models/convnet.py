@@ -17,8 +17,7 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
 class ConvNet(nn.Module):
     """``depth`` blocks of 3x3 convolution, normalisation, ReLU and 2x2 average pooling, then one linear layer.
 
-    Args:
-        norm: ``bn`` (a pool's network needs BatchNorm statistics), ``in`` (as in the DC family's evaluation) or ``none``.
+    A pool's network needs ``bn`` and its statistics; the DC family's evaluation has ``in``.
     """
 
     def __init__(

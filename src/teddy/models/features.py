@@ -13,9 +13,7 @@ from teddy.config.errors import UserError
 class FeatureNetwork:
     """A network that also gives the inputs of its last ``depth`` linear or convolutional layers.
 
-    Args:
-        network: ends in a linear layer, whose input is what is called the last features.
-        pooled: whether the last features, if they are a convolution's, are averaged over positions.
+    It ends in a linear layer, whose input is called the last features; pooled, if they are a convolution's, over positions.
     """
 
     def __init__(self, network: nn.Module, depth: int = 1, pooled: bool = False) -> None:

@@ -38,12 +38,9 @@ _registered: dict[str, tuple[Factory, bool]] = {}
 def register_network(name: str, factory: Factory, *, classifier: bool = True) -> None:
     """Make a network of a user's own package available by name; the package calls this when it is imported.
 
-    The name is all that fingerprints contain of the network, so a changed network needs a new name.
-
-    Args:
-        factory: called as ``factory(num_classes, channels, size)``; returns a freshly initialised network that maps images
-          (N, channels, size, size) to logits (N, num_classes). torch's global random state has been seeded.
-        classifier: whether it returns logits, which is checked.
+    ``factory(num_classes, channels, size)`` returns a freshly initialised network that maps images (N, channels, size, size) to
+    logits (N, num_classes), or if it is no classifier, to anything. torch's global random state has been seeded. The name is all
+    that fingerprints contain of the network, so a changed network needs a new name.
     """
     known = _registered.get(name, (factory, classifier))
     if known != (factory, classifier) or _is_own(name) or name in _torchvision_names():
@@ -143,7 +140,6 @@ def _try_out(network: nn.Module, num_classes: int, channels: int, size: int) -> 
 
 
 def _replace_first_convolution(network: nn.Module, channels: int) -> None:
-    """Give the first convolution as many input channels as the images have."""
     for parent in network.modules():
         for key, layer in parent.named_children():
             if isinstance(layer, nn.Conv2d) and layer.in_channels == 3:

@@ -27,10 +27,7 @@ _PLAIN = nn.modules.conv._ConvNd, nn.modules.batchnorm._NormBase, nn.Linear, nn.
 
 
 def size_of(network: nn.Module, example: torch.Tensor) -> tuple[int, int]:
-    """Multiply-accumulates for one image (1, C, H, W), and number of parameters.
-
-    MACs are counted as Torch-Pruning does: also BatchNorm, activation and pooling layers have some.
-    """
+    """Multiply-accumulates for one image (1, C, H, W), also of BatchNorm, activation and pooling layers, and parameters."""
     # A copy on the meta device is counted, which computes nothing but shapes.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

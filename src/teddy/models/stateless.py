@@ -29,7 +29,6 @@ class StatelessNetwork:
         return torch.cat([weights[name].detach().float().flatten() for name in self._shapes])
 
     def unflatten(self, vector: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Views of a vector (P,) by the parameters' names."""
         parts = zip(self._shapes.items(), vector.split(self._sizes), strict=True)
         return {name: part.view(shape) for (name, shape), part in parts}
 

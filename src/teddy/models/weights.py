@@ -61,7 +61,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """
     if not path.is_file():
         raise UserError(f"pool.base={path} is no file; give trained, pretrained, or a file of weights.")
-    content = _read(path)
+    content = load_plain(path, "file of weights", "save the network's state_dict() alone and give that file")
     for wrapper in ("model", "state_dict"):
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -73,7 +73,15 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _read(path: Path) -> Any:
+def load_plain(path: Path, what: str, remedy: str) -> Any:
+    """Load a ``.safetensors`` file, or the tensors, numbers and words in a file of ``torch.save``.
+
+    Args:
+        what: the file should be, and the ``remedy``, for messages.
+
+    Raises:
+        UserError: it is damaged, or holds code to be run.
+    """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -86,15 +94,10 @@ def _read(path: Path) -> Any:
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path} is no file of weights or holds more than that, and nothing in it was run; save the network's state_dict() "
-            "alone and give that file."
-        ) from error
+        raise UserError(f"{path} is no {what} or holds more than that, and nothing in it was run; {remedy}.") from error
     except Exception as error:  # on damaged files torch raises errors of any kind
         why = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-        raise UserError(
-            f"{path} is not a whole file of weights ({why}); give another one with pool.base=FILE."
-        ) from error
+        raise UserError(f"{path} is not a whole {what} ({why}); {remedy}.") from error
 
 
 def fit_weights(network: nn.Module, tensors: Mapping[str, torch.Tensor], what: str) -> None:

@@ -57,11 +57,6 @@ class Experts(PoolStrategy):
         self.trainings(base)[0].build_network()
 
     def make(self, base: BaseTraining) -> ModelPool:
-        """Train the experts that are not in the store.
-
-        Raises:
-            StageFailed: a training diverged.
-        """
         spec = base.dataset.spec
         made = tuple(Trajectory(tuple(trajectory(one)), spec, one.seed) for one in self.trainings(base))
         members = tuple(one.members[-1] for one in made)

@@ -72,5 +72,4 @@ class PostPool(PoolStrategy):
         return ModelPool(members, base.dataset.spec, self.label, seconds=seconds)
 
     def budget(self, index: int) -> float:
-        """Epochs of fine-tuning of member ``index``."""
         return round(self.epochs * (index / (self.size - 1)) ** 2, 4) if self.size > 1 else 0.0

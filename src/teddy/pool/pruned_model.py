@@ -74,7 +74,6 @@ class PrunedModel:
         return stable_seed(self.base.seed, "pruned", self.index)
 
     def member(self) -> Member:
-        """Make the model, or find it in the store."""
         base = self.base
         content = {  # not how many others there are
             "version": VERSION,
@@ -92,12 +91,7 @@ class PrunedModel:
         return Member.of(base.store.produce("pruned", content, self.build, collective=True), base.network, HISTORY)
 
     def build(self, folder: Path) -> dict[str, Any]:
-        """Write weights and pruning history into ``folder``.
-
-        Returns:
-            Size; seconds without those of validation; held-out accuracies in percent at the end, after pruning and after the
-            new BatchNorm statistics.
-        """
+        """Write weights and pruning history; return size, seconds without those of validation, and accuracies in percent."""
         base, config, clock = self.base, self.config, SimpleProfiler()
         spec, data = base.dataset.spec, base.open_data(self.plan.batch_size, seed=self.seed)
         steps = round(self.epochs * len(data.train_dataloader()))

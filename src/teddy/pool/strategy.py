@@ -1,21 +1,4 @@
-"""The interface of a pool strategy.
-
-A strategy of your own is a subclass of :class:`PoolStrategy` in your package; its fields are the keys under ``pool.strategy`` of
-your YAML. Five teachers of independent initialisations, for example::
-
-    @dataclass
-    class Initialisations(PoolStrategy):
-        size: int
-        label: ClassVar[str] = "initialisations"
-
-        def check(self, base: BaseTraining) -> None:
-            if self.size < 1:
-                raise UserError(f"pool.strategy.size={self.size} must be at least 1.")
-
-        def make(self, base: BaseTraining) -> ModelPool:
-            trained = [trajectory(replace(base, seed=base.seed + index))[-1] for index in range(self.size)]
-            return ModelPool(tuple(trained), base.dataset.spec, self.label, seconds=sum(one.seconds for one in trained))
-"""
+"""The interface of a pool strategy, whose fields are the keys under ``pool.strategy``; ``docs/own_method.md`` shows one."""
 
 from __future__ import annotations
 

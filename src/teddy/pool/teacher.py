@@ -26,11 +26,8 @@ from teddy.runtime.seeding import seed_torch
 class TeacherTraining(Classifier):
     """Cross-entropy training with SGD; a batch is ``(normalised images, labels, indices)``.
 
-    Args:
-        factor: gives the learning rate as a multiple of ``recipe.lr``, by the number of epochs or steps behind it.
-        interval: "epoch" or "step", what ``factor`` counts.
-        seed: of what the network draws itself, such as dropout.
-        first_epoch: full epochs that an earlier, interrupted run has done.
+    ``factor`` gives the learning rate as a multiple of ``recipe.lr``, by the number of epochs or steps (``interval``) behind it.
+    The seed is that of what the network draws itself, such as dropout; an interrupted run has done ``first_epoch`` full epochs.
     """
 
     def __init__(
@@ -68,11 +65,10 @@ class TeacherTraining(Classifier):
         loss = self.batch_loss(batch)
         # Only when a value is due: self.log costs several percent of a small network's step.
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self.log(metrics.POOL_LOSS, loss)
+            self.log_dict({metrics.POOL_LOSS: loss, metrics.POOL_LR: self.lr})
         return loss
 
     def batch_loss(self, batch: Sequence[Any]) -> torch.Tensor:
-        """Mean cross-entropy of a batch."""
         return F.cross_entropy(self(batch[0]), batch[1])
 
     def on_validation_epoch_end(self) -> None:
@@ -81,13 +77,10 @@ class TeacherTraining(Classifier):
 
 
 class SnapshotPool(L.Callback):
-    """Snapshots of some epochs, saved as ``epoch-0007.safetensors``, with their accuracy on the held-out images.
+    """Snapshots of some epochs, counted from 1, saved as ``epoch-0007.safetensors``.
 
-    Args:
-        epochs: full epochs after which to keep the weights, counted from 1.
-        records: one per snapshot: epoch, file, seconds of training up to it, and top1_holdout in percent; given for the
-            earlier ones when training is resumed.
-        seconds: of training up to the last full epoch, without validation; likewise.
+    There is a record of each: epoch, file, seconds of training up to it, without validation, and top1_holdout in percent. Those
+    of earlier epochs are given when training is resumed, and the seconds up to there.
     """
 
     def __init__(

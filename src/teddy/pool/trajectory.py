@@ -67,16 +67,11 @@ class BaseTraining:
         }
 
     def build_network(self) -> nn.Module:
-        """Build the untrained base model."""
         spec = self.dataset.spec
         return build_network(self.network, spec.num_classes, spec.channels, spec.size, seed=self.seed)
 
     def open_data(self, batch_size: int, seed: int | None = None, first_epoch: int = 0) -> RealData:
-        """Open the dataset as teachers are trained and evaluated on it.
-
-        The batch size is that over all processes. A seed other than the base model's is that of order and augmentation; which
-        images are held out does not depend on it.
-        """
+        """Open the dataset as teachers are trained and evaluated on it; another seed changes no image that is held out."""
         data = self.data(
             self.dataset.spec,
             self.dataset.train,
@@ -97,7 +92,7 @@ class BaseTraining:
     def holdout_top1(self, network: nn.Module, data: RealData) -> float:
         """Accuracy (of another task, its score) in percent on the held-out images; moves the network to the CPU."""
         config = replace(self.device_config, callbacks=list)  # the user's own are for fits
-        trainer = make_trainer(config, max_epochs=0, folder=self.store.root, validate=True)
+        trainer = make_trainer(config, max_epochs=0, folder=self.store.root, validate=1)
         module = self.training(network, self.dataset.spec.num_classes, self.recipe, self.recipe.factor)
         return round(trainer.validate(module, datamodule=data, verbose=False)[0][module.score], 3)
 
@@ -126,7 +121,7 @@ def _train(base: BaseTraining, folder: Path) -> dict[str, Any]:
         folder=folder,
         logger=base.log.stage(base.name, first_step=done * steps),
         callbacks=[ProgressCallback(base.name, total=recipe.epochs * steps, done=done * steps), snapshots, resume],
-        validate=True,
+        validate=1,
     )
     if done < recipe.epochs:
         classes = base.dataset.spec.num_classes

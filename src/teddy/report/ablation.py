@@ -59,14 +59,14 @@ def ablation(comparison: Comparison, key: str, path: Path) -> Path | None:
     """Accuracy over the values of one key: mean, sample standard deviation as whisker, the paper's accuracy in grey.
 
     Numbers have their position on the axis (a logarithmic one where their steps grow much) and are joined by a line; names
-    are side by side. Students that the key does not matter to are a dashed level with a band of one standard deviation.
-
-    Returns:
-        ``path``, or None if no panel has students under several values that depend on the key.
+    are side by side. Students that the key does not matter to are a dashed level with a band of one standard deviation. None
+    where no series has several values: then other keys differ as well.
     """
     rows = series_of(comparison, key)
     rows["value"] = [row.setting[key] for row in rows.itertuples()]
-    panels = {title: some for title, some in rows.groupby("panel") if some[~some.level].value.nunique() > 1}
+    by = "series" if "." in key else "panel"  # a file of a group stands for many settings anyway
+    values_of = {title: some[~some.level].groupby(by).value.nunique() for title, some in rows.groupby("panel")}
+    panels = {title: some for title, some in rows.groupby("panel") if values_of[title].max() > 1}
     if not panels:
         return None
     colours = palette_of(rows[rows.panel.isin(panels)])

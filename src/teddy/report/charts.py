@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def chart(path: Path, width: float, height: float, titles: Sequence[str], **opti
         for axis, title in zip(axes, titles, strict=True):
             axis.set_title(title)
             legend |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
-        if legend:
+        if legend := {textwrap.fill(name, int(11 * width * across)): line for name, line in legend.items()}:
             columns = max(1, min(len(legend), int(width * across / (0.7 + 0.08 * max(map(len, legend))))))
             figure.legend(legend.values(), legend.keys(), loc="outside lower left", ncols=columns)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,12 +116,8 @@ def class_curves(comparison: Comparison, path: Path) -> Path:
 def term_curves(terms: Path, path: Path) -> Path | None:
     """Every named term of an objective over the iterations, a panel each: thin lines are blocks, the thick one their median.
 
-    Args:
-        terms: CSV file with the columns ``block``, ``iteration`` and one per term; a positive term with a maximum of at least
-            ten times its minimum has a logarithmic axis.
-
-    Returns:
-        ``path``, or None if the file holds no term.
+    The CSV file has the columns ``block``, ``iteration`` and one per term; None if there is no term. A positive term with a
+    maximum of at least ten times its minimum has a logarithmic axis.
     """
     frame = pd.read_csv(terms, index_col=["block", "iteration"]).dropna(axis=1, how="all")
     if frame.columns.empty:
@@ -144,14 +141,10 @@ def term_curves(terms: Path, path: Path) -> Path | None:
 
 
 def pool_curve(pool: Sequence[dict[str, Any]], path: Path, axis_name: str) -> Path | None:
-    """Accuracy of the teachers: snapshots of one training over its epochs, or pruned models side by side.
+    """Accuracy of the teachers: snapshots of one training over its epochs, or pruned models side by side; None without any.
 
-    Args:
-        pool: for each teacher ``epoch``, ``chosen``, and where known ``top1_holdout`` in percent. Teachers with the same or a
-            fractional number of epochs are pruned models. Full markers are members of the pool.
-
-    Returns:
-        ``path``, or None without any accuracy.
+    A teacher has ``epoch``, ``chosen``, and where known ``top1_holdout`` in percent; with the same or a fractional number of
+    epochs it is a pruned model. Full markers are members of the pool.
     """
     frame = pd.DataFrame(pool).dropna(axis=1, how="all")
     if "top1_holdout" not in frame:
@@ -172,12 +165,9 @@ def pool_curve(pool: Sequence[dict[str, Any]], path: Path, axis_name: str) -> Pa
 
 
 def efficiency(comparison: Comparison, path: Path) -> Path | None:
-    """Accuracy over the time for pool and synthesis, as in Fig. 3d.
+    """Accuracy over the time for pool and synthesis, as in Fig. 3d; None unless the time varies with a numeric key.
 
     A marker's area is the peak memory of synthesis, the number in it the value of the numeric keys.
-
-    Returns:
-        ``path``, or None unless the time of some method varies with a numeric key.
     """
     keys = [key for key in comparison.values if comparison.numeric(key) and not key.endswith(".ipc")]
     costs = pd.DataFrame(comparison.rows.cost.to_list()).reindex(columns=["pool_seconds", "synthesis_seconds", MEMORY])
@@ -212,10 +202,7 @@ def stages(comparison: Comparison, path: Path) -> Path | None:
     """Teachers of several stages, as in Fig. 2c, for the method typed first among those with divergences.
 
     Left: the divergence from the student to each teacher, dotted, and its mean over a run's teachers as a solid segment.
-    Right: the accuracy of the students.
-
-    Returns:
-        ``path``, or None unless the students of at least two pools have a divergence.
+    Right: the accuracy of the students. None unless the students of at least two pools have a divergence.
     """
     rows = comparison.rows.assign(epochs=comparison.rows.divergence.map(_by_epoch))
     rows = rows[rows.epochs.map(bool)]

@@ -27,24 +27,16 @@ NULL_MEANS = {"labels.top_k": "all"}
 
 @dataclass(frozen=True)
 class Comparison:
-    """The table of one or several runs.
-
-    Attributes:
-        values: the values of each varied key, in the order of the runs.
-        students: one row per student of a run: the fields of a ``Result``, and ``run``, the run's index.
-        rows: one row per method, pool and setting, in the table's order: the columns of :func:`summarize` and
-
-            - ``setting``: by varied key, the values that these very students belong to; more than one where the key
-              does not matter to them, such as the number of teachers per block to random real images.
-            - ``against``: points above random real images under the same setting, NaN without them.
-            - ``paper``: the published ``[mean, std]`` or ``[mean]``, None without it.
-            - ``panel``: title of the panel of a chart that the row belongs to.
-    """
+    """The table of one or several runs."""
 
     runs: list[Run]
-    values: dict[str, list[Value]]
-    students: pd.DataFrame
+    values: dict[str, list[Value]]  # of each varied key, in the order of the runs
+    students: pd.DataFrame  # one row per student of a run: the fields of a Result, and run, the run's index
     rows: pd.DataFrame
+    """One per method, pool and setting, in the table's order: the columns of :func:`summarize` and ``setting`` (by varied key,
+    the values that these very students belong to; more than one where the key does not matter to them), ``against`` (points
+    above random real images under the same setting, or NaN), ``paper`` (published [mean, std], [mean] or None), and ``panel``
+    (title of the panel of a chart)."""
 
     @property
     def methods(self) -> list[str]:
@@ -135,17 +127,12 @@ def compare(runs: Sequence[Run]) -> Comparison:
 
 
 def summarize(students: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
-    """One row per setting, method and pool, with the mean over seeds.
+    """One row per setting, method and pool, of students with the fields of ``Result``; ``by`` are further columns to group by.
 
-    Args:
-        students: the fields of ``Result``; a student of the same seed and artifacts as an earlier one replaces it.
-        by: further columns to group by.
-
-    Returns:
-        The columns grouped by, and ``title``, ``baseline``, ``top1`` (accuracies in percent by seed), ``mean``, ``std``
-        (sample standard deviation, NaN for a single student), ``f1`` and ``coco`` (both, NaN where unknown), ``seeds``
-        (how many differ), ``cost`` and ``divergence`` (means over the students that have them), ``same`` (equal for rows
-        of the very same students).
+    A student of the same seed and artifacts as an earlier one replaces it. Beside the columns grouped by there are ``title``,
+    ``baseline``, ``top1`` (accuracies in percent by seed), ``mean``, ``std`` (sample standard deviation, NaN for a single
+    student), ``f1`` and ``coco`` (both, NaN where unknown), ``seeds`` (how many differ), ``cost`` and ``divergence`` (means over
+    the students that have them, with their own mean time and peak memory), ``same`` (equal for rows of the very same students).
     """
     columns = [*by, *SETTING, "method", "pool"]
     prints = students.fingerprints.map(lambda one: tuple(sorted(one.items())))
@@ -157,6 +144,7 @@ def summarize(students: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
         for name, scores in {"f1": some.macro_f1, "coco": some.coco_map}.items():
             row[name] = (pd.to_numeric(scores).mean(), pd.to_numeric(scores).std())
         row |= {name: pd.DataFrame(some[name].to_list()).mean().to_dict() for name in ("cost", "divergence")}
+        row["cost"] |= {"student_seconds": some.seconds.mean(), "student_peak_memory_mb": some.peak_memory_mb.max()}
         names = sorted({one.get("student", "") for one in some.fingerprints})
         same = repr([row["method"], *(row[name] for name in SETTING), names if all(names) else len(rows)])
         rows.append(row | {"seeds": some.seed.nunique(), "same": same})

@@ -1,4 +1,4 @@
-"""A workspace for a Weights & Biases project: ``python -m teddy.report.dashboard --dry-run``.
+"""A workspace in Weights & Biases for the runs of any sweep: ``python -m teddy.report.dashboard --dry-run RUN``.
 
 Needs the extra ``dashboard`` (wandb-workspaces); an account only to save, not to print.
 """
@@ -9,29 +9,30 @@ import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from teddy.config.errors import UserError
+from teddy.report.comparison import compare
+from teddy.report.runs import Run, read_runs
 from teddy.runtime import metrics
 from teddy.runtime.wandb_run import has_key
 
-KEYS = ("synthesis.teachers_per_block", "pool.size", "labels.members", "synthesis.ipc")
-"""Settings that an ablation changes."""
 CURVES = {
-    "Synthesis": "^synthesis/(?!.*(step|block|iteration)$)",
+    "Synthesis": "^synthesis/(?!.*(step|block|iteration|lr)$)",
     "Pool": "^pool/.*(loss|top1)$",
-    "Students": "^evaluation/.*loss$",
+    "Students": "^evaluation/.*(loss|top1)$",
+    "Learning rates": "^(pool|synthesis|evaluation)/.*lr$",
 }
 """Curves by section: regular expressions for the names of metrics, so that any method's and term's are drawn."""
 COSTS = tuple(name for name in metrics.FIXED if name.startswith("cost/") or name == metrics.LABELS_STORAGE_MB)
 
 
-def workspace(entity: str, project: str, students: Sequence[str]) -> Any:
+def workspace(entity: str, project: str, runs: Sequence[Run] = ()) -> Any:
     """Build the workspace without saving it; neither account nor network is needed.
 
     Args:
-        students: settings as ``METHOD/PROTOCOL/LABELS/STUDENT`` with bars for their accuracy; of the first, also the images,
-            and the accuracy over the settings that an ablation changes.
+        runs: from which it takes the students and the settings that vary; without any there are curves and costs alone.
 
     Raises:
         UserError: the extra is not installed.
@@ -47,24 +48,30 @@ def workspace(entity: str, project: str, students: Sequence[str]) -> Any:
         name: [wr.LinePlot(title=name, metric_regex=regex, log_y=True)] for name, regex in CURVES.items()
     }
     panels["Cost"] = [bars(title=name, metrics=[name]) for name in COSTS]
-    if names := [metrics.student(name) for name in students]:
-        top1 = wr.SummaryMetric(names[0])
-        images = metrics.in_fit(f"{metrics.SYNTHESIS}/{students[0].split('/')[0]}", metrics.SYNTHESIS_IMAGES)
-        panels["Synthesis"] += [wr.MediaBrowser(media_keys=[images], mode="grid")]
-        axes: list[Any] = [*map(wr.Config, KEYS), top1]
-        columns = [wr.ParallelCoordinatesPlotColumn(metric=axis) for axis in axes]
+    if runs:
+        rows = sorted((row for run in runs for row in run.results), key=lambda row: row.baseline)
+        settings = {f"{row.method}/{row.protocol}/{row.labels}/{row.student}": row for row in rows}
+        names = [metrics.student(setting, row.measure) for setting, row in settings.items()]
+        optimised = dict.fromkeys(name for run in runs for name in run.methods if run.path(name, "snapshots"))
+        images = [metrics.in_fit(f"{metrics.SYNTHESIS}/{name}", metrics.SYNTHESIS_IMAGES) for name in optimised]
+        panels["Synthesis"] += [wr.MediaBrowser(media_keys=images, mode="grid")] * bool(images)
         panels["Accuracy"] = [
-            bars(title="top-1 by run (%)", metrics=names),
-            bars(title="top-1 by group (%)", metrics=names, groupby="Group"),
+            bars(title="accuracy by run (%)", metrics=names),
+            bars(title="accuracy by group (%)", metrics=names, groupby="Group"),
             wr.RunComparer(diff_only="split"),
         ]
-        panels["Ablations"] = [
-            *(wr.ScatterPlot(title=f"top-1 over {key}", x=wr.Config(key), y=top1) for key in KEYS),
-            wr.ParallelCoordinatesPlot(columns=columns),
-            wr.ParameterImportancePlot(with_respect_to=names[0]),
-        ]
+        # A file of a group, such as pool=prior, is no single setting: its runs stand side by side above.
+        keys = [key for key in compare(runs).values if any(key in run.settings for run in runs)]
+        own = [name for name, row in zip(names, settings.values(), strict=True) if row.method == rows[0].method]
+        if keys:
+            pairs = [(key, name) for key in keys for name in own]
+            over = [wr.ScatterPlot(title=f"{y} over {x}", x=wr.Config(x), y=wr.SummaryMetric(y)) for x, y in pairs]
+            axes: list[Any] = [*map(wr.Config, keys), wr.SummaryMetric(names[0])]
+            both = wr.ParallelCoordinatesPlot(columns=[wr.ParallelCoordinatesPlotColumn(metric=axis) for axis in axes])
+            panels["Ablations"] = [*over, both, wr.ParameterImportancePlot(with_respect_to=names[0])]
     sections = [ws.Section(name=name, panels=items, is_open=True) for name, items in panels.items()]
-    return ws.Workspace(entity=entity, project=project, name="Teddy", sections=sections)
+    title = ", ".join(["Teddy", *dict.fromkeys(run.name for run in runs)])
+    return ws.Workspace(entity=entity, project=project, name=title, sections=sections)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true", help="print it as JSON; needs no account and no network")
     parser.add_argument("--entity", default="", help="user or team that owns the project")
     parser.add_argument("--project", default="teddy")
-    parser.add_argument("--students", nargs="+", default=(), metavar="METHOD/PROTOCOL/LABELS/STUDENT")
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="finished run or sweep")
     try:
         _save_or_print(parser.parse_args(argv))
     except UserError as error:
@@ -83,10 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _save_or_print(options: argparse.Namespace) -> None:
-    for name in options.students:
-        if name.count("/") != 3:
-            raise UserError(f"--students {name} is not METHOD/PROTOCOL/LABELS/STUDENT.")
-    view = workspace(options.entity, options.project, options.students)
+    view = workspace(options.entity, options.project, read_runs(options.runs) if options.runs else ())
     if options.dry_run:
         print(view._to_model().model_dump_json(by_alias=True, indent=1))
         return

@@ -47,18 +47,21 @@ def method_grid(folders: Mapping[str, Path], run: Run, path: Path) -> Path | Non
 
 
 def iteration_grid(folder: Path, run: Run, path: Path) -> Path | None:
-    """Draw the same images over the iterations: one row per image, one column per snapshot, at most ten of each.
-
-    A snapshot is a file ``NNNNNN.safetensors`` with ``images`` uint8 (N, C, H, W); its notes give ``iteration`` and ``classes``.
-    """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
+    """Draw the same images over the iterations: one row per image, one column per snapshot, at most ten of each."""
+    loaded = read_snapshots(folder)
+    if not loaded:
         return None
-    evenly = np.unique(np.linspace(0, len(files) - 1, COLUMNS).round().astype(int))
+    names = [class_name(run, [], index) for index in loaded[0][1]][:COLUMNS]
+    rows = [(name, [images[index] for _, _, images in loaded]) for index, name in enumerate(names)]
+    return draw({"": rows}, path, [f"{iteration:,}" for iteration, _, _ in loaded])
+
+
+def read_snapshots(folder: Path) -> list[tuple[int, list[int], torch.Tensor]]:
+    """Read at most ten snapshots, evenly over the iterations: the iteration, classes (N), and images uint8 (N, C, H, W)."""
+    files = sorted(folder.glob("*.safetensors"))
+    evenly = np.unique(np.linspace(0, len(files) - 1, COLUMNS).round().astype(int)) if files else ()
     loaded = [load_tensors(files[index]) for index in evenly]
-    names = [class_name(run, [], index) for index in loaded[0][1]["classes"]][:COLUMNS]
-    rows = [(name, [tensors["images"][index] for tensors, _ in loaded]) for index, name in enumerate(names)]
-    return draw({"": rows}, path, [f"{notes['iteration']:,}" for _, notes in loaded])
+    return [(notes["iteration"], notes["classes"], tensors["images"]) for tensors, notes in loaded]
 
 
 def draw(blocks: Mapping[str, Rows], path: Path, columns: Sequence[str] = ()) -> Path:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
 from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
 
 from teddy.artifacts.store import atomic_write
 from teddy.config.errors import UserError
 from teddy.report import tables
-from teddy.report.comparison import Comparison, compare, value_text
+from teddy.report.browser import browsers
+from teddy.report.comparison import Comparison, compare
 from teddy.report.pictures import draw_pictures
-from teddy.report.runs import Run, jobs_of, read_runs, unfinished
+from teddy.report.runs import jobs_of, read_runs, unfinished
 from teddy.report.sentences import notes, sentences
 from teddy.runtime.progress import duration
 
@@ -46,6 +49,8 @@ def write_report(*folders: Path, out: Path | None = None, title: str = "") -> Pa
         logging.getLogger("teddy").warning(sentence)
     commands = dict.fromkeys(run.record["command"] for run in runs if run.record.get("command"))
     shared, table = tables.condense(tables.text_table(comparison))
+    differences = tables.differences(comparison)
+    varied = int(differences.key.isin(list(comparison.values)).sum())
     same = [f"In all rows: {', '.join(f'{name} {value}' for name, value in shared.items())}."] if shared else []
     content: dict[str, Any] = {
         "title": title,
@@ -54,15 +59,24 @@ def write_report(*folders: Path, out: Path | None = None, title: str = "") -> Pa
         "pictures": draw_pictures(comparison, out / "figures"),
         "facts": _facts(comparison),
         "command": "\n".join(commands) or f"python -m teddy.report {' '.join(map(str, folders))}",
+        "varied": differences[:varied],
     }
     first = comparison.first_method(comparison.rows)
-    page = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True)
+    always = [name for name in table if name in tables.ALWAYS]
+    here = Path(__file__).parent
+    script = (here / "page.js").read_text()
+    page = Environment(loader=FileSystemLoader(here), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page.globals |= {"numeric": tables.numeric_columns, "always": always}
     html = page.get_template("page.html.j2").render(
-        **content,
-        table=table.to_dict("split"),
-        numbers=tables.numeric_columns(table),
+        **{**content, "varied": varied},
+        table=table[[*always, *table.columns.drop(always)]],
         emphasized=[method == first for method in comparison.rows.method],
-        config=runs[0].config if len(runs) == 1 else _common_settings(runs),
+        browsers=browsers(comparison),
+        costs=tables.cost_table(comparison),
+        differences=differences,
+        config=runs[0].config,
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     atomic_write(out / "results.csv", tables.students_csv(comparison))
     atomic_write(out / "results.tex", tables.latex(comparison, title))
@@ -77,6 +91,8 @@ def _markdown(out: Path, table: str, title: str, command: str, facts: dict[str, 
     lines += [f"- {name}: {text}" for name, text in facts.items()]
     lines += ["- every student: [results.csv](results.csv)", "- the table for LaTeX: [results.tex](results.tex)"]
     lines += ["- all on one page: [index.html](index.html)", ""]
+    if len(lists["varied"]):
+        lines += ["## What differs between the runs", "", tables.markdown(lists["varied"])]
     for picture in lists["pictures"]:
         link = f"![{picture.heading}]({picture.path.relative_to(out).as_posix()})"
         lines += [f"## {picture.heading}", "", link, "", picture.caption, ""]
@@ -84,10 +100,10 @@ def _markdown(out: Path, table: str, title: str, command: str, facts: dict[str, 
 
 
 def _title(folders: Sequence[Path], comparison: Comparison) -> str:
-    every = list(dict.fromkeys(run.name for run in comparison.runs))
-    names = ", ".join(every[:3]) + f" and {len(every) - 3} more" * (len(every) > 3)
     keys = [key for key in comparison.values if key != "name"] if any(map(jobs_of, folders)) else []
-    return f"{names}: {', '.join(keys)}" if keys else names
+    every = list(dict.fromkeys(run.name for run in comparison.runs)), keys
+    names, varied = (", ".join(some[:3]) + f" and {len(some) - 3} more" * (len(some) > 3) for some in every)
+    return f"{names}: {varied}" if keys else names
 
 
 def _facts(comparison: Comparison) -> dict[str, str]:
@@ -96,14 +112,10 @@ def _facts(comparison: Comparison) -> dict[str, str]:
     facts = {"runs": str(len(runs))} if len(runs) > 1 else {}
     peak = f"peak memory {results.peak_memory_mb.max():,.0f} MB"
     facts["students"] = f"{len(results)} trained in {duration(sum(results.seconds))} altogether, {peak}"
-    facts |= {key: ", ".join(map(value_text, values)) for key, values in comparison.values.items()}
     known = [run.record.get("facts", {}) for run in runs]
     for name in dict.fromkeys(name for one in known for name in one):
-        texts = dict.fromkeys(_fact(name, one[name]) for one in known if name in one)
+        texts = dict.fromkeys(_fact(name, one[name]) for one in known if one.get(name))
         facts |= {name.replace("_mb", " (MB)").replace("_", " "): "; ".join(texts)} if len(texts) <= 2 else {}
-    for run in runs if len(runs) > 1 else ():
-        given = " ".join(f"{key}={value}" for key, value in run.overrides.items())
-        facts[f"run {run.folder.resolve().name}"] = given or run.name
     return facts
 
 
@@ -111,10 +123,3 @@ def _fact(name: str, value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {duration(one) if name == 'seconds' else one}" for key, one in value.items())
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _common_settings(runs: Sequence[Run]) -> str:
-    """Write the settings that all runs share, as YAML with dotted keys."""
-    first, *others = (run.settings.items() for run in runs)
-    same = {key: value for key, value in first if all((key, value) in other for other in others)}
-    return yaml.safe_dump(same, sort_keys=False, allow_unicode=True) if same else ""

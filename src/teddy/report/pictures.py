@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from teddy.data.distilled import ANNOTATIONS
@@ -86,34 +87,40 @@ def _one_run(run: Run, folder: Path, axis: str) -> Iterator[Picture]:
 
 
 def _methods(comparison: Comparison, folder: Path) -> Iterator[Picture]:
-    datasets: dict[str, list[Run]] = {}
-    for run in comparison.runs:
-        datasets.setdefault(run.results[0].dataset, []).append(run)
-    for dataset, runs in datasets.items():
-        folders, suffix = image_folders(comparison, runs), dataset if len(datasets) > 1 else ""
+    found = image_sets(comparison)
+    for dataset, sets in found.items():
+        suffix = dataset if len(found) > 1 else ""
+        folders = {name: path for name, (method, run) in sets.items() if (path := run.path(method, "images"))}
         if len(folders) > 1:
-            path = grids.method_grid(folders, runs[0], folder / f"methods{'_' * bool(suffix)}{plain(suffix)}.png")
+            file = folder / f"methods{'_' * bool(suffix)}{plain(suffix)}.png"
+            path = grids.method_grid(folders, next(iter(sets.values()))[1], file)
             caption = "A few classes, drawn by a fixed seed; the images of each method in rows."
             yield Picture(path, f"The methods side by side {suffix}".strip(), caption)
 
 
-def image_folders(comparison: Comparison, runs: list[Run]) -> dict[str, Path]:
-    """Name the image folders that exist, in the order of methods, by the method's title and, of several, by what was varied."""
-    found: dict[Path, tuple[str, Run]] = {}
+def image_sets(comparison: Comparison) -> dict[str, dict[str, tuple[str, Run]]]:
+    """Find the method and run of every image folder that exists, by dataset and name, in the order of methods.
+
+    The name is the method's title and, of several sets of a method, what was varied.
+    """
+    found: dict[str, dict[Path, tuple[str, Run]]] = {}
     for method in comparison.methods:
-        for run in runs:
+        for run in comparison.runs:
             if path := run.path(method, "images"):
-                found.setdefault(path.resolve(), (method, run))
-    named: dict[str, Path] = {}
-    for path, (method, run) in found.items():
-        name = run.methods[method]["title"]
-        if sum(other == method for other, _ in found.values()) > 1:
-            name = ", ".join([name, *_varied(comparison, run)])
-        named[f"{name} ({run.folder.resolve().name})" if name in named else name] = path
+                found.setdefault(run.results[0].dataset, {}).setdefault(path.resolve(), (method, run))
+    named: dict[str, dict[str, tuple[str, Run]]] = {}
+    for dataset, sets in found.items():
+        names = named.setdefault(dataset, {})
+        for method, run in sets.values():
+            others = [one for other, one in sets.values() if other == method]
+            name = ", ".join([run.methods[method]["title"], *islice(_varied(comparison, run, others), 3)])
+            names[f"{name} ({run.folder.resolve().name})" if name in names else name] = method, run
     return named
 
 
-def _varied(comparison: Comparison, run: Run) -> Iterator[str]:
+def _varied(comparison: Comparison, run: Run, others: list[Run]) -> Iterator[str]:
     for key, values in comparison.values.items():
-        text = short_names([value_text(value) for value in values])[values.index(value_of(run, key))]
-        yield f"{short_key(key)} {text}" if is_number(value_of(run, key)) else text
+        value = value_of(run, key)
+        if value is not None and len({value_of(other, key) for other in others}) > 1:
+            text = short_names([value_text(one) for one in values])[values.index(value)]
+            yield f"{short_key(key)} {text}" if is_number(value) else text

@@ -14,46 +14,31 @@ from teddy.config.errors import UserError
 
 @dataclass(frozen=True)
 class Result:
-    """One student, trained from scratch on a synthetic set (or on real images) and tested once after its last epoch.
-
-    Attributes:
-        pool: description of the teachers, e.g. ``prior 2-18/2 (9)``.
-        labels: ``online``, ``stored`` or ``hard``.
-        top1: accuracy on the real test set in percent, or whatever ``measure`` says.
-        measure: what ``top1`` holds: ``top1``, or of detectors ``map50``, the mean average precision at an IoU of 0.5.
-        coco_map: of detectors, the mean average precision over IoUs from 0.5 to 0.95, in percent.
-        classes: how many of the dataset's classes the student knows, in continual learning; 0: all.
-        macro_f1: mean of the classes' F1 scores in percent; None where it was not measured.
-        title: the method's name in prose and legends; ``method`` by default.
-        baseline: True for random real images, which all other methods are measured against.
-        peak_memory_mb: in MB (10^6 bytes), of the GPU, or of the whole process on a CPU.
-        fingerprints: the artifacts the student depends on, e.g. ``{"pool": ..., "images": ..., "student": ...}``.
-        cost: what was spent before the student: ``pool_seconds``, ``synthesis_seconds``, ``synthesis_peak_memory_mb``,
-            ``labels_seconds``, ``labels_mb``; a quantity that was not measured is absent.
-        divergence: KL divergence in nats from the student's predictions to each teacher's on held-out real images, by
-            teacher, e.g. ``epoch 5`` (Fig. 2c); empty where it was not measured.
-    """
+    """One student, trained from scratch on a synthetic set (or on real images) and tested once after its last epoch."""
 
     dataset: str
     ipc: int
     method: str
-    pool: str
-    labels: str
+    pool: str  # description of the teachers, e.g. "prior 2-18/2 (9)"
+    labels: str  # online, stored, hard or another kind
     protocol: str
     student: str
     seed: int
-    top1: float
-    title: str = ""
-    baseline: bool = False
+    top1: float  # accuracy on the real test set in percent, or whatever ``measure`` says
+    title: str = ""  # the method's name in prose and legends; ``method`` by default
+    baseline: bool = False  # random real images, which all other methods are measured against
     seconds: float = 0.0
-    peak_memory_mb: float = 0.0
-    measure: str = "top1"
-    macro_f1: float | None = None
-    coco_map: float | None = None
-    classes: int = 0
-    fingerprints: dict[str, str] = field(default_factory=dict)
+    peak_memory_mb: float = 0.0  # 10^6 bytes, of the GPU, or of the whole process on a CPU
+    measure: str = "top1"  # or of detectors map50, the mean average precision at an IoU of 0.5
+    macro_f1: float | None = None  # mean of the classes' F1 scores in percent; None where it was not measured
+    coco_map: float | None = None  # of detectors, the mean average precision over IoUs from 0.5 to 0.95, in percent
+    classes: int = 0  # how many classes the student knows, in continual learning; 0: all
+    fingerprints: dict[str, str] = field(default_factory=dict)  # of the artifacts it depends on, by kind
     cost: dict[str, float] = field(default_factory=dict)
+    """Spent before the student: ``pool_seconds``, ``synthesis_seconds``, ``synthesis_peak_memory_mb``, ``labels_seconds``,
+    ``labels_mb``; a quantity that was not measured is absent."""
     divergence: dict[str, float] = field(default_factory=dict)
+    """KL divergence in nats from its predictions to each teacher's on held-out real images, by teacher (Fig. 2c)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "title", self.title or self.method)

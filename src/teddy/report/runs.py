@@ -19,25 +19,17 @@ Value = int | float | str | bool | None
 
 @dataclass(frozen=True)
 class Run:
-    """One run; what its folder does not hold is empty.
-
-    Attributes:
-        config, settings: the resolved configuration, as text and by dotted key, where a list is one value, as text.
-        overrides: values from the command line or the sweep, as text, by key or group, e.g. ``pool``.
-        methods: by name in the order typed, ``title`` and paths (:meth:`path`).
-        paper: published accuracies in percent, ``[mean, std]`` or ``[mean]`` by ``method/student/protocol/ipcN``.
-        record: ``run.json``.
-    """
+    """One run; what its folder does not hold is empty."""
 
     folder: Path
     name: str
     results: list[Result]
-    config: str
-    settings: dict[str, Value]
-    overrides: dict[str, str]
-    methods: dict[str, dict[str, Any]]
-    paper: dict[str, list[float]]
-    record: dict[str, Any]
+    config: str  # the resolved configuration, as text
+    settings: dict[str, Value]  # the same by dotted key, where a list is one value, as text
+    overrides: dict[str, str]  # from the command line or the sweep, as text, by key or group, e.g. ``pool``
+    methods: dict[str, dict[str, Any]]  # by name in the order typed, ``title`` and paths (:meth:`path`)
+    paper: dict[str, list[float]]  # published, in percent, [mean, std] or [mean] by method/student/protocol/ipcN
+    record: dict[str, Any]  # run.json
 
     def path(self, method: str, kind: str) -> Path | None:
         """Path of a method's ``images``, ``terms`` or ``snapshots``, or None if it is not there."""

@@ -1,4 +1,4 @@
-"""What a table shows, as sentences, favourable or not."""
+"""What a table shows, as sentences, favourable or not; a cause is named only where one key differs."""
 
 from __future__ import annotations
 
@@ -55,15 +55,20 @@ def _comparisons(comparison: Comparison) -> list[str]:
             for method in some.method.drop_duplicates():
                 if method != lead.method:
                     rivals = comparison.partners(lead, some[some.method == method])
-                    found += [f"{start}: {_compare(lead, rival)}" for rival in rivals.itertuples()]
+                    found += [f"{start}: {_compare(comparison, lead, rival)}" for rival in rivals.itertuples()]
             if not some.baseline.any():
                 missing = "random real images were not evaluated under the same labels"
                 found.append(f"{start}: {missing}, so {with_spread(lead.mean, lead.std)} stands without a baseline.")
     return found
 
 
-def _compare(lead: Any, rival: Any) -> str:
+def _compare(comparison: Comparison, lead: Any, rival: Any) -> str:
     subject = lead.title[0].upper() + lead.title[1:]
+    keys = [key for key in _differing(comparison, lead, rival) if key.partition(".")[0] not in ("method", "methods")]
+    if keys:  # beside a method's own numbers
+        means = " and ".join(with_spread(row.mean, row.std) for row in (lead, rival))
+        why = f"as {', '.join(keys)} differ{'s' * (len(keys) == 1)} too, the method is not named as the cause"
+        return f"{subject} and {rival.title} have {means}; {why}."
     numbers = f"{with_spread(lead.mean, lead.std)} against {with_spread(rival.mean, rival.std)}"
     spread, gain = math.hypot(lead.std, rival.std), lead.mean - rival.mean
     if math.isnan(spread):
@@ -97,7 +102,18 @@ def _effects(comparison: Comparison, key: str) -> list[str]:
     return found
 
 
+def _differing(comparison: Comparison, one: Any, other: Any) -> list[str]:
+    """List the varied keys of which two rows have no value in common."""
+    return [key for key in comparison.values if not set(one.setting[key]) & set(other.setting[key])]
+
+
 def _effect(comparison: Comparison, key: str, low: Any, high: Any) -> str:
+    if len(keys := _differing(comparison, low, high)) > 1:
+        settings = [", ".join(f"{one} {comparison.text(row, one)}" for one in keys) for row in (high, low)]
+        ends = " and ".join(
+            f"{with_spread(r.mean, r.std)} with {s}" for r, s in zip((high, low), settings, strict=True)
+        )
+        return f"is {ends}; as more than one key differs, none is named as the cause."
     best, worst = (f"{comparison.text(row, key)} ({with_spread(row.mean, row.std)})" for row in (high, low))
     ends = f"is best at {key} {best} and worst at {worst}"
     gain, spread = high.mean - low.mean, math.hypot(low.std, high.std)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd  # type: ignore[import-untyped]
 from rich import box
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, Group
 from rich.markup import escape
 from rich.table import Table
 
 from teddy.report.comparison import (
     MEASURES,
+    NOT_COMPARED,
     SETTING,
     Comparison,
     compare,
@@ -39,8 +41,9 @@ NUMBERS = {
     "against random",
     "paper",
 }
-SHAREABLE = {"dataset", "labels", "protocol", "student", "classes", "IPC", "seeds"}
-"""Columns that move into a note where they are the same in every row."""
+ALWAYS = ("method", "labels", "protocol", *(f"{one} %" for one in MEASURES.values()))  # however narrow a table is
+SHAREABLE = {"dataset", "student", "classes", "IPC", "seeds"}
+"""Columns that move into a note where they are the same in every row; what was compared, how and with what result never do."""
 
 LATEX = {"±": r"$\pm$", "–": "--", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 """What pandas does not escape."""
@@ -80,16 +83,43 @@ def text_table(comparison: Comparison) -> pd.DataFrame:
     return table.drop(columns=[name for name, drop in unwanted.items() if drop])
 
 
+def cost_table(comparison: Comparison) -> pd.DataFrame:
+    """Write what each method cost, as text: time and peak memory of every stage that its students needed."""
+    lines = []
+    for row in comparison.rows.itertuples():
+        costs = {
+            key: row.cost.get(key, 0.0) for key in dict.fromkeys(key for cost in comparison.rows.cost for key in cost)
+        }
+        cost = {key.replace("_", " "): f"{one:,.{0 if one >= 100 else 2}f}" * bool(one) for key, one in costs.items()}
+        line = {name: getattr(row, name) for name in ("method", "labels", "protocol", "student")}
+        lines.append(line | cost | {key: comparison.text(row, key) for key in comparison.values if not has_column(key)})
+    return pd.DataFrame(lines).fillna("").drop_duplicates()
+
+
+def differences(comparison: Comparison) -> pd.DataFrame:
+    """Write the settings that differ between runs, a column per run: first the varied ones, then what follows from them."""
+    runs = comparison.runs
+    keys = dict.fromkeys([*comparison.values, *(key for run in runs for key in run.settings)])
+    values = {key: [value_text(value_of(run, key)) for run in runs] for key in keys}
+    lines = [[key, *some] for key, some in values.items() if key.split(".")[0] not in NOT_COMPARED and len({*some}) > 1]
+    return pd.DataFrame(lines, columns=["key", *(f"run {run.folder.resolve().name}" for run in runs)])
+
+
 def condense(table: pd.DataFrame) -> tuple[dict[str, str], pd.DataFrame]:
     """Separate what all rows share, by column, from the table without it and without empty columns."""
-    table = table.loc[:, (table != "").any()]
+    table = table.loc[:, (table != "").any() | table.columns.isin(ALWAYS)]
     shared = {name: table[name].iloc[0] for name in table if name in SHAREABLE and table[name].nunique() == 1}
     return shared, table.drop(columns=list(shared))
 
 
 def numeric_columns(table: pd.DataFrame) -> list[bool]:
     """Which columns are set flush right: the known ones, and those with a number in every row."""
-    return [name in NUMBERS or bool(pd.to_numeric(table[name], errors="coerce").notna().all()) for name in table]
+    return [
+        name in NUMBERS
+        or name.endswith((" seconds", " mb"))
+        or bool(pd.to_numeric(table[name], errors="coerce").notna().all())
+        for name in table
+    ]
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -132,24 +162,44 @@ def students_csv(comparison: Comparison) -> str:
 def console(*folders: Path, title: str = "") -> Group:
     """Show the table and the sentences of some runs or sweeps, for ``rich.print``."""
     comparison = compare(read_runs(folders))
-    table = rich_table(comparison, title or ", ".join(dict.fromkeys(run.name for run in comparison.runs)))
+    table = ConsoleTable(comparison, title or ", ".join(dict.fromkeys(run.name for run in comparison.runs)))
     return Group(table, *map(escape, sentences(comparison)))
 
 
-def rich_table(comparison: Comparison, title: str = "") -> Table:
-    """Show the table on a narrow console; what all rows share moves into the title."""
-    shared, table = condense(text_table(comparison))
-    facts = ", ".join(filter(None, [title, *(f"{name} {value}" for name, value in shared.items())]))
-    shown = Table(title=escape(facts), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
-    for name, right in zip(table, numeric_columns(table), strict=True):
-        widest = int(table[name].str.len().max())
-        heading = name.rpartition(".")[2].replace("_", " ").replace(" ", "\n") if widest < len(name) else name
-        align: Any = "right" if right else "left"
-        shown.add_column(escape(heading), justify=align, no_wrap=right, overflow="fold", min_width=min(widest, 5))
-    first = comparison.first_method(comparison.rows)
-    for line, method in zip(table.to_numpy().tolist(), comparison.rows.method, strict=True):
-        shown.add_row(*map(escape, line), style="bold" if method == first else None)
-    return shown
+class ConsoleTable:
+    """The table on a console; what all rows share moves into the title.
+
+    Where the console is too narrow for it, the columns that can be missed become one, with their names in its cells.
+    """
+
+    def __init__(self, comparison: Comparison, title: str = "") -> None:
+        shared, self.table = condense(text_table(comparison))
+        self.title = ", ".join(filter(None, [title, *(f"{name} {value}" for name, value in shared.items())]))
+        first = comparison.first_method(comparison.rows)
+        self.styles = ["bold" if method == first else None for method in comparison.rows.method]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
+        shown = self._drawn(self.table)
+        if console.measure(shown, options=options.update(max_width=1000)).minimum > options.max_width:
+            kept = [name for name in self.table if name in ALWAYS or name == "against random"]
+            rest = self.table.drop(columns=kept)
+            short = [name.rpartition(".")[2].replace("_", " ") for name in rest]
+            names = [one if short.count(one) == 1 else name for one, name in zip(short, rest, strict=True)]
+            lines = [zip(names, line, strict=True) for line in rest.to_numpy().tolist()]
+            words = [", ".join(f"{name} {cell}" for name, cell in line if cell not in ("", "–")) for line in lines]
+            shown = self._drawn(self.table[kept].assign(settings=words))
+        yield shown
+
+    def _drawn(self, table: pd.DataFrame) -> Table:
+        drawn = Table(title=escape(self.title), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
+        for name, right in zip(table, numeric_columns(table), strict=True):
+            widest = int(table[name].str.len().max())
+            heading = name.rpartition(".")[2].replace("_", " ").replace(" ", "\n") if widest < len(name) else name
+            align: Any = "right" if right else "left"
+            drawn.add_column(escape(heading), justify=align, no_wrap=right, overflow="fold", min_width=min(widest, 5))
+        for line, style in zip(table.to_numpy().tolist(), self.styles, strict=True):
+            drawn.add_row(*map(escape, line), style=style)
+        return drawn
 
 
 def _free_name(key: str, columns: Any) -> str:

@@ -24,10 +24,7 @@ _WAIT = timedelta(days=30)  # for processes that wait while one builds; the coll
 
 
 def launch(devices: int, num_nodes: int, arguments: Sequence[str]) -> None:
-    """Replace this process by torchrun with one process per device, unless one is enough or they were started already.
-
-    The arguments are the command line after ``python -m teddy``.
-    """
+    """Replace this process by torchrun with one process per device, unless one is enough or they were started already."""
     if devices * num_nodes == 1 or _started():
         return
     if num_nodes > 1:
@@ -50,10 +47,7 @@ def _started() -> bool:
 
 
 def init(accelerator: str, devices: int = 1, num_nodes: int = 1) -> None:
-    """Join the run's processes into one group, which Lightning then uses; silence all but the first.
-
-    UserError if another number of processes was started than the configuration asks for.
-    """
+    """Join the run's processes, if they are as many as wanted, into one group, which Lightning then uses; silence all but one."""
     import torch
     from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
     from torch import distributed

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from teddy.artifacts.processes import is_leader
 from teddy.artifacts.store import read_json, write_json
@@ -52,6 +52,8 @@ class RunLog:
 
     def __init__(self, folder: Path, loggers: Sequence[Logger] = (), wandb: WandbRun | None = None) -> None:
         self.folder, self.loggers, self.wandb = folder, list(loggers), wandb
+        self.config: dict[str, Any] = {}  # resolved, beside which TensorBoard shows the final numbers
+        self._final: dict[str, float] = {}
 
     def stage(self, name: str, first_step: int = 0) -> StageLogger:
         """Make a Lightning logger for one fit.
@@ -73,13 +75,27 @@ class RunLog:
             self.wandb.image(key, path)
 
     def show(self, key: str, image: np.ndarray, step: int = 0) -> None:
-        """Give an image (H, W, C) to the loggers that have a method for it: Lightning's own, or TensorBoard's."""
-        for logger in self.loggers:
+        """Give an image (H, W, C) to the loggers that have a method for it: Lightning's own, TensorBoard's or MLflow's."""
+        for logger, experiment in self._experiments():
             with writing(self.folder):
                 if hasattr(logger, "log_image"):
                     logger.log_image(key, [image], step)
-                elif hasattr(getattr(logger, "experiment", None), "add_image"):
-                    logger.experiment.add_image(key, image, step, dataformats="HWC")  # type: ignore[attr-defined]
+                elif hasattr(experiment, "add_image"):
+                    experiment.add_image(key, image, step, dataformats="HWC")
+                elif hasattr(experiment, "log_image"):
+                    experiment.log_image(logger.run_id, image, key=key, step=step)
+
+    def text(self, key: str, text: str) -> None:
+        """Show Markdown in TensorBoard and MLflow."""
+        for logger, experiment in self._experiments():
+            with writing(self.folder):
+                if hasattr(experiment, "add_text"):
+                    experiment.add_text(key, text)
+                elif hasattr(experiment, "log_text"):
+                    experiment.log_text(logger.run_id, text, f"{key}.md")
+
+    def _experiments(self) -> list[tuple[Any, Any]]:
+        return [(logger, getattr(logger, "experiment", None)) for logger in self.loggers]
 
     def summary(self, values: Mapping[str, Any]) -> None:
         """Record final numbers, in ``summary.json`` and in all loggers."""
@@ -89,8 +105,11 @@ class RunLog:
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / "summary.json"
             write_json(path, {**(read_json(path) if path.is_file() else {}), **values})
+            numbers = {name: value for name, value in values.items() if isinstance(value, int | float)}
+            self._final |= numbers
             for logger in self.loggers:
-                logger.log_metrics({name: value for name, value in values.items() if isinstance(value, int | float)}, 0)
+                if not isinstance(logger, TensorBoardLogger):
+                    logger.log_metrics(numbers, 0)
             if self.wandb is not None:
                 self.wandb.summary(values)
 
@@ -98,6 +117,8 @@ class RunLog:
         """Close all loggers."""
         with writing(self.folder):
             for logger in self.loggers:
+                if isinstance(logger, TensorBoardLogger) and self._final:
+                    logger.log_hyperparams(self.config, self._final)  # once, with all of them
                 logger.finalize("success" if exit_code == 0 else "failed")
         if self.wandb is not None:
             self.wandb.finish(exit_code)
@@ -192,7 +213,9 @@ def open_loggers(
                 raise UserError(f"logger={key} needs a package that is not installed: {error}") from error
             logger.log_hyperparams(dict(config))
             loggers.append(logger)
-    return RunLog(folder, loggers, wandb)
+    log = RunLog(folder, loggers, wandb)
+    log.config = dict(config)
+    return log
 
 
 def _missing(offered: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

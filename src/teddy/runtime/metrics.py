@@ -10,16 +10,19 @@ SYNTHESIS = "synthesis"
 EVALUATION = "evaluation"
 
 POOL_LOSS = "pool/loss"
+POOL_LR = "pool/lr"
 POOL_EPOCH = "pool/epoch"  # epochs of training behind a snapshot; in the same row as its accuracy
 POOL_TOP1_HOLDOUT = "pool/val/top1"
 
 SYNTHESIS_BLOCK = "synthesis/block"  # index of the block that a row of the curve belongs to
 SYNTHESIS_ITERATION = "synthesis/iteration"  # iteration within that block; synthesis/step runs on over all blocks
+SYNTHESIS_LR = "synthesis/lr"
 SYNTHESIS_IMAGES = "synthesis/images"  # key of the image grid of the first block's snapshots
 
 LABELS_STORAGE_MB = "labels/storage_mb"
 
 EVALUATION_LOSS = "evaluation/loss"
+EVALUATION_LR = "evaluation/lr"
 
 COST_POOL_SECONDS = "cost/pool_seconds"  # of the training that the pool needs, over all runs that had a part in it
 COST_SYNTHESIS_SECONDS = "cost/synthesis_seconds"

@@ -24,7 +24,7 @@ def make_trainer(
     logger: Logger | None = None,
     callbacks: Sequence[L.Callback] = (),
     log_every: int = 50,
-    validate: bool = False,
+    validate: int = 0,
     single: bool = False,
 ) -> L.Trainer:
     """Build a Trainer that computes and logs, and leaves files, progress and resuming to callbacks.
@@ -34,7 +34,7 @@ def make_trainer(
         folder: Lightning's default folder; nothing is written there, but it must not be the working directory.
         callbacks: run after the user's own.
         log_every: steps between two logged values; nothing synchronises the device in between.
-        validate: run the module's validation loop after each epoch.
+        validate: epochs between two runs of the module's validation loop; 0: none.
         single: one device, no strategy and none of the user's callbacks, also where the run has several processes: each does
             work of its own.
     """
@@ -61,6 +61,7 @@ def make_trainer(
         enable_model_summary=False,
         num_sanity_val_steps=0,
         limit_val_batches=1.0 if validate else 0,
+        check_val_every_n_epoch=validate or 1,
         use_distributed_sampler=False,
     )
 

@@ -34,6 +34,7 @@ from teddy.synthesis.stage import DECODED, IMAGES, ImageFolderArtifact
 
 DESCRIPTION = "teddy.json"
 CARD = "README.md"  # a text for people that may be laid beside the description, such as the card of a hub
+PARQUET = "data/train-00000-of-00001.parquet"  # the images once more, as a table, which may be laid there as well
 WHITENING = "whitening.safetensors"
 PATTERNS = [
     DESCRIPTION,
@@ -171,7 +172,8 @@ def open_set(path: Path, within: Path | None = None) -> SetFolder:
             raise UserError(f"{file} lists {name!r}, which is not inside of its folder; {remedy}")
     listed = {name: dataclasses.asdict(entry) for name, entry in description.files.items()}
     broken, strays = compare(path, file, listed)
-    strays.pop(path / CARD, None)
+    for beside in (CARD, PARQUET):
+        strays.pop(path / beside, None)
     for one, problem in (broken | strays).items():
         raise UserError(f"{one} {problem}; {remedy}")
     _check(description, file, remedy)

@@ -47,7 +47,8 @@ def optimise(method: OptimizedMethod, inputs: Inputs, run: Run) -> SyntheticSet:
     # All processes prepare if one has to: what they need from the store they wait for together.
     if broadcast(any(not _is_done(run.folder, group) for group in groups)):
         done = (len(own) - len(pending)) * method.iterations
-        done += sum(_iterations_done(_resume_file(run.folder, group)) for group in pending)
+        points = [load_point(_resume_file(run.folder, group)) for group in pending]
+        done += sum(point[1]["iteration"] for point in points if point)
         shared = method.prepare(inputs, run.device_config)
         with StageProgress("synthesis", total=len(own) * method.iterations, unit="steps", done=done) as progress:
             for group in pending:
@@ -121,11 +122,6 @@ def _resume_file(folder: Path, group: Sequence[Block]) -> Path:
 
 def _is_done(folder: Path, group: Sequence[Block]) -> bool:
     return all(block_file(folder, block).is_file() for block in group)
-
-
-def _iterations_done(resume: Path) -> int:
-    point = load_point(resume)
-    return int(point[1]["iteration"]) if point else 0
 
 
 def _collect(method: OptimizedMethod, inputs: Inputs, run: Run, blocks: Sequence[Block]) -> SyntheticSet:

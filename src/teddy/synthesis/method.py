@@ -47,9 +47,7 @@ class Needs:
 class Inputs:
     """What a method may read, each thing made or opened when it is first asked for. Test images are not among it.
 
-    Args:
-        make_pool: returns the pool, from the store if it is there.
-        holdout: share of the training images that are held out, by ``holdout_seed``, as in the training of teachers.
+    A share of the training images is held out, as in the training of teachers.
     """
 
     def __init__(
@@ -89,7 +87,6 @@ class Inputs:
         return self._store.produce(kind, {**content, **self._data}, build)
 
     def fingerprints(self, needs: Needs) -> dict[str, Any]:
-        """Names of what is read."""
         return (self._data if needs.data else {}) | ({"pool": self.pool.fingerprint} if needs.pool else {})
 
 
@@ -139,20 +136,14 @@ class Method(ABC):
     def check(self, members: int | None) -> None:  # noqa: B027 - most methods have nothing more to check
         """Raise UserError if the fields make no sense, before anything is read.
 
-        Args:
-            members: number of teachers of its pool; None where only the pool's strategy can tell.
+        ``members`` is the number of teachers of its pool, None where only the pool's strategy can tell.
         """
 
     def check_data(self, spec: DatasetSpec) -> None:  # noqa: B027 - optional
         """Raise UserError if the fields do not fit the dataset, before anything is trained."""
 
     def check_run(self, strategy: PoolStrategy, base: BaseTraining) -> None:  # noqa: B027 - optional
-        """Raise UserError if the method does not work with its pool or on the run's device, before anything is trained.
-
-        Args:
-            strategy: of the method's pool, whether or not it reads that.
-            base: what the strategy works with: data, network and device of the run.
-        """
+        """Raise UserError if the method does not work with its pool, whether or not it reads that, the data and the device."""
 
     @abstractmethod
     def synthesize(self, inputs: Inputs, run: Run) -> SyntheticSet:

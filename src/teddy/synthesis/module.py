@@ -30,11 +30,8 @@ class PixelSynthesis(L.LightningModule):
     """Optimise a group of blocks by a method's steps.
 
     The optimization is manual, as a method leaves gradients in ``.grad`` by whatever way suits it: one backward pass, one per
-    teacher, or a gradient of its own.
-
-    Args:
-        tensors: what an earlier run left of the group after ``first`` iterations.
-        history: recorded terms of each block, ``[iteration, value, ...]``, by an earlier run.
+    teacher, or a gradient of its own. An earlier run may have left tensors and a history of terms, ``[iteration, value, ...]``
+    for each block, after ``first`` iterations.
     """
 
     def __init__(
@@ -80,10 +77,10 @@ class PixelSynthesis(L.LightningModule):
         optimizer.zero_grad()  # type: ignore[union-attr]
         self.terms = self.method.step(self.state, batch)
         optimizer.step()  # type: ignore[union-attr]
-        schedule.step()  # type: ignore[union-attr]
         self.clamp()
         if batch % LOG_EVERY == 0 or batch == self.method.iterations - 1:
             self._record(batch)
+        schedule.step()  # type: ignore[union-attr]
 
     @torch.no_grad()
     def clamp(self) -> None:
@@ -101,6 +98,7 @@ class PixelSynthesis(L.LightningModule):
             rows.append([iteration, *own])
         means = {metrics.synthesis_term(name): fmean(row) for name, row in zip(self.terms, values, strict=True)}
         where = {metrics.SYNTHESIS_BLOCK: float(blocks[0].index), metrics.SYNTHESIS_ITERATION: float(iteration)}
+        where[metrics.SYNTHESIS_LR] = float(self.trainer.optimizers[0].param_groups[0]["lr"])
         if self.logger is not None:
             # Not log_dict, which would log these values again in every step until the next ones.
             self.logger.log_metrics(means | where, step=iteration - self.first)

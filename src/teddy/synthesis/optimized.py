@@ -85,16 +85,12 @@ class OptimizedMethod(Method):
     def step(self, state: State, iteration: int) -> dict[str, torch.Tensor]:
         """Leave the iteration's gradients in ``.grad`` of everything that is optimised.
 
-        Called under the run's autocast; gradients are None before. Random numbers must be keyed by the iteration.
-
-        Returns:
-            Named terms, detached, each a scalar or one value per block (blocks,). The first is shown as the loss.
+        Called under the run's autocast; gradients are None before. Random numbers must be keyed by the iteration. Returned are
+        named terms, detached, each a scalar or one value per block (blocks,), of which the first is shown as the loss.
         """
 
     def tensors(self, state: State) -> dict[str, torch.Tensor]:
-        """What changes from step to step besides the pixels and the optimizer's state: saved, and copied back in place into a
-        fresh state when a killed run is resumed.
-        """
+        """What changes in a step besides pixels and optimizer: saved, and copied back in place when a killed run is resumed."""
         return {}
 
     def facts(self, state: State) -> dict[str, Any]:

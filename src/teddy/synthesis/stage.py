@@ -36,9 +36,7 @@ class Snapshot:
 
 
 class SyntheticImages(Protocol):
-    """What labels and students read of a synthetic set: the 8-bit images as students see them, and their learning rate, for a
-    method that learned one.
-    """
+    """What labels and students read of a synthetic set: 8-bit images as students see them, and a learning rate if it has one."""
 
     @property
     def spec(self) -> DatasetSpec: ...

@@ -34,8 +34,7 @@ class Objectives:
     ``cross_entropy``       Eq. 7's other term, l(S; θ)
     ======================  ===============================================================================================
 
-    The network is in eval mode, with BatchNorm layers and three layers with weights or more; ``real`` has the same number of
-    images of each class.
+    The network, in eval mode, has three layers with weights or more; ``real`` has the same number of images of each class.
     """
 
     def __init__(self, network: nn.Module, spec: DatasetSpec, real: TensorImages) -> None:

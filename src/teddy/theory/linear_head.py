@@ -21,7 +21,6 @@ class Moments:
 
     @classmethod
     def of(cls, features: torch.Tensor, targets: torch.Tensor) -> Moments:
-        """Measure features (N, D) with one-hot labels (N, classes)."""
         return cls(features.T @ features / len(features), features.T @ targets / len(features), features.mean(0))
 
     def gradient(self, weight: torch.Tensor) -> torch.Tensor:
@@ -30,7 +29,6 @@ class Moments:
 
     @cached_property
     def covariance(self) -> torch.Tensor:
-        """Covariance of the features, biased, (D, D)."""
         return self.second - torch.outer(self.mean, self.mean)
 
 
@@ -60,9 +58,7 @@ class Gap:
         return _energy(self.second) + _energy(self.crossed) / _energy(weight)
 
     def off_diagonal(self, centred: bool = False) -> float:
-        """Share of the first term's ‖·‖² that is off the diagonal, which matching variances (Eq. 16) does not see; ``centred``:
-        of the covariance, instead of Eq. 15's second moments.
-        """
+        """Share of the first term's ‖·‖², or of the covariances', off the diagonal, which variances (Eq. 16) do not see."""
         difference = self.real.covariance - self.synthetic.covariance if centred else self.second
         return 1 - _energy(difference.diagonal()) / _energy(difference)
 

@@ -42,7 +42,6 @@ class _Cifar(PackedFiles):
             )
 
     def load(self) -> Loaded:
-        """Read both splits into memory (180 MB)."""
         *train_files, test_file, names_file = self.files().values()
         names = tuple(names_file.read_text().split())
         train, test = (self._read(paths, len(names)) for paths in (train_files, [test_file]))

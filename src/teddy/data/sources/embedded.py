@@ -31,7 +31,6 @@ class FashionMini:
         return fingerprint({"source": "fashion_mini", "sha256": file_digest(_FILE)})
 
     def load(self) -> Loaded:
-        """Read both splits into memory (2 MB)."""
         with np.load(_FILE, allow_pickle=False) as arrays:
             tensors = {name: torch.from_numpy(arrays[name]) for name in arrays.files}
         train, test = (

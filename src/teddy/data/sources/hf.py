@@ -116,14 +116,14 @@ class HuggingFace:
             files = sorted((path.name, path.stat().st_size) for path in paths)
             return fingerprint({"source": "parquet", "files": files, "columns": columns})
         try:
-            builder = _library().load_dataset_builder(self.name, self.config, revision=self.revision)
+            builder = datasets_library().load_dataset_builder(self.name, self.config, revision=self.revision)
         except Exception as error:  # the library raises its own kinds, and those of its HTTP client
             raise self._unreadable(error) from error
         return fingerprint({"source": "hub", "name": self.name, "version": builder.hash, "columns": columns})
 
     def load(self) -> Loaded:
         """Open the tables; small sets of images of one size are decoded into memory."""
-        library, tables = _library(), self._tables()
+        library, tables = datasets_library(), self._tables()
         features = tables["train"].features
         images = [name for name, feature in features.items() if isinstance(feature, library.Image)]
         classes = [name for name, feature in features.items() if isinstance(feature, library.ClassLabel)]
@@ -189,7 +189,7 @@ class HuggingFace:
             cache = None if self.cache is None else str(Path(self.cache).expanduser() / "tables")
             options = {"path": "parquet", "data_files": files, "cache_dir": cache}
         try:
-            tables: dict[str, Any] = _library().load_dataset(**options)
+            tables: dict[str, Any] = datasets_library().load_dataset(**options)
         except Exception as error:  # Arrow's and the library's own kinds, and those of its HTTP client
             raise self._unreadable(error) from error
         if "train" not in tables:
@@ -251,7 +251,8 @@ class HuggingFace:
         )
 
 
-def _library() -> ModuleType:
+def datasets_library() -> ModuleType:
+    """Import ``datasets``; raise UserError if it is not installed."""
     try:
         import datasets
     except ImportError as error:

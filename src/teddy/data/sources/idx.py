@@ -20,10 +20,8 @@ SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # the folder of Debia
 
 
 def parse_idx(raw: bytes) -> np.ndarray:
-    """Read the array in an idx file of unsigned bytes, uint8 of the shape that its header gives; ValueError if it is none.
-
-    torchvision's reader takes no gzipped files and accepts some that are cut short.
-    """
+    """Read the array in an idx file of unsigned bytes, uint8 of the shape that its header gives; ValueError if it is none."""
+    # torchvision's reader takes no gzipped files and accepts some that are cut short.
     # Two zero bytes, 0x08 for unsigned bytes, the number of axes, then each axis as a big-endian 32-bit length.
     if len(raw) < 4 or raw[:3] != b"\x00\x00\x08" or len(raw) < 4 + 4 * raw[3]:
         raise ValueError("it is no idx file of unsigned bytes")
@@ -49,7 +47,6 @@ class FashionMNIST(PackedFiles):
         super().__init__([folder, folder / "FashionMNIST" / "raw", SYSTEM_FOLDER], may_download=root is None)
 
     def load(self) -> Loaded:
-        """Read both splits into memory (55 MB)."""
         files = self.files()
         train, test = (self._read(files, stem) for stem in ("train", "t10k"))
         return Loaded(train, test, CLASSES, numbered_ids(CLASSES), channels=1, size=train.images.shape[-1])

@@ -15,8 +15,7 @@ from teddy.data.sources.folders import ImageFolder, Samples, require_classes
 class TinyImageNet(ImageFolder):
     """Tiny-ImageNet: 500 + 50 images of 64 x 64 pixels in each of 200 classes, numbered by sorted WordNet id.
 
-    Its official test images have no labels, so the official validation images are the test split, as everywhere. Without a folder
-    for the decoded images (1.4 GB), the files are decoded in each epoch.
+    Its official test images have no labels, so the official validation images are the test split, as everywhere.
     """
 
     kind = "tiny_imagenet"
@@ -27,7 +26,7 @@ class TinyImageNet(ImageFolder):
         super().__init__(root, channels=3, size=64)
         if (self.root / "tiny-imagenet-200").is_dir():
             self.root = self.root / "tiny-imagenet-200"
-        self.cache = None if cache is None else Path(cache).expanduser()
+        self.cache = None if cache is None else Path(cache).expanduser()  # for decoded images, 1.4 GB
 
     def list_test(self, folder: Path, classes: tuple[str, ...]) -> Samples:
         """List the validation images from class folders if a user has sorted them, else from the official list."""

@@ -1,0 +1,1 @@
+"""Sets in the forms that other tools read, one file for each form."""
