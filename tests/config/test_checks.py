@@ -58,6 +58,11 @@ CASES = [
     ({"labels.mix": "manifold"}, "labels.mix='manifold'"),
     ({"trainer.accelerator": "tpu"}, "trainer.accelerator='tpu'"),
     ({"trainer.precision": "float16"}, "trainer.precision='float16'"),
+    (
+        {"dataset.test_fraction": 0.2},
+        "dataset.test_fraction is for folders of images, and fashion_mini has its own test",
+    ),
+    ({"dataset.test_fraction": 1.0}, "dataset.test_fraction=1.0 must lie between 0 and 1"),
     # a search
     ({"search": replace(SEARCH, trials=0)}, "search.trials=0 must be at least 1"),
     (

@@ -168,3 +168,12 @@ def test_a_strategy_applies_one_operation_of_each_step(strategy: str) -> None:
             expected = torch.cat([chosen(one[None], row[None]) for one, row in zip(expected, draws, strict=True)])
         torch.testing.assert_close(dsa(images, seed, "x", strategy=strategy), expected)
     assert seen == {operation for operations in STRATEGIES[strategy] for operation in operations}
+
+
+def test_without_flips_no_draw_mirrors_and_all_other_operations_stay() -> None:
+    (kept,) = STRATEGIES["dsa_no_flip"]
+    assert [operation for operation in OPERATIONS if operation is not module.flip] == list(kept)
+    step = torch.linspace(-1, 1, 16).repeat(8, 3, 16, 1)  # brighter to the right
+    for key in range(40):
+        seen = dsa(step, key, strategy="dsa_no_flip")
+        assert (seen[..., 8:].sum((1, 2, 3)) >= seen[..., :8].sum((1, 2, 3))).all()

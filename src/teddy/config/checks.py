@@ -54,6 +54,10 @@ def check(config: TeddyConfig) -> None:
         "dataset.keep and dataset.long_tail are two ways to unbalance the classes; set one of them to null.",
     )
     _require(
+        config.dataset.test_fraction is None or "test_fraction" in config.dataset.source,
+        f"dataset.test_fraction is for folders of images, and {config.dataset.name} has its own test images; set it to null.",
+    )
+    _require(
         not config.synthesis.compile or config.pool.base is None or config.pool.size == 1,
         "synthesis.compile=true is for teachers of one shape, and those of this pool are pruned one by one; set "
         "synthesis.compile=false.",

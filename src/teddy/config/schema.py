@@ -83,7 +83,7 @@ class AugmentConfig:
     padding: int = _is("padding")
     min_scale: float = _is("area")
     flip: bool = MISSING
-    dsa: str = _is("none | dsa | dsa_strong", "none")
+    dsa: str = _is("none | dsa | dsa_no_flip | dsa_strong", "none")
 
 
 @dataclass
@@ -107,6 +107,7 @@ class DatasetConfig:
     long_tail: float | None = _is("factor", None)
     subset_seed: int = _is("weight", 0)
     zca: float | None = _is("positive", None)
+    test_fraction: float | None = _is("share", None)
 
 
 @dataclass
@@ -176,6 +177,7 @@ class SynthesisConfig:
     blocks_at_once: int = _is("count")
     compile: bool = MISSING
     snapshot_every: int = _is("weight")
+    probe_every: int = _is("weight")
     checkpoint_every: int = _is("weight")
 
 
@@ -200,7 +202,7 @@ class ProtocolConfig:
     """How a student is trained: what relatives of this paper call post-training or validation."""
 
     labels: str = _is("soft | hard")
-    augment: str = _is("views | dsa | dsa_strong")
+    augment: str = _is("views | dsa | dsa_no_flip | dsa_strong")
     cutmix: float = _is("probability")
     optimizer: str = _is("adamw | sgd")
     lr: float = _is("positive")
@@ -278,6 +280,7 @@ class TeddyConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: dict[str, Any] = field(default_factory=dict)
     paper: dict[str, list[float]] = field(default_factory=dict)
+    chosen: str | None = None  # settings of a preset, said when a run starts
     search: SearchConfig | None = None
 
 
@@ -303,13 +306,15 @@ def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Fi
 
 
 def register_schemas() -> None:
-    """Give the schemas to Hydra, as ``schema`` at the root and in each group, and the list of groups for ``--help``."""
+    """Give Hydra the schemas, as ``schema`` at the root and in each group, the list of groups for ``--help``, and a resolver."""
     from hydra.core.config_store import ConfigStore
 
     from teddy.config.help import register_help
+    from teddy.config.own_data import register
 
     store = ConfigStore.instance()
     store.store(name="schema", node=TeddyConfig)
     for group, node in GROUPS.items():
         store.store(group=group, name="schema", node=node)
     register_help()
+    register()

@@ -90,10 +90,12 @@ Operation = Callable[[torch.Tensor, np.ndarray], torch.Tensor]
 STRATEGIES: dict[str, tuple[tuple[Operation, ...], ...]] = {
     "none": (),
     "dsa": ((color, crop, cutout, flip, scale, rotate),),
+    "dsa_no_flip": ((color, crop, cutout, scale, rotate),),
     "dsa_strong": ((flip,), (color,), (crop, scale, rotate)),
     "dsa_strong_matching": ((color,), (crop,), (cutout,)),
 }
-"""Steps, each with the operations that one is drawn of: no step; of DC and DM; of the IDC family in evaluation; in matching."""
+"""Steps, each with the operations that one is drawn of: no step; of DC and DM; the same for images that a mirror changes, such as
+letters; of the IDC family in evaluation; in matching."""
 
 
 def dsa(images: torch.Tensor, *seed_keys: seeding.Key, strategy: str = "dsa", siamese: bool = False) -> torch.Tensor:

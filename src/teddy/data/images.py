@@ -19,6 +19,7 @@ Indices = Sequence[int] | np.ndarray | torch.Tensor
 
 GREY_MODES = frozenset({"L", "1", "I;16", "I;16B"})  # Pillow's modes of images with one channel
 PIL_MODES = {1: "L", 3: "RGB"}  # Pillow's mode by the number of channels
+FITS = ("crop", "stretch")  # ways to make a square of an image that is none
 _WIDE_MODES = ("I", "F")  # Pillow's modes of pixels without a known range
 
 
@@ -52,11 +53,15 @@ class DecodedImages(ABC):
     """Images that are decoded on demand; a subclass implements ``open``.
 
     There are two geometries. Evaluation (``take``) scales the shorter side to ``resize`` pixels, or ``size``, and cuts the centre
-    ``size`` x ``size``. Teacher training (``crop``) cuts a box out of the undistorted image and scales it to ``size`` x ``size``.
+    ``size`` x ``size``; ``fit="stretch"`` scales both sides. Teacher training (``crop``) cuts a box out of the undistorted
+    image and scales it to ``size`` x ``size``.
     """
 
-    def __init__(self, labels: torch.Tensor, channels: int, size: int, resize: int | None = None) -> None:
+    def __init__(
+        self, labels: torch.Tensor, channels: int, size: int, resize: int | None = None, fit: str = "crop"
+    ) -> None:
         self.labels, self.channels, self.size, self.resize = labels.long(), channels, size, resize or size
+        self.fit = fit
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -71,7 +76,8 @@ class DecodedImages(ABC):
 
     def take(self, indices: Indices) -> torch.Tensor:
         opened = self.open_all([int(index) for index in indices])
-        images = [to_tensor(centre_square(image, self.size, self.resize)) for image in opened]
+        stretch = self.fit == "stretch"
+        images = [to_tensor(centre_square(image, self.size, self.resize, stretch)) for image in opened]
         return torch.stack(images) if images else torch.empty(0, self.channels, self.size, self.size, dtype=torch.uint8)
 
     def crop(self, image: Image.Image, top: int, left: int, height: int, width: int) -> torch.Tensor:
@@ -84,9 +90,15 @@ class FileImages(DecodedImages):
     """Images in one file each, one path per label."""
 
     def __init__(
-        self, paths: Sequence[str | Path], labels: torch.Tensor, channels: int, size: int, resize: int | None = None
+        self,
+        paths: Sequence[str | Path],
+        labels: torch.Tensor,
+        channels: int,
+        size: int,
+        resize: int | None = None,
+        fit: str = "crop",
     ) -> None:
-        super().__init__(labels, channels, size, resize)
+        super().__init__(labels, channels, size, resize, fit)
         self.paths = paths
 
     def open(self, index: int) -> Image.Image:
@@ -138,13 +150,13 @@ def to_mode(image: Image.Image, channels: int) -> Image.Image:
     return image.convert(PIL_MODES[channels])
 
 
-def centre_square(image: Image.Image, size: int, resize: int) -> Image.Image:
-    """Scale the shorter side to ``resize`` (antialiased) and cut the centre ``size`` x ``size``."""
+def centre_square(image: Image.Image, size: int, resize: int, stretch: bool = False) -> Image.Image:
+    """Scale the shorter side, or both, to ``resize`` (antialiased) and cut the centre ``size`` x ``size``."""
     if image.size == (size, size) == (resize, resize):
         return image
     from torchvision.transforms import functional  # takes more than a second
 
-    return functional.center_crop(functional.resize(image, [resize]), [size])
+    return functional.center_crop(functional.resize(image, [resize] * (1 + stretch)), [size])
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:

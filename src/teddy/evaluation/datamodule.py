@@ -23,7 +23,7 @@ class DistilledViews(L.LightningDataModule):
 
     The loader yields the indices of a batch; its views and targets are made on the device. Of several processes each loads an
     equal share of every batch, so build the Trainer with ``use_distributed_sampler=False``. The batch size is that over all;
-    ``first_epoch`` is added to the Trainer's in a resumed run. ``curve`` opens held-out training images, to follow a student on.
+    ``first_epoch`` is added to the Trainer's in a resumed run. ``curve`` opens held-out training images for a curve.
     """
 
     def __init__(

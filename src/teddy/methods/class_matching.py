@@ -31,7 +31,7 @@ class ClassMatching(OptimizedMethod):
 
     lr: Positive  # for one image of a class; grows with their number, by which the gradient of a mean falls
     momentum: Weight
-    strategy: Literal["dsa", "dsa_strong", "dsa_strong_matching"]
+    strategy: Literal["dsa", "dsa_no_flip", "dsa_strong", "dsa_strong_matching"]
     augmentations: Number  # draws of DSA that the banks hold; 0: live batches, other images and another draw each time
     real_images: Count  # of each class that are measured at a time, at most
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from torchvision.datasets import ImageFolder as TorchvisionFolder
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tvf
 
+from teddy.artifacts.fingerprint import fingerprint
 from teddy.config.errors import UserError
 from teddy.data.images import TensorImages
 from teddy.data.sources.folders import ImageFolder, ImageNet
@@ -96,6 +99,90 @@ def test_fingerprint_follows_the_files_and_not_the_place(root, write_image):
     assert ImageFolder(str(moved)).fingerprint() == before
     write_image(moved / "train" / "ant" / "new.png")
     assert ImageFolder(str(moved)).fingerprint() != before
+
+
+@pytest.fixture
+def flat(root) -> Path:
+    """The classes themselves, three images of each."""
+    return root / "train"
+
+
+def test_a_flat_folder_is_split_and_the_files_of_both_parts_are_named(flat):
+    source = ImageFolder(str(flat), test_fraction=0.4)
+    source.check()
+    loaded = source.load()
+    assert (len(loaded.train), len(loaded.test), loaded.class_ids) == (6, 3, CLASSES)
+    for part, names in loaded.drawn.items():
+        images, expected = getattr(loaded, part), TorchvisionFolder(str(flat))
+        assert [CLASSES[label] for label in images.labels] == [Path(name).parent.name for name in names]
+        by_name = {
+            Path(path).relative_to(flat).as_posix(): tvf.pil_to_tensor(expected.loader(path))
+            for path, _ in expected.samples
+        }
+        assert torch.equal(images.take(range(len(images))), torch.stack([by_name[name] for name in names]))
+    assert not set(loaded.drawn["train"]) & set(loaded.drawn["test"])
+    assert ImageFolder(str(flat.parent)).load().drawn is None
+
+
+def test_the_split_is_part_of_the_fingerprint_and_the_other_layout_keeps_its_own(root, flat):
+    one = {"test_fraction": 0.4}
+    kinds = [one, one | {"seed": 1}, {"test_fraction": 0.5}, one | {"fit": "stretch"}, one | {"cache": "elsewhere"}]
+    assert len({ImageFolder(str(flat), **kind).fingerprint() for kind in kinds}) == len(kinds)
+    assert ImageFolder(str(root)).fingerprint() == ImageFolder(str(root), seed=1).fingerprint()
+    # as versions without these options have it
+    paths = sorted(root.rglob("*.png"))
+    files = [(path.relative_to(root).as_posix(), path.stat().st_size) for path in paths]
+    assert ImageFolder(str(root)).fingerprint() == fingerprint({"source": "imagefolder", "files": files})
+
+
+def test_a_class_called_train_in_a_flat_folder_is_a_class(flat):
+    (flat / "cat").rename(flat / "train")
+    source = ImageFolder(str(flat), test_fraction=0.4)
+    source.check()
+    assert source.load().class_ids == ("ant", "bee", "train")
+
+
+def test_a_folder_of_train_and_test_is_not_taken_for_two_classes(root):
+    with pytest.raises(
+        UserError, match=r"test_fraction=0\.4 .* holds test and train; set it to null, or name .*data/train"
+    ):
+        ImageFolder(str(root), test_fraction=0.4).check()
+
+
+def test_a_flat_folder_without_a_fraction_is_told_of_it(flat):
+    with pytest.raises(UserError, match=r"has no folder train; .* set dataset\.test_fraction=0\.2"):
+        ImageFolder(str(flat)).check()
+
+
+def test_images_that_are_not_square_are_cut_or_stretched_and_the_run_is_told(root, write_image):
+    assert ImageFolder(str(root)).load().remark == ""
+    pixels = write_image(root / "train" / "ant" / "0.png", seed=5, width=12, height=6)
+    for fit, expected, words in (
+        ("crop", pixels[:, 3:9], "12 x 6.*shorter side is scaled to 6.*fit=stretch"),
+        ("stretch", None, "both sides are scaled to 6.*fit=crop"),
+    ):
+        loaded = ImageFolder(str(root), size=6, fit=fit).load()
+        assert re.search(words, loaded.remark)
+        whole = v2.functional.resize(torch.from_numpy(pixels).permute(2, 0, 1), [6, 6], antialias=True)
+        wanted = whole if expected is None else torch.from_numpy(expected.copy()).permute(2, 0, 1)
+        assert (loaded.train.take([0])[0].int() - wanted.int()).abs().max() <= 1
+    with pytest.raises(UserError, match=r"dataset\.source\.fit=pad is not known; choose one of crop, stretch"):
+        ImageFolder(str(root), fit="pad")
+
+
+def test_a_folder_is_decoded_once_into_a_cache(root, tmp_path):
+    whole = ImageFolder(str(root)).load().train.take(range(9))
+    for _ in range(2):
+        loaded = ImageFolder(str(root), cache=str(tmp_path / "cache")).load()
+        assert isinstance(loaded.train, TensorImages)
+        assert torch.equal(loaded.train.images, whole)
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+
+
+def test_what_memory_cannot_hold_is_not_decoded(root, tmp_path):
+    with pytest.raises(UserError, match=r"take .* GB, and memory has .* lower dataset\.size"):
+        ImageFolder(str(root), size=200_000, cache=str(tmp_path / "cache")).load()
+    assert not (tmp_path / "cache").exists()
 
 
 def empty_class(root: Path) -> None:

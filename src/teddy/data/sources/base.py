@@ -19,6 +19,8 @@ class Loaded:
     class_ids: tuple[str, ...]
     channels: int
     size: int
+    drawn: dict[str, list[str]] | None = None  # names of the files of both splits, if these were not given but drawn
+    remark: str = ""  # a sentence on the images for the beginning of a run
 
 
 class Source(Protocol):

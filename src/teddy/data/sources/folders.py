@@ -4,95 +4,76 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from teddy.artifacts.fingerprint import fingerprint
 from teddy.config.errors import UserError
-from teddy.data.images import GREY_MODES, FileImages, open_image
+from teddy.data.images import FITS, GREY_MODES, FileImages, ImageSet, open_image
 from teddy.data.sources.base import Loaded
-
-Samples = list[tuple[str, int]]
-"""Image files with their class indices, as torchvision lists them."""
-
-
-IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""Ends of the names of image files, those of torchvision."""
-
-
-def list_images(folder: Path, classes: Sequence[str]) -> Samples:
-    """List the image files below each class folder, sorted by class and path; what is hidden is ignored.
-
-    Raises:
-        UserError: a class has no image, or a link leads back to a folder that it lies in.
-        OSError: a folder cannot be read.
-    """
-    samples: Samples = []
-    for index, name in enumerate(classes):
-        found = sorted(_walk(folder / name))
-        images = [
-            os.path.join(place, file) for place, files in found for file in files if file.lower().endswith(IMAGES)
-        ]
-        if not images:
-            raise UserError(f"{folder / name} holds no image; add some or remove the folder of that class.")
-        samples += [(path, index) for path in images]
-    return samples
-
-
-def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield every folder with the names of its files, sorted."""
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    for place, inner, files in os.walk(folder, onerror=fail, followlinks=True):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        for path in (os.path.join(place, name) for name in inner):
-            if os.path.islink(path) and Path(place).resolve().is_relative_to(Path(path).resolve()):
-                raise UserError(f"{path} is a link to a folder that it lies in; remove it.")
-        yield place, sorted(name for name in files if not name.startswith("."))
-
-
-def class_folders(folder: Path) -> tuple[str, ...]:
-    """List the class folders in a folder by name, sorted; hidden ones are ignored."""
-    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
-
-
-def require_classes(folder: Path, found: Iterable[str], classes: Sequence[str]) -> None:
-    """Raise UserError if the classes found in a folder are not those of the training images."""
-    odd = sorted(set(found) ^ set(classes))
-    if odd:
-        raise UserError(
-            f"{folder} and the training images do not both have the class {', '.join(odd[:5])}; add or remove it."
-        )
+from teddy.data.sources.decoded import decode_once
+from teddy.data.sources.listing import Samples, class_folders, draw_test, list_images, require_classes
+from teddy.runtime.memory import machine_memory
 
 
 class ImageFolder:
-    """``root/train/<class>/*`` and ``root/test/<class>/*`` (or ``root/val``); the classes are numbered by name.
+    """Folders by class in one of two layouts; the classes are numbered by name.
 
-    Channels and size that are None are read from one image of each class.
+    Sorted by the user: ``root/train/<class>/*`` and ``root/test/<class>/*`` (or ``root/val``). Flat: ``root/<class>/*``, of which
+    a share of each class is set aside for the test.
+
+    Args:
+        channels, size: None reads them from one image of each class.
+        resize: see :class:`teddy.data.images.DecodedImages`, as ``fit``.
+        test_fraction: share of each class, for the flat layout; None: the other one.
+        seed: of the choice of test images, which also depends on their names in ``root``.
+        cache: folder for decoded images, out of which teacher training then cuts its boxes; without it files are decoded in each
+            epoch.
     """
 
     kind = "imagefolder"
+    public = False
+    """Whether it is a dataset whose layout and geometry are known."""
     test_folders: tuple[str, ...] = ("test", "val")
     layout = "put the images as train/<class>/*.png, and some of each class as test/<class>/*.png, below it."
 
     def __init__(
-        self, root: str | None, channels: int | None = None, size: int | None = None, resize: int | None = None
+        self,
+        root: str | None,
+        channels: int | None = None,
+        size: int | None = None,
+        resize: int | None = None,
+        fit: str = "crop",
+        test_fraction: float | None = None,
+        seed: int = 0,
+        cache: str | None = None,
     ) -> None:
         if root is None:
             raise UserError(f"dataset.root is not set; give a folder and {self.layout}")
+        if fit not in FITS:
+            raise UserError(f"dataset.source.fit={fit} is not known; choose one of {', '.join(FITS)}.")
         self.root = Path(root).expanduser()
-        self.channels, self.size, self.resize = channels, size, resize
+        self.channels, self.size, self.resize, self.fit = channels, size, resize, fit
+        self.test_fraction, self.seed = test_fraction, seed
+        self.cache = None if cache is None else Path(cache).expanduser()
 
     def check(self) -> None:
         with self._readable():
-            self._folder("train")
-            self._folder(*self.test_folders)
+            if self.test_fraction is None or not self.root.is_dir():
+                self._folder("train")
+                self._folder(*self.test_folders)
+                return
+            found = set(class_folders(self.root))
+        if "train" in found and found <= {"train", *self.test_folders}:
+            raise UserError(
+                f"dataset.test_fraction={self.test_fraction} is for a folder that holds the classes themselves, and {self.root} "
+                f"holds {' and '.join(sorted(found))}; set it to null, or name the folder of the classes, {self.root / 'train'}."
+            )
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -105,18 +86,24 @@ class ImageFolder:
         for name in names:
             if (self.root / name).is_dir():
                 return self.root / name
-        state = f"has no folder {' or '.join(names)}" if self.root.is_dir() else "does not exist"
-        raise UserError(f"dataset.root={self.root} {state}; {self.layout}")
+        state, hint = "does not exist", ""
+        if self.root.is_dir():
+            state = f"has no folder {' or '.join(names)}"
+            hint = "" if self.public else " If it holds the classes themselves, set dataset.test_fraction=0.2."
+        raise UserError(f"dataset.root={self.root} {state}; {self.layout}{hint}")
 
     @cached_property
     def listing(self) -> tuple[tuple[str, ...], Samples, Samples]:
         """The class folders, and the files of the training and of the test split."""
-        train, test = self._folder("train"), self._folder(*self.test_folders)
+        train = self._folder("train") if self.test_fraction is None else self.root
         with self._readable():
             classes = class_folders(train)
             if len(classes) < 2:
                 raise UserError(f"{train} holds {len(classes)} class folders but needs two or more; {self.layout}")
-            return classes, list_images(train, classes), self.list_test(test, classes)
+            images = list_images(train, classes)
+            if self.test_fraction is not None:
+                return classes, *draw_test(images, self.root, self.test_fraction, self.seed)
+            return classes, images, self.list_test(self._folder(*self.test_folders), classes)
 
     def list_test(self, folder: Path, classes: tuple[str, ...]) -> Samples:
         """List the files of the test split; raise UserError if it has other classes than the training split."""
@@ -124,7 +111,7 @@ class ImageFolder:
         return list_images(folder, classes)
 
     def fingerprint(self) -> str:
-        """Hash the relative names and sizes of all files."""
+        """Hash the relative names and sizes of all files, and what else decides on pixels or split."""
         _, train, test = self.listing
         files = []
         with self._readable():
@@ -133,33 +120,74 @@ class ImageFolder:
                 if not stat.S_ISREG(found.st_mode):  # to read a pipe would take for ever
                     raise UserError(f"{path} is no ordinary file; remove it.")
                 files.append((path.relative_to(self.root).as_posix(), found.st_size))
-        return fingerprint({"source": self.kind, "files": files})
+        content: dict[str, Any] = {"source": self.kind, "files": files}
+        if self.test_fraction is not None:
+            content |= {"test_fraction": float(self.test_fraction), "seed": self.seed}
+        if self.fit != "crop":
+            content["fit"] = self.fit
+        if self.cache is not None and not self.public:  # whose images may have had any size
+            content["decoded"] = True
+        return fingerprint(content)
 
     def load(self) -> Loaded:
-        """List the files; images are decoded when they are used."""
+        """List the files; images are decoded when they are used, or once if there is a folder for the result."""
         classes, train, test = self.listing
-        geometry = self._geometry(train)
+        channels, size = self.geometry()
 
         def images(samples: Samples) -> FileImages:
             paths, indices = zip(*samples, strict=True)
-            return FileImages(paths, torch.tensor(indices), *geometry, self.resize)
+            return FileImages(paths, torch.tensor(indices), channels, size, self.resize, self.fit)
 
-        return Loaded(images(train), images(test), self.names(classes), classes, *geometry)
+        splits: tuple[ImageSet, ImageSet] = images(train), images(test)
+        if self.cache is not None:
+            needed, there = (len(train) + len(test)) * channels * size * size, machine_memory()
+            if needed > there / 2:
+                raise UserError(
+                    f"decoded, the images of {self.root} take {needed / 1e9:,.0f} GB, and memory has {there / 1e9:,.0f} GB; "
+                    "lower dataset.size, or set dataset.source.cache=null."
+                )
+            content = {"data": self.fingerprint(), "channels": channels, "size": size, "resize": self.resize}
+            splits = decode_once(*splits, self.cache, fingerprint(content))
+        drawn = None
+        if self.test_fraction is not None:
+            both = {"train": train, "test": test}
+            drawn = {name: [os.path.relpath(path, self.root) for path, _ in part] for name, part in both.items()}
+        return Loaded(*splits, self.names(classes), classes, channels, size, drawn, self._remark(size))
+
+    def _remark(self, size: int) -> str:
+        shapes = () if self.public else (shape for _, shape in self.headers if shape[0] != shape[1])
+        if (shape := next(iter(shapes), None)) is None:
+            return ""
+        done = {
+            "crop": "the shorter side is scaled to {} and the centre cut (dataset.source.fit=stretch keeps all)",
+            "stretch": "both sides are scaled to {} (dataset.source.fit=crop keeps the proportions)",
+        }
+        return f"Not all images are square ({shape[0]} x {shape[1]}): {done[self.fit].format(self.resize or size)}."
 
     def names(self, classes: tuple[str, ...]) -> tuple[str, ...]:
         """Name the classes readably, given their folders' names."""
         return classes
 
-    def _geometry(self, train: Samples) -> tuple[int, int]:
+    @cached_property
+    def headers(self) -> list[tuple[str, tuple[int, int]]]:
+        """Pillow's mode, and width and height, of the first training image of each class."""
+        found = []
+        for path in {index: path for path, index in reversed(self.listing[1])}.values():
+            with open_image(path, path) as image:
+                found.append((image.mode, image.size))
+        return found
+
+    def geometry(self) -> tuple[int, int]:
+        """The channels and the size of the images.
+
+        Raises:
+            UserError: the images have several sizes or are not square, and none is given.
+        """
         if self.channels is not None and self.size is not None:
             return self.channels, self.size
-        modes, sizes = set(), set()
-        for path in {index: path for path, index in reversed(train)}.values():  # the first image of each class
-            with open_image(path, path) as image:
-                modes.add(image.mode)
-                sizes.add(image.size)
-        width, height = sizes.pop()
-        if self.size is None and (sizes or width != height):
+        modes, sizes = {mode for mode, _ in self.headers}, {shape for _, shape in self.headers}
+        width, height = next(iter(sizes))
+        if self.size is None and (len(sizes) > 1 or width != height):
             raise UserError(
                 f"the images in {self.root} are not squares of one size; set dataset.size to the pixels you want."
             )
@@ -170,6 +198,7 @@ class ImageNet(ImageFolder):
     """ImageNet-1K (ILSVRC 2012), its images sorted into one folder per WordNet id."""
 
     kind = "imagenet"
+    public = True
     test_folders = ("val",)
     layout = (
         "unpack the ILSVRC-2012 archives of https://image-net.org/download-images as train/n01440764/*.JPEG and "

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from operator import itemgetter
 from pathlib import Path
 
 from teddy.config.errors import UserError
-from teddy.data.sources.base import Loaded
-from teddy.data.sources.decoded import decode_once
-from teddy.data.sources.folders import ImageFolder, Samples, require_classes
+from teddy.data.sources.folders import ImageFolder
+from teddy.data.sources.listing import Samples, require_classes
 
 
 class TinyImageNet(ImageFolder):
@@ -19,14 +17,14 @@ class TinyImageNet(ImageFolder):
     """
 
     kind = "tiny_imagenet"
+    public = True
     test_folders = ("val",)
     layout = "unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip and set dataset.root to its folder."
 
     def __init__(self, root: str | None, cache: str | None = None) -> None:
-        super().__init__(root, channels=3, size=64)
+        super().__init__(root, channels=3, size=64, cache=cache)
         if (self.root / "tiny-imagenet-200").is_dir():
             self.root = self.root / "tiny-imagenet-200"
-        self.cache = None if cache is None else Path(cache).expanduser()  # for decoded images, 1.4 GB
 
     def list_test(self, folder: Path, classes: tuple[str, ...]) -> Samples:
         """List the validation images from class folders if a user has sorted them, else from the official list."""
@@ -39,13 +37,6 @@ class TinyImageNet(ImageFolder):
         require_classes(folder, [row[1] for row in rows], classes)
         samples = [(str(folder / "images" / Path(row[0]).name), classes.index(row[1])) for row in rows]
         return sorted(samples, key=itemgetter(1))
-
-    def load(self) -> Loaded:
-        loaded = super().load()
-        if self.cache is None:
-            return loaded
-        train, test = decode_once(loaded.train, loaded.test, self.cache, self.fingerprint())
-        return dataclasses.replace(loaded, train=train, test=test)
 
     def names(self, classes: tuple[str, ...]) -> tuple[str, ...]:
         """Take the first English name of each class where ``words.txt`` gives it."""

@@ -1,0 +1,87 @@
+"""Image files in folders by class: their list, and a share of them set aside for the test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from teddy.config.errors import UserError
+from teddy.runtime.seeding import stable_seed
+
+Samples = list[tuple[str, int]]
+"""Image files with their class indices, as torchvision lists them."""
+
+
+IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""Ends of the names of image files, those of torchvision."""
+
+
+def list_images(folder: Path, classes: Sequence[str]) -> Samples:
+    """List the image files below each class folder, sorted by class and path; what is hidden is ignored.
+
+    Raises:
+        UserError: a class has no image, or a link leads back to a folder that it lies in.
+        OSError: a folder cannot be read.
+    """
+    samples: Samples = []
+    for index, name in enumerate(classes):
+        found = sorted(_walk(folder / name))
+        images = [
+            os.path.join(place, file) for place, files in found for file in files if file.lower().endswith(IMAGES)
+        ]
+        if not images:
+            raise UserError(f"{folder / name} holds no image; add some or remove the folder of that class.")
+        samples += [(path, index) for path in images]
+    return samples
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield every folder with the names of its files, sorted."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for place, inner, files in os.walk(folder, onerror=fail, followlinks=True):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        for path in (os.path.join(place, name) for name in inner):
+            if os.path.islink(path) and Path(place).resolve().is_relative_to(Path(path).resolve()):
+                raise UserError(f"{path} is a link to a folder that it lies in; remove it.")
+        yield place, sorted(name for name in files if not name.startswith("."))
+
+
+def class_folders(folder: Path) -> tuple[str, ...]:
+    """List the class folders in a folder by name, sorted; hidden ones are ignored."""
+    return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
+
+
+def require_classes(folder: Path, found: Iterable[str], classes: Sequence[str]) -> None:
+    """Raise UserError if the classes found in a folder are not those of the training images."""
+    odd = sorted(set(found) ^ set(classes))
+    if odd:
+        raise UserError(
+            f"{folder} and the training images do not both have the class {', '.join(odd[:5])}; add or remove it."
+        )
+
+
+def draw_test(images: Samples, root: Path, share: float, seed: int) -> tuple[Samples, Samples]:
+    """Split images into those to train on and a share of each class for the test, at least one and never the last.
+
+    A random order of the names below ``root`` decides: the split is the same wherever the folder lies, and an image more or less
+    moves few others.
+
+    Raises:
+        UserError: a class has a single image.
+    """
+    test: set[str] = set()
+    for label in sorted({label for _, label in images}):
+        names = {Path(path).relative_to(root).as_posix(): path for path, other in images if other == label}
+        if len(names) < 2:
+            raise UserError(
+                f"{next(iter(names.values()))} is the only image of its class, and dataset.test_fraction needs one for the test "
+                "and one to train on; add some or remove that class."
+            )
+        order = sorted(names, key=lambda name: stable_seed(seed, "test image", name))
+        count = min(max(1, round(share * len(order))), len(order) - 1)
+        test |= {names[name] for name in order[:count]}
+    return [one for one in images if one[0] not in test], [one for one in images if one[0] in test]
