@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,11 @@ def empty(tmp_path, monkeypatch) -> Path:
     return folder
 
 
+def without_first_line(err: str) -> str:
+    """What a command says besides the line with which every run begins, once its configuration is composed."""
+    return re.sub(rf"^teddy {re.escape(__version__)}: .*, in .*\n", "", err, flags=re.MULTILINE)
+
+
 @pytest.fixture
 def teddy_command(empty, monkeypatch, capfd):
     """Types arguments after ``teddy`` and returns exit code, standard output and standard error.
@@ -45,7 +51,8 @@ def teddy_command(empty, monkeypatch, capfd):
         monkeypatch.setattr(sys, "argv", ["teddy", *arguments])
         monkeypatch.setenv(cli.COMMAND, "")
         code = cli.main()
-        return code, *capfd.readouterr()
+        out, err = capfd.readouterr()
+        return code, out, without_first_line(err)
 
     type_arguments.started = started  # type: ignore[attr-defined]
     yield type_arguments
@@ -292,3 +299,30 @@ def test_a_reader_that_has_enough_is_no_error(empty):
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+@pytest.mark.parametrize(
+    ("line", "among", "never"),
+    [
+        ("teddy dataset=", {"dataset=cifar10", "dataset=fashion_mini"}, {"dataset=schema", "dataset=_shared"}),
+        ("teddy ", {"logger=", "dataset="}, {"hydra", "hydra."}),
+        ("teddy +experiment=quick", {"+experiment=quickstart"}, set()),
+    ],
+)
+def test_a_shell_completes_what_is_for_people(teddy_command, monkeypatch, line, among, never):
+    monkeypatch.setenv("COMP_LINE", line)
+    monkeypatch.setenv("COMP_POINT", str(len(line)))
+    code, out, _ = teddy_command("-sc", "query=bash")
+    assert code == 0
+    words = set(out.split())
+    assert among <= words
+    assert not words & never
+
+
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(teddy_command, monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    teddy_command("--version")
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    teddy_command("--version")
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import os
 import shlex
 import signal
@@ -18,6 +19,7 @@ from teddy.config.command import (
     Command,
     check_jobs,
     check_search,
+    is_public,
     read_command,
     to_config,
     with_sweep_file,
@@ -37,6 +39,8 @@ def main() -> int:
     """Run the command line in ``sys.argv`` and return the exit code."""
     # Hydra then passes every exception on instead of printing it itself and ending with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    # Threads that wait must sleep: where others use the cores too, those that spin are twenty times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if "--version" in sys.argv[1:]:
         print(f"teddy {__version__}")
         return 0
@@ -49,12 +53,19 @@ def main() -> int:
         command = with_sweep_file(command)
         register_schemas()
         check_search(command)
+        if command.plans:
+            return _plan(command)
         if command.searches:
             command = _checked_search(command)
         elif command.foreign or (command.multirun and not command.asks):
             _check_sweep(command)
         sys.argv[1:] = [*command.overrides, *command.options]
-        _hydra_main(typed)
+        if "--shell-completion" in command.named and any(word.startswith("query=") for word in command.overrides):
+            with contextlib.redirect_stdout(io.StringIO()) as shown:
+                _hydra_main(typed)
+            print(" ".join(filter(is_public, shown.getvalue().split())))
+        else:
+            _hydra_main(typed)
     except KeyboardInterrupt:
         return _interrupted()
     except BrokenPipeError:  # the reader, such as `head`, had enough
@@ -84,6 +95,25 @@ def _check_sweep(command: Command) -> None:
         make_plan(config)
 
 
+def _plan(command: Command) -> int:
+    """Print the plan of each job, and the sum of several."""
+    configs = check_jobs(command)
+    if command.searches:
+        from teddy.search import jobs_of_search
+
+        jobs = list(jobs_of_search(configs[0], command.overrides))
+        jobs = [*jobs[::2], jobs[1]]  # each trial, and one final run
+        configs = [one for words in jobs for one in check_jobs(dataclasses.replace(command, overrides=tuple(words)))]
+    from teddy.pipeline import preview
+    from teddy.plan import make_plan
+    from teddy.runtime.forecast import total
+
+    items = [item for config in configs for item in preview(make_plan(config)).items]
+    if len(configs) > 1:
+        print(f"all {len(configs)} runs: {total(items)}")
+    return 0
+
+
 def _checked_search(command: Command) -> Command:
     """A command with ``+search=NAME`` as Hydra runs it, after a check of every job that it may run."""
     (config,) = check_jobs(command)
@@ -111,6 +141,10 @@ def _hydra_main(typed: str) -> None:
             config = to_config(node)
             if config.search is not None and not searching:
                 raise UserError("A search is named on the command line, with +search=NAME, and in no file.")
+            if "RANK" not in os.environ and os.environ.get("SLURM_PROCID", "0") == "0":
+                print(
+                    f"teddy {__version__}: {config.name}, seed {config.seed}, in {folder}", file=sys.stderr, flush=True
+                )
             from teddy.plan import make_plan  # imports torch: when keys and values are known to be right
 
             plan = make_plan(config)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -28,7 +27,7 @@ from teddy.labels.views import ViewRecipe
 from teddy.pool.members import ModelPool
 from teddy.pool.schedule import Recipe
 from teddy.pool.trajectory import BaseTraining
-from teddy.runtime.device import DeviceConfig, resolve_device
+from teddy.runtime.device import DeviceConfig, resolve_device, usable_cores
 from teddy.runtime.loggers import RunLog
 from teddy.runtime.memory import machine_memory
 from teddy.sets.description import LabelFacts, TeacherFacts
@@ -48,12 +47,11 @@ def device_config_of(config: TeddyConfig) -> DeviceConfig:
         raise UserError(
             f"trainer.strategy={trainer.strategy} is no strategy of Lightning's; choose one of {', '.join(known)}."
         )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return resolve_device(
         trainer.accelerator,
         trainer.precision,
         devices=trainer.devices,
-        workers=min(trainer.workers, cores),
+        workers=min(trainer.workers, usable_cores()),
         num_nodes=trainer.num_nodes,
         strategy=trainer.strategy,
         sync_batchnorm=trainer.sync_batchnorm,

@@ -20,7 +20,6 @@ from teddy.labels.stage import Labels
 from teddy.pool.members import ModelPool
 from teddy.report.results_log import Result
 from teddy.runtime.device import DeviceConfig
-from teddy.runtime.progress import duration
 from teddy.sets.description import DatasetFacts, Description, LabelFacts, MethodFacts
 from teddy.sets.folder import WHITENING
 from teddy.synthesis.method import Method
@@ -143,13 +142,6 @@ def say_data(dataset: RealDataset) -> None:
     _log.info("Data: %s, %s, %s. %s", counts, size, kind, loaded.remark)
 
 
-def say_choice(chosen: str, network: str, seconds: float) -> None:
-    """Log the settings that a preset has chosen, and how long a run takes with them."""
-    _log.info("Chosen for them, and changed by typing another value: %s", chosen)
-    basis = f"by measured steps of {network}, unless other work slows it down or parts of it are in the store"
-    _log.info("This run takes about %s, %s.", duration(seconds), basis)
-
-
 def override_values(overrides: Sequence[str]) -> dict[str, str]:
     """Overrides by key: ``+experiment=a`` as ``experiment: a``; a deletion (``~key``) as ``key: none``."""
     found = {}
@@ -158,6 +150,15 @@ def override_values(overrides: Sequence[str]) -> dict[str, str]:
         if match is not None:
             found[match[1].partition("@")[0]] = "none" if match[2] is None else match[2].strip("'\"")
     return found
+
+
+def hardware(device_config: DeviceConfig) -> str:
+    """The machine in words: device, threads, processes, precision."""
+    cuda = device_config.accelerator == "cuda"
+    device = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
+    processes = device_config.devices * device_config.num_nodes
+    many = f", {processes} processes" if processes > 1 else ""
+    return f"{device_config.accelerator} ({device}, {torch.get_num_threads()} threads{many}), {device_config.precision}"
 
 
 def facts(
@@ -171,13 +172,8 @@ def facts(
     kept = {
         f"{one.compression}; {one.megabytes_in_full:.2f} MB in full": None for one in labels.values() if one.compression
     }
-    cuda = device_config.accelerator == "cuda"
-    device = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
-    processes = device_config.devices * device_config.num_nodes
-    many = f", {processes} processes" if processes > 1 else ""
-    threads = torch.get_num_threads()
     return {
-        "hardware": f"{device_config.accelerator} ({device}, {threads} threads{many}), {device_config.precision}",
+        "hardware": hardware(device_config),
         "versions": VERSIONS,
         "seconds": {f"images of {name}": one.seconds for name, one in images.items() if one.terms is not None},
         "label_storage_mb": max((one.megabytes for one in labels.values()), default=0.0),

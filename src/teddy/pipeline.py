@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import tempfile
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from rich.console import Console
@@ -17,22 +18,22 @@ from teddy import factory, metadata
 from teddy.artifacts.store import Artifact, ArtifactStore, atomic_write
 from teddy.config.build import factory_of
 from teddy.config.command import to_yaml
-from teddy.config.schema import STAGES
+from teddy.config.schema import STAGES, TeddyConfig
 from teddy.data.dataset import RealDataset
-from teddy.estimate import estimate
 from teddy.evaluation.split import EvalSplit
 from teddy.evaluation.stage import Classification, Student, evaluate
 from teddy.labels.sources import StoredLabels
 from teddy.labels.stage import Labels, hard_labels, prepare_labels
 from teddy.plan import Plan
 from teddy.pool.members import ModelPool
-from teddy.pool.trajectory import BaseTraining
+from teddy.pool.trajectory import BaseTraining, train
 from teddy.report import tables
 from teddy.report.page import write_report
 from teddy.report.results_log import Result, ResultsLog
 from teddy.runtime import distributed, metrics
-from teddy.runtime.device import DeviceConfig
+from teddy.runtime.device import DeviceConfig, default_threads
 from teddy.runtime.distributed import is_leader
+from teddy.runtime.forecast import Forecast, RunProgress
 from teddy.runtime.loggers import RunLog, open_loggers, writing
 from teddy.runtime.progress import StageProgress
 from teddy.sets.folder import write_set
@@ -48,6 +49,9 @@ STAGE_OF_KIND = {
     "labels": "labels",
     "students": "evaluation",
 }
+MEASURE = True
+"""Whether plans time the first units of each kind of work."""
+_TIMES: dict[Any, Any] = {}
 _log = logging.getLogger("teddy")
 
 
@@ -66,15 +70,12 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
         KeyboardInterrupt: the process was told to stop.
     """
     config = plan.config
-    device_config = factory.device_config_of(config)
+    device_config = _device(config)
     devices, nodes = device_config.devices, device_config.num_nodes
     distributed.launch(devices, nodes, [*sys.argv[1:], where])
     distributed.init(device_config.accelerator, devices, nodes)
     folder = distributed.broadcast(folder)  # processes that srun started each name their own
-    if config.trainer.threads:
-        torch.set_num_threads(config.trainer.threads)
-    store = ArtifactStore(Path(config.store))
-    store.closed = {kind: stage for kind, stage in STAGE_OF_KIND.items() if stage not in config.stages}
+    store = _store(config)
     dataset = factory.dataset_of(config, plan.source)
     factory.check_size(config, plan.methods, dataset, store.root)
     with writing(folder):
@@ -82,6 +83,7 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
             folder.mkdir(parents=True, exist_ok=True)
             logging.raiseExceptions = False  # a full disk is reported once, not by every line of this file
             logging.getLogger().addHandler(logging.FileHandler(folder / "teddy.log", delay=True))
+            StageProgress.whole = _announce(plan, store, dataset, device_config)
         log = open_loggers(
             {name: factory_of(f"logger.{name}", node) for name, node in config.logger.items()},
             folder,
@@ -94,8 +96,7 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
         if is_leader():
             metadata.say_data(dataset)
             if config.chosen is not None:
-                seconds = estimate(config, plan.methods, dataset, device_config)
-                metadata.say_choice(config.chosen, config.model.name, seconds)
+                _log.info("Chosen for them, and changed by typing another value: %s", config.chosen)
             atomic_write(folder / "config.yaml", to_yaml(config))
             store.record = folder / "artifacts.txt"
     code = 1
@@ -114,7 +115,65 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
         with writing(folder):  # the store's own errors are no OSError
             raise
     finally:
+        StageProgress.whole = None
         log.finish(code)
+
+
+def preview(plan: Plan) -> Forecast:
+    """Print what a run will find and make, and how long it takes, without writing anything.
+
+    Raises:
+        UserError: as :func:`run`, for what can be known beforehand.
+    """
+    config = plan.config
+    device_config = _device(config)
+    store, dataset = _store(config), factory.dataset_of(config, plan.source)
+    factory.check_size(config, plan.methods, dataset, store.root)
+    forecast = _forecast(plan, store, dataset, device_config)
+    print(_headline(plan, device_config), *forecast.lines(STAGE_OF_KIND), sep="\n", flush=True)
+    return forecast
+
+
+def _device(config: TeddyConfig) -> DeviceConfig:
+    """The machine, with its number of threads set."""
+    device_config = factory.device_config_of(config)
+    torch.set_num_threads(config.trainer.threads or default_threads())
+    return device_config
+
+
+def _store(config: TeddyConfig) -> ArtifactStore:
+    store = ArtifactStore(Path(config.store))
+    store.closed = {kind: stage for kind, stage in STAGE_OF_KIND.items() if stage not in config.stages}
+    return store
+
+
+def _forecast(plan: Plan, store: ArtifactStore, dataset: RealDataset, device_config: DeviceConfig) -> Forecast:
+    """What the stages would find and make; each builds its own description of that."""
+    alone = device_config.devices * device_config.num_nodes == 1
+    make = Invocation if plan.task is None else plan.task.invocation
+    with tempfile.TemporaryDirectory(prefix="teddy-") as name:
+        folder = Path(name)
+        forecast = Forecast(store, folder, MEASURE and alone, _TIMES)
+        invocation = make(plan, folder, forecast, dataset, device_config, RunLog(folder))
+        base = invocation._base()
+        forecast.sample = ((base.network, base.recipe), base.name), partial(train, base), base.recipe.batch_size
+        try:
+            with forecast.quiet():
+                invocation.stages()
+        except SystemExit as stop:  # Lightning's, as in run
+            raise KeyboardInterrupt from stop
+    return forecast
+
+
+def _announce(plan: Plan, store: ArtifactStore, dataset: RealDataset, device_config: DeviceConfig) -> RunProgress:
+    forecast = _forecast(plan, store, dataset, device_config)
+    for line in (_headline(plan, device_config), *forecast.lines(STAGE_OF_KIND, short=True)):
+        _log.info(line)
+    return RunProgress(store, forecast.items)
+
+
+def _headline(plan: Plan, device_config: DeviceConfig) -> str:
+    return f"{plan.config.name}: {', '.join(plan.config.stages)} on {metadata.hardware(device_config)}"
 
 
 class Invocation:
@@ -137,21 +196,25 @@ class Invocation:
 
     def run(self, command: str, overrides: list[str]) -> None:
         """Run the stages up to the last one that was asked for, and record the run."""
-        last = max(STAGES.index(stage) for stage in self.config.stages)
-        for stage in STAGES[: last + 1]:
-            if stage == "report":
-                break
-            getattr(self, f"_{stage}")()
+        last = self.stages()
         if is_leader():
             with writing(self.folder):
                 self._record(command, overrides)
                 sets = self._sets(command)
-                page = self._report() if STAGES[last] == "report" else None
+                page = self._report() if last == "report" else None
             console = Console()
             for name, path in sets.items():
                 console.print(f"Set:    {path} ({name})", soft_wrap=True)
             if page is not None:
                 console.print(f"Report: {page}\nRun:    {self.folder}", soft_wrap=True)
+
+    def stages(self) -> str:
+        """Run the stages up to the last one that was asked for, without the report, and return its name."""
+        last = max(STAGES.index(stage) for stage in self.config.stages)
+        for stage in STAGES[: last + 1]:
+            if stage != "report":
+                getattr(self, f"_{stage}")()
+        return STAGES[last]
 
     def _pool(self) -> None:
         base = self._base()
@@ -196,6 +259,7 @@ class Invocation:
                 seed=self.config.synthesis.seed,
                 log=self.log,
                 name=f"synthesis/{name}",
+                probe_every=self.config.synthesis.probe_every,
                 checkpoint_every=self.config.synthesis.checkpoint_every,
                 snapshot_every=self.config.synthesis.snapshot_every,
             )

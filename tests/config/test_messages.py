@@ -13,6 +13,9 @@ DATASETS = (
     "; choose one of cifar10, cifar100, cifar10_hf, fashion_mini, fashion_mnist, hf, imagefolder, imagenet, shapes, "
     "tiny_imagenet, voc."
 )
+EXPERIMENTS = (
+    "; choose one of " + ", ".join(sorted(file.stem for file in (config_dir() / "experiment").glob("[!_]*.yaml"))) + "."
+)
 HELP = "; 'python -m teddy --help' lists groups and experiments."
 
 
@@ -39,7 +42,6 @@ COMMAND_LINE = [
     ),
     ("hydra.foo=1", "There is no key 'hydra.foo'" + HELP),
     ("dataset=imagnet", "There is no config file 'dataset/imagnet'; did you mean 'imagenet'?" + DATASETS),
-    ("+experiment=quikstart", "There is no config file 'experiment/quikstart'; did you mean 'quickstart'?" + HELP),
     (
         "method=[tedy]",
         "There is no config file 'method/tedy'; did you mean 'teddy'?; choose one of " + METHODS,
@@ -85,6 +87,16 @@ def test_a_wrong_word(jobs, word, expected):
     assert complaint(jobs, word) == expected
 
 
+def test_a_choice_that_does_not_exist_lists_the_options_however_many(jobs):
+    experiments = sorted(file.stem for file in (config_dir() / "experiment").glob("[!_]*.yaml"))
+    assert len(experiments) > 30
+    sentence = complaint(jobs, "+experiment=quikstart")
+    assert sentence.startswith(
+        "There is no config file 'experiment/quikstart'; did you mean 'quickstart'?; choose one of "
+    )
+    assert all(f" {name}," in sentence for name in experiments[:-1])
+
+
 GLOBAL = "# @package _global_\n"
 FILES = [
     ("experiment", GLOBAL + "sed: 1", "There is no key 'sed' in experiment/x.yaml; did you mean 'seed'?" + HELP),
@@ -128,7 +140,7 @@ FILES = [
         "experiment",
         GLOBAL + "defaults: [quikstart]",
         "There is no config file 'experiment/quikstart', which is named in experiment/x.yaml; did you mean 'quickstart'?"
-        + HELP,
+        + EXPERIMENTS,
     ),
     (
         "experiment",

@@ -116,7 +116,8 @@ class Workspace:
 
         Args:
             base: first arguments: the tiny experiment without its report, unless later ones say otherwise.
-            settings: module variables to change beforehand, such as ``{"teddy.evaluation.stage.RESUME_SECONDS": 0.0}``.
+            settings: module variables to change beforehand, such as ``{"teddy.evaluation.stage.RESUME_SECONDS": 0.0}``; the
+                time of the work is not measured before it begins.
         """
         self.count += 1
         name = f"run{self.count - 1}"
@@ -127,7 +128,7 @@ class Workspace:
             ENVIRONMENT={"TEDDY_STORE": str(self.store), **(environment or {})},
             OUT=str(out),
             ERR=str(err),
-            SETTINGS=dict(settings or {}),
+            SETTINGS={"teddy.pipeline.MEASURE": False, **(settings or {})},
         )
         return Command(process, self.folder / name, out, err)
 

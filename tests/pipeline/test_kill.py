@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -283,6 +284,7 @@ def test_told_to_stop_together_with_its_loader_processes(finished, tmp_path):
             return False
         for child in children.read_text().split():
             os.kill(int(child), signal.SIGTERM)
+        time.sleep(0.5)  # time enough to notice that loaders are gone
         return True
 
     stopped = started.stop_when(loaders_are_stopped, signal.SIGTERM)

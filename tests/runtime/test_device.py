@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
 from teddy.config.errors import UserError
+from teddy.runtime import device
 from teddy.runtime.device import DeviceConfig, resolve_device
 
 
@@ -90,3 +93,20 @@ def test_more_processes_than_cores_are_refused(monkeypatch):
     assert resolve_device("cpu", "32-true", devices=4).devices == 4
     with pytest.raises(UserError, match=r"trainer\.devices=5 asks for more than 4 on this machine \(cpu\); lower it"):
         resolve_device("cpu", "32-true", devices=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("max 100000", 8), ("250000 100000", 2), ("20000 100000", 1), ("nonsense", 8), (None, 8)]
+)
+def test_a_container_s_share_of_the_cpu_limits_the_threads(text, expected, tmp_path, monkeypatch):
+    quota = tmp_path / "cpu.max"
+    if text is not None:
+        quota.write_text(text + "\n")
+    monkeypatch.setattr(device, "CPU_QUOTA", quota)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    assert device.usable_cores() == expected
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert device.default_threads() == expected
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    assert device.default_threads() == 8, "what is typed wins"

@@ -3,9 +3,13 @@ import io
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
 from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import lightning as L
@@ -18,6 +22,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import teddy
 from teddy.config.errors import UserError
+from teddy.runtime import wandb_run
 from teddy.runtime.loggers import RunLog, open_loggers
 from teddy.runtime.wandb_run import WandbRun
 
@@ -366,6 +371,39 @@ def test_a_logger_without_its_package_is_refused(tmp_path):
         UserError, match="logger=mlflow needs a package that is not installed: No module named 'mlflow'"
     ):
         open_loggers({"mlflow": factory}, tmp_path, **RUN)
+
+
+def test_a_server_that_accepts_and_never_answers_is_given_up_after_seconds(tmp_path, monkeypatch):
+    """MLflow alone would try for minutes."""
+    monkeypatch.setattr(wandb_run, "PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        began = time.monotonic()
+        with pytest.raises(UserError, match=f"logger=mlflow: the server {address} does not answer"):
+            open_loggers({"mlflow": partial(CSVLogger, tracking_uri=address)}, tmp_path, **RUN)
+        assert time.monotonic() - began < 3
+
+
+def test_a_name_that_is_looked_up_for_ever_is_given_up_too(monkeypatch):
+    monkeypatch.setattr(wandb_run, "PATIENCE", 0.1)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *arguments, **options: time.sleep(4))
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        wandb_run.reach("http://nowhere.example")
+    assert time.monotonic() - began < 3
+
+
+def test_an_answer_of_any_kind_is_an_answer():
+    class Refuses(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(403)
+
+        def log_message(self, *arguments):
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Refuses) as server:
+        threading.Thread(target=server.handle_request).start()
+        wandb_run.reach(f"http://127.0.0.1:{server.server_port}")
 
 
 def test_disabled_wandb_leaves_nothing(tmp_path, monkeypatch, caplog):

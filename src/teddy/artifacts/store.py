@@ -79,6 +79,8 @@ class Artifact:
     fingerprint: str
     facts: dict[str, Any]
     files: frozenset[str] = frozenset()
+    planned: bool = False
+    """Whether it only stands for one to come, in the plan of a run."""
 
     @classmethod
     def of(cls, folder: Path, manifest: Mapping[str, Any]) -> Artifact:
@@ -91,12 +93,38 @@ class Artifact:
         return self.folder / name
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What is known of an artifact before it is made: the plan of a run consists of these.
+
+    Attributes:
+        what: it holds, for people, such as ``convnet3, 10 epochs``.
+        facts: those that later stages read, nan where nobody knows them yet.
+        stand_in: writes files with the names and sizes of those to come, without the work.
+        alike: the same for artifacts that take the same time.
+        label: of the progress that takes the time; empty: none takes any.
+        units: of that progress; None: as many as it says itself.
+        passes: images that go through a network of the pool, forward and back; they tell the time where none is measured.
+        timed: whether the time is measured, by the first units of the build.
+    """
+
+    what: str
+    facts: Mapping[str, Any]
+    stand_in: Callable[[Path], object] = lambda folder: None
+    alike: Any = None
+    label: str = ""
+    units: float | None = None
+    passes: float = 0.0
+    timed: bool = True
+
+
 class ArtifactStore:
     """Finished and unfinished artifacts under one root, as ``<root>/<kind>/<fingerprint>/``."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.expanduser().absolute()
         self.made: list[Artifact] = []  # artifacts that this process computed, as opposed to found
+        self.building: str | None = None  # fingerprint of what is being made, the outer one where it makes others
         self.closed: Mapping[str, str] = {}  # kinds that may not be computed now, each with the stage that computes it
         self.record: Path | None = None  # file that is to name every artifact which this process makes or finds
         self._replaced: dict[Path, Mapping[str, Any]] = {}
@@ -110,7 +138,12 @@ class ArtifactStore:
         return Artifact.of(found.folder, found.manifest) if found.whole else None
 
     def produce(
-        self, kind: str, content: Any, build: Callable[[Path], dict[str, Any]], collective: bool = False
+        self,
+        kind: str,
+        content: Any,
+        build: Callable[[Path], dict[str, Any]],
+        collective: bool = False,
+        outlook: Callable[[], Outlook] | None = None,
     ) -> Artifact:
         """Find the artifact that ``content`` describes, or build it once, however many runs and processes ask for it.
 
@@ -121,6 +154,7 @@ class ArtifactStore:
                 time it took, over all runs that had a part in it, is recorded as ``seconds`` unless it returns its own.
             collective: all processes of the run call ``build``, because it trains a network on all of them; files are written
                 by the first process alone.
+            outlook: for the plan of a run.
         """
         leader, artifact = processes.is_leader(), None
         with contextlib.ExitStack() as lock:
@@ -177,8 +211,12 @@ class ArtifactStore:
 
     def _build(self, kind: str, content: Any, build: Callable[[Path], dict[str, Any]]) -> Artifact:
         folder, started = self.folder(kind, content), time.monotonic()
-        before = _start_clock(folder)
-        facts = build(folder)
+        before, outer = _start_clock(folder), self.building
+        self.building = outer or folder.name
+        try:
+            facts = build(folder)
+        finally:
+            self.building = outer
         return self._finish(folder, kind, content, {"seconds": round(before + time.monotonic() - started, 2), **facts})
 
     @contextlib.contextmanager

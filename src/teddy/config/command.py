@@ -37,10 +37,13 @@ ASKS = ("--help", "--hydra-help", "--cfg", "--info", "--shell-completion")
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command line, taken apart: overrides, and Hydra's options by their long names, each with its value or an empty string."""
+    """A command line, taken apart: overrides, Hydra's options by their long names, each with its value or an empty string, and
+    whether only the plan of the run is wanted.
+    """
 
     overrides: tuple[str, ...]
     named: dict[str, str]
+    plans: bool = False
 
     @property
     def options(self) -> list[str]:
@@ -77,11 +80,12 @@ class Command:
 def read_command(argv: Sequence[str]) -> Command:
     """Take a command line apart; without an experiment it is the quick start's.
 
-    Overrides and options may alternate, which Hydra alone would refuse. ``--allow PACKAGE`` is ours: it allows a plug-in for this
-    command and the processes that it starts.
+    Overrides and options may alternate, which Hydra alone would refuse. Two options are ours: ``--allow PACKAGE`` allows a
+    plug-in for this command and the processes that it starts, ``--plan`` shows the plan of a run.
     """
     overrides: list[str] = []
     named: dict[str, str] = {}
+    plans = False
     words = iter(argv)
     for word in words:
         name, equals, value = word.partition("=")
@@ -94,6 +98,8 @@ def read_command(argv: Sequence[str]) -> Command:
                 os.environ[ALLOWED] = ",".join(filter(None, (os.environ.get(ALLOWED), value)))
             else:
                 named[name] = value
+        elif name == "--plan":
+            plans = True
         elif name in FLAGS:
             named[name] = value
         elif name.startswith("--experimental-rerun"):
@@ -109,7 +115,13 @@ def read_command(argv: Sequence[str]) -> Command:
     chosen = any(word.lstrip("+").startswith("experiment=") for word in overrides)
     if not chosen and {"--config-name", "--config-path", "--shell-completion"}.isdisjoint(named):
         overrides.append(QUICKSTART)
-    return Command(tuple(overrides), named)
+    return Command(tuple(overrides), named, plans)
+
+
+def is_public(word: str) -> bool:
+    """Whether a word that a shell would complete is for people: no schema, no part of other files, nothing of Hydra's own."""
+    key, _, value = word.lstrip("+").partition("=")
+    return not (key.startswith("hydra") or value == "schema" or value.startswith("_"))
 
 
 def word_of(key: str, value: Any) -> str:

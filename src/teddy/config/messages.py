@@ -13,7 +13,6 @@ from teddy.config.paths import config_dir
 from teddy.config.schema import TeddyConfig
 
 _HELP = "'python -m teddy --help' lists groups and experiments"
-LISTED = 30  # files of a group of conf/ that a sentence lists, at most
 _FRAME = re.compile(
     r"In '|full_key:|object_type=|reference_type=|Error merging override|.*raised while composing config:?$"
 )
@@ -105,7 +104,7 @@ def _no_file(name: str, place: str) -> str:
     group, _, option = name.rpartition("/")
     named = "" if place in ("", " in conf/config.yaml") else f", which is named{place}"
     options = sorted(file.stem for file in (config_dir() / group).glob("[!_]*.yaml"))
-    choice = f"choose one of {', '.join(options)}" if 0 < len(options) <= LISTED else _HELP
+    choice = f"choose one of {', '.join(options)}" if options else _HELP
     return f"There is no config file '{name}'{named}{_near(option, options)}; {choice}."
 
 

@@ -177,6 +177,7 @@ class SynthesisConfig:
     blocks_at_once: int = _is("count")
     compile: bool = MISSING
     snapshot_every: int = _is("weight")
+    probe_every: int = _is("weight")
     checkpoint_every: int = _is("weight")
 
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import signal
+import sys
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -21,6 +24,8 @@ from teddy.runtime.seeding import uniform
 Key = tuple[int, torch.Tensor]
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 EVAL_BATCH = 500
+LOADER_SECONDS = 5
+"""How long a loader process lives after SIGTERM, at most."""
 
 
 class EpochOrder(Sampler[Key]):
@@ -112,7 +117,17 @@ def load_batches(
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_outlive,
     )
+
+
+def _outlive(worker: int) -> None:
+    """Let a loader process that is told to stop go on for some seconds: a scheduler tells all processes of a run at once, and
+    torch reports a crash of the loaders if they end before the run has ended them.
+    """
+    sys.excepthook = lambda *error: None  # of the thread that hands over tensors, which are no longer wanted
+    signal.signal(signal.SIGALRM, lambda number, frame: os._exit(0))
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(LOADER_SECONDS))
 
 
 def eval_batches(

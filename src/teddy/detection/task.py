@@ -46,6 +46,8 @@ class Detection:
                 "evaluation=detection mirrors images and no more; set dataset.augment.crop=none, dataset.augment.dsa=none, "
                 "labels.mix=none and labels.min_scale=1."
             )
+        if config.synthesis.probe_every:
+            raise UserError("evaluation=detection has no student probe; set synthesis.probe_every=0.")
         if evaluation.divergence or any(evaluation.protocols[name].labels == "soft" for name in protocols(config)):
             raise UserError(
                 "evaluation=detection has neither soft labels nor a divergence; set evaluation.protocol=detection and "

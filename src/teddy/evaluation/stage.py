@@ -13,7 +13,7 @@ from typing import Any
 import lightning as L
 from torch import nn
 
-from teddy.artifacts.store import Artifact, ArtifactStore
+from teddy.artifacts.store import Artifact, ArtifactStore, Outlook
 from teddy.config.errors import StageFailed
 from teddy.evaluation.datamodule import DistilledViews
 from teddy.evaluation.divergence import Divergence
@@ -131,9 +131,22 @@ def evaluate(
             _train, student, split, images, device_config, log, progress, method, divergence, task or Classification()
         )
         before = progress.done
-        artifact = store.produce(KIND, content, build, collective=True)
+        outlook = partial(_outlook, student, images, split, method)
+        artifact = store.produce(KIND, content, build, collective=True, outlook=outlook)
         progress.skip(student.protocol.epochs - (progress.done - before))
         yield artifact
+
+
+def _outlook(student: Student, images: SyntheticImages, split: EvalSplit, method: str) -> Outlook:
+    protocol, count = student.protocol, len(images.images)
+    return Outlook(
+        f"{method}: {student.network}, protocol {student.protocol_name}, {protocol.epochs} epochs",
+        {"top1": math.nan, "seconds": math.nan, "peak_memory_mb": math.nan},
+        alike=(student.network, repr(protocol), student.labels.kind, count, len(split.images())),
+        label="evaluation",
+        # A test image takes a third of the time of one that is learned from.
+        units=protocol.epochs + len(split.images()) / count / 3,
+    )
 
 
 def _train(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from teddy.artifacts.fingerprint import fingerprint
-from teddy.artifacts.store import ArtifactStore
+from teddy.artifacts.store import ArtifactStore, Outlook
 from teddy.labels.compression import AllLogits, compression
 from teddy.labels.ensemble import PoolLabeller, spread_members
 from teddy.labels.sources import FixedLabels, HardLabels, LabelSource, OnlineLabels, StoredLabels
@@ -104,7 +107,17 @@ def prepare_labels(
         views = ViewMaker(images.images.images.to(device_config.device), spec, recipe.view, recipe.seed)
         return write_stored_labels(folder, views, labeller(), recipe.epochs, stored, recipe.batch_size, RESUME_SECONDS)
 
-    artifact = store.produce("labels", content, build)
+    num_images, full = len(images.images), (spec.num_classes, recipe.batch_size)
+    outlook = Outlook(
+        f"{recipe.epochs} epochs of {num_images:,} views by {len(chosen)} teachers",
+        {"megabytes": stored.megabytes(recipe.epochs, num_images), "seconds": math.nan},
+        lambda folder: np.lib.format.open_memmap(
+            folder / LOGITS, "w+", stored.entry.base, (recipe.epochs, num_images, *stored.entry.shape)
+        ),
+        alike=("labels", [pool.members[index].network for index in chosen], recipe.epochs, num_images, full),
+        label="labels",
+    )
+    artifact = store.produce("labels", content, build, outlook=lambda: outlook)
     path = artifact.file(LOGITS)
     return Labels(
         "stored",

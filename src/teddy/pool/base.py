@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from teddy.artifacts.fingerprint import file_digest
+from teddy.artifacts.store import Outlook
 from teddy.config.errors import UserError
 from teddy.models.weights import IMAGENET_CLASSES, fit_weights, read_weights, torchvision_title, torchvision_weights
 from teddy.pool.members import WEIGHTS, Member
@@ -59,7 +61,13 @@ def base_model(base: BaseTraining, source: str) -> Member:
             save_tensors(folder / WEIGHTS, network.state_dict())
         return {"source": source, "epoch": 0, "seconds": 0.0, "top1_holdout": base.holdout_top1(network, data)}
 
-    return Member.of(base.store.produce("base", content, build, collective=True), base.network)
+    facts = {"epoch": 0, "seconds": 0.0, "top1_holdout": math.nan}
+
+    def outlook() -> Outlook:
+        held = len(base.dataset.train) * base.holdout
+        return Outlook(f"{base.network}, {source}", facts, base.stand_in, passes=held / 3, timed=False)
+
+    return Member.of(base.store.produce("base", content, build, collective=True, outlook=outlook), base.network)
 
 
 def _network(base: BaseTraining, source: str) -> nn.Module:

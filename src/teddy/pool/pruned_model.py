@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -12,7 +13,7 @@ from lightning.pytorch.profilers import SimpleProfiler
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from teddy.artifacts.store import write_json
+from teddy.artifacts.store import Outlook, write_json
 from teddy.config.errors import StageFailed
 from teddy.data.datamodule import RealData
 from teddy.data.spec import DatasetSpec
@@ -88,7 +89,24 @@ class PrunedModel:
             "epochs": self.epochs,
             "fine_tune": asdict(self.plan) if self.epochs > 0 else None,
         }
-        return Member.of(base.store.produce("pruned", content, self.build, collective=True), base.network, HISTORY)
+        made = base.store.produce("pruned", content, self.build, collective=True, outlook=self._outlook)
+        return Member.of(made, base.network, HISTORY)
+
+    def _outlook(self) -> Outlook:
+        def stand_in(folder: Path) -> None:
+            write_json(folder / HISTORY, [])
+            self.base.stand_in(folder)
+
+        facts = {"epoch": self.epochs, "seconds": math.nan, "top1_holdout": math.nan}
+        train, held = len(self.base.dataset.train), self.base.holdout
+        # A pass without its way back takes a third: three times the held-out images, once those of the new statistics.
+        passes = train * (self.epochs * (1 - held) + held) + self.config.recalibrate / 3
+        return Outlook(f"{self.base.network}, pruned", facts, stand_in, label=self.label, passes=passes, timed=False)
+
+    @property
+    def label(self) -> str:
+        """The name of its progress."""
+        return f"pool: post {self.index + 1}/{self.size}"
 
     def build(self, folder: Path) -> dict[str, Any]:
         """Write weights and pruning history; return size, seconds without those of validation, and accuracies in percent."""
@@ -133,7 +151,7 @@ class PrunedModel:
             max_steps=steps,
             folder=folder,
             logger=base.log.stage(f"pool/post{self.index + 1}"),
-            callbacks=[ProgressCallback(f"pool: {title}", total=steps)],
+            callbacks=[ProgressCallback(self.label, total=steps)],
         )
         classes, factor = base.dataset.spec.num_classes, partial(plan.factor, steps=steps)
         trainer.fit(TeacherTraining(network.train(), classes, plan, factor, "step", self.seed), datamodule=data)

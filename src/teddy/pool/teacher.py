@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -76,6 +77,11 @@ class TeacherTraining(Classifier):
         self.log(metrics.POOL_EPOCH, float(self.epochs_done), reduce_fx="max", sync_dist=True)
 
 
+SAY_SECONDS = 1.0
+"""Shortest time between two lines on accuracies: a small network has an epoch behind it in less."""
+_log = logging.getLogger("teddy")
+
+
 class SnapshotPool(L.Callback):
     """Snapshots of some epochs, counted from 1, saved as ``epoch-0007.safetensors``.
 
@@ -84,10 +90,16 @@ class SnapshotPool(L.Callback):
     """
 
     def __init__(
-        self, folder: Path, epochs: Sequence[int], records: Sequence[dict[str, Any]] = (), seconds: float = 0.0
+        self,
+        folder: Path,
+        epochs: Sequence[int],
+        records: Sequence[dict[str, Any]] = (),
+        seconds: float = 0.0,
+        name: str = "pool",
     ) -> None:
         self.folder, self.epochs = folder, set(epochs)
         self.records, self.seconds, self._since = list(records), seconds, 0.0
+        self._name, self._said = name, 0.0
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         self._since = time.monotonic()
@@ -112,11 +124,19 @@ class SnapshotPool(L.Callback):
         epoch = module.epochs_done
         if epoch not in self.epochs:
             return
-        name = f"epoch-{epoch:04d}.safetensors"
+        name = snapshot_file(epoch)
         if trainer.is_global_zero:
             save_tensors(self.folder / name, module.network.state_dict(), {"epoch": epoch})
         top1 = round(float(trainer.callback_metrics[module.score]), 3)
         self.records.append({"epoch": epoch, "file": name, "seconds": round(self.seconds, 2), "top1_holdout": top1})
+        if epoch == max(self.epochs) or time.monotonic() - self._said > SAY_SECONDS:
+            _log.info("%s: epoch %d, %.1f %% on held-out images", self._name, epoch, top1)
+            self._said = time.monotonic()
+
+
+def snapshot_file(epoch: int) -> str:
+    """Name of the file with the weights after an epoch."""
+    return f"epoch-{epoch:04d}.safetensors"
 
 
 def has_diverged(network: nn.Module) -> bool:

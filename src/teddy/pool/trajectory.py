@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -9,20 +10,20 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from teddy.artifacts.store import ArtifactStore
+from teddy.artifacts.store import ArtifactStore, Outlook
 from teddy.config.epochs import saved_epochs
 from teddy.config.errors import UserError
 from teddy.data.augment import Augmentation
 from teddy.data.datamodule import RealData
 from teddy.data.dataset import RealDataset
 from teddy.models.networks import build_network
-from teddy.pool.members import Member
+from teddy.pool.members import WEIGHTS, Member
 from teddy.pool.schedule import Recipe
-from teddy.pool.teacher import SnapshotPool, TeacherTraining
+from teddy.pool.teacher import SnapshotPool, TeacherTraining, snapshot_file
 from teddy.runtime.device import DeviceConfig
 from teddy.runtime.loggers import RunLog
 from teddy.runtime.progress import ProgressCallback
-from teddy.runtime.resume import ResumePoint
+from teddy.runtime.resume import ResumePoint, save_tensors
 from teddy.runtime.trainer import make_trainer
 
 VERSION = 1
@@ -89,6 +90,10 @@ class BaseTraining:
             )
         return data
 
+    def stand_in(self, folder: Path) -> None:
+        """Write untrained weights in place of those of a teacher to come."""
+        save_tensors(folder / WEIGHTS, self.build_network().state_dict())
+
     def holdout_top1(self, network: nn.Module, data: RealData) -> float:
         """Accuracy (of another task, its score) in percent on the held-out images; moves the network to the CPU."""
         config = replace(self.device_config, callbacks=list)  # the user's own are for fits
@@ -99,7 +104,9 @@ class BaseTraining:
 
 def trajectory(base: BaseTraining) -> list[Member]:
     """Train the base model unless its snapshots, early to late, are in the store."""
-    artifact = base.store.produce("trajectory", base.content(), partial(_train, base), collective=True)
+    artifact = base.store.produce(
+        "trajectory", base.content(), partial(train, base), collective=True, outlook=partial(_outlook, base)
+    )
     members = []
     for record in artifact.facts["members"]:
         place = {"file": artifact.file(record["file"]), "identity": f"{artifact.fingerprint}/{record['epoch']}"}
@@ -107,11 +114,27 @@ def trajectory(base: BaseTraining) -> list[Member]:
     return members
 
 
-def _train(base: BaseTraining, folder: Path) -> dict[str, Any]:
+def _outlook(base: BaseTraining) -> Outlook:
+    recipe, saved = base.recipe, saved_epochs(base.recipe.epochs, base.save_every)
+    unknown = {"seconds": math.nan, "top1_holdout": math.nan}
+    members = [{"epoch": epoch, "file": snapshot_file(epoch), **unknown} for epoch in saved]
+
+    def stand_in(folder: Path) -> None:
+        first, *others = (folder / snapshot_file(epoch) for epoch in saved)
+        save_tensors(first, base.build_network().state_dict())
+        for path in others:
+            path.symlink_to(first)
+
+    what, alike = f"{base.network}, {recipe.epochs} epochs", (base.network, recipe)
+    return Outlook(what, {"members": members}, stand_in, alike, base.name)
+
+
+def train(base: BaseTraining, folder: Path) -> dict[str, Any]:
+    """Train the base model, in the folder of its snapshots."""
     recipe, network = base.recipe, base.build_network()
     resume = ResumePoint(folder / RESUME_FILE, RESUME_SECONDS)
     done, notes = resume.restore(network)
-    snapshots = SnapshotPool(folder, saved_epochs(recipe.epochs, base.save_every), **(notes or {}))
+    snapshots = SnapshotPool(folder, saved_epochs(recipe.epochs, base.save_every), **(notes or {}), name=base.name)
     resume.notes = lambda: {"records": snapshots.records, "seconds": snapshots.seconds}
     data = base.open_data(recipe.batch_size, first_epoch=done)
     steps = len(data.train_dataloader())

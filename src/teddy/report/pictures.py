@@ -82,6 +82,9 @@ def _one_run(run: Run, folder: Path, axis: str) -> Iterator[Picture]:
                 "The terms of the objective over the iterations: thin lines are blocks, the thick line is their median."
             )
             yield Picture(path, f"Synthesis: {title}", caption)
+        if (source := run.folder / f"probe_{name}.csv").is_file():
+            path, caption = term_curves(source, folder / f"probe_{method}.png"), "A small student, on held-out images."
+            yield Picture(path, f"Student probe: {title}", caption)
     path = pool_curve(run.record.get("pool", []), folder / "pool.png", axis)
     yield Picture(path, "The pool", "Accuracy of each teacher; full markers are in the pool.")
 

@@ -6,12 +6,15 @@ import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 
 from teddy.config.errors import UserError
+
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,23 @@ class DeviceConfig:
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Return the autocast context for work outside a Trainer."""
         return torch.autocast(self.accelerator, torch.bfloat16, enabled=self.autocast_dtype is not None)
+
+
+def usable_cores() -> int:
+    """The cores that this process may use at once: those it is bound to, or fewer by the time that its container is granted."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with contextlib.suppress(OSError, ValueError):  # "max 100000", or microseconds of each period
+        granted, period = CPU_QUOTA.read_text().split()
+        cores = min(cores, max(1, round(int(granted) / int(period))))
+    return cores
+
+
+def default_threads() -> int:
+    """Threads of a process where none are configured: as many as there are cores for it, or what OMP_NUM_THREADS says.
+
+    How busy the machine is makes no difference, since another number of threads gives other results by rounding.
+    """
+    return torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else min(usable_cores(), torch.get_num_threads())
 
 
 def resolve_device(accelerator: str, precision: str, devices: int = 1, workers: int = 0, **rest: Any) -> DeviceConfig:

@@ -18,7 +18,7 @@ from teddy.artifacts.processes import is_leader
 from teddy.artifacts.store import read_json, write_json
 from teddy.config.errors import StageFailed, UserError
 from teddy.runtime import metrics as names
-from teddy.runtime.wandb_run import WandbRun, open_run
+from teddy.runtime.wandb_run import WandbRun, open_run, reach
 
 GRID_COLUMNS = 10
 
@@ -205,6 +205,13 @@ def open_loggers(
             offered = facts | dict(group=group, job_type=job_type, tags=short, config=dict(config))
             wandb = open_run(partial(factory, **_missing(offered, given)), given.get("offline"))
         else:
+            for server in (one for one in given.values() if str(one).startswith(("http://", "https://"))):
+                try:
+                    reach(server)
+                except OSError as error:
+                    raise UserError(
+                        f"logger={key}: the server {server} does not answer ({error}); start it or name another logger."
+                    ) from error
             accepted = inspect.signature(factory).parameters
             offered = {key: fact for key, fact in (facts | {"run_name": name}).items() if key in accepted}
             try:

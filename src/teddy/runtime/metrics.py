@@ -16,6 +16,7 @@ POOL_TOP1_HOLDOUT = "pool/val/top1"
 
 SYNTHESIS_BLOCK = "synthesis/block"  # index of the block that a row of the curve belongs to
 SYNTHESIS_ITERATION = "synthesis/iteration"  # iteration within that block; synthesis/step runs on over all blocks
+SYNTHESIS_PROBE = "synthesis/probe_top1"  # of a small student of the first blocks, on held-out images
 SYNTHESIS_LR = "synthesis/lr"
 SYNTHESIS_IMAGES = "synthesis/images"  # key of the image grid of the first block's snapshots
 

@@ -23,6 +23,10 @@ Note = str | float | Callable[[], str | float]
 
 REFRESH_SECONDS = 0.25
 LINE_SECONDS = 10.0
+REHEARSAL_SECONDS = 0.2
+"""How long units are timed, after the first one."""
+LONG_UNIT = 2.0
+"""Seconds of a first unit after which no second one is waited for."""
 
 
 def duration(seconds: float) -> str:
@@ -37,6 +41,38 @@ def duration(seconds: float) -> str:
     return (f"{days} d " if days else "") + f"{hours}:{minutes:02}:{rest:02}"
 
 
+class Enough(BaseException):
+    """The end of work that was begun only to be timed."""
+
+
+class Rehearsal:
+    """The speed of a build's first units: of the first progress that counts any, which then ends by :class:`Enough`.
+
+    Attributes:
+        label: of that progress, and its ``total``.
+        each: seconds per unit; None if nothing was counted.
+    """
+
+    def __init__(self) -> None:
+        self.label, self.total = "", 0
+        self.each: float | None = None
+        self._start, self._since, self._units = time.monotonic(), 0.0, 0
+
+    def count(self, progress: StageProgress, n: int) -> None:
+        """Take the time of ``n`` more units; the first ones, which are slower, count only where they take long."""
+        now = time.monotonic()
+        if self.each is None:
+            self.label, self.total, self._since = progress.label, progress.total, now
+            self.each = (now - self._start) / n
+            if now - self._start > LONG_UNIT:
+                raise Enough
+            return
+        self._units += n
+        self.each = (now - self._since) / self._units
+        if now - self._since > REHEARSAL_SECONDS:
+            raise Enough
+
+
 class StageProgress:
     """The progress of a stage: units done, speed and time left. Silent in all processes but the first.
 
@@ -48,12 +84,17 @@ class StageProgress:
     """
 
     _live: ClassVar[Progress | None] = None
+    rehearsal: ClassVar[Rehearsal | None] = None
+    """Where units are timed instead of shown."""
+    muted: ClassVar[bool] = False
+    whole: ClassVar[Any] = None
+    """The run that all displays belong to, a :class:`teddy.runtime.forecast.RunProgress`."""
 
     def __init__(self, label: str, total: int, unit: str, *, done: int = 0) -> None:
         self.label, self.total, self.unit, self.done = label, total, unit, done
         self._before = done
         self._notes: dict[str, Note] = {}
-        self._silent = not is_leader()
+        self._silent = not is_leader() or StageProgress.muted
         self._display: Progress | None = None
         self._owns_display = False
 
@@ -84,6 +125,10 @@ class StageProgress:
         """
         self.done += n
         self._notes.update(notes)
+        if StageProgress.rehearsal is not None and n:
+            StageProgress.rehearsal.count(self, n)
+        if StageProgress.whole is not None:
+            StageProgress.whole.advance(self.label, n)
         now = time.monotonic()
         if not self._silent and now >= self._next_show:
             self._next_show = now + (LINE_SECONDS if self._display is None else REFRESH_SECONDS)
@@ -123,7 +168,8 @@ class StageProgress:
         rate = fresh / elapsed
         speed = f"{rate:.3g} {self.unit}/s" if rate >= 1 else f"{elapsed / fresh:.3g} s each"
         left = max(self.total - self.done, 0) / rate
-        return f"{self._count()}, ETA {duration(left)}, {speed}{self._note_text()}"
+        whole = "" if StageProgress.whole is None else StageProgress.whole.status()
+        return f"{self._count()}, ETA {duration(left)}, {speed}{self._note_text()}{whole}"
 
     def _note_text(self) -> str:
         shown = {name: note() if callable(note) else note for name, note in self._notes.items()}

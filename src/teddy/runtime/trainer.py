@@ -68,7 +68,12 @@ def make_trainer(
 
 def _quiet() -> None:
     """Silence Lightning's notes on hardware and its advice, since our own progress reports what is done."""
-    for name in ("pytorch.utilities.rank_zero", "pytorch.accelerators.cuda", "fabric.utilities.seed"):
+    for name in (
+        "pytorch.utilities.rank_zero",
+        "pytorch.accelerators.cuda",
+        "fabric.utilities.seed",
+        "pytorch.trainer.connectors.signal_connector",
+    ):
         logging.getLogger(f"lightning.{name}").setLevel(logging.ERROR)
     for message in (
         ".*does not have many workers.*",  # loaders read tensors in memory, or their number of workers is configured

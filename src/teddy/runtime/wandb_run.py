@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import ssl
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -70,15 +71,26 @@ def has_key() -> bool:
     return bool(known)
 
 
-def _reach(server: str) -> None:
-    """Raise OSError if a server does not answer; W&B would go on trying, at the end of the program as well."""
-    try:
-        urllib.request.urlopen(server, timeout=PATIENCE).close()
-    except urllib.error.HTTPError:  # an answer
-        pass
-    except urllib.error.URLError as error:
-        if not isinstance(error.reason, ssl.SSLError):  # W&B has certificates of its own
-            raise
+def reach(server: str) -> None:
+    """Raise OSError if a server does not answer; a logger would go on trying, at the end of the program as well."""
+    found: list[BaseException | None] = []
+
+    def ask() -> None:
+        try:
+            urllib.request.urlopen(server, timeout=PATIENCE).close()
+            found.append(None)
+        except Exception as error:
+            found.append(error)
+
+    # The limit of urlopen does not hold for the look-up of a name, and holds for each address of several.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PATIENCE + 1)
+    error = found[0] if found else TimeoutError("timed out")
+    # An error in HTTP is an answer; and W&B has certificates of its own.
+    answered = isinstance(error, urllib.error.HTTPError) or isinstance(getattr(error, "reason", None), ssl.SSLError)
+    if error is not None and not answered:
+        raise error
 
 
 class WandbRun:
@@ -195,7 +207,7 @@ def open_run(make: Callable[..., Any], offline: bool | None) -> WandbRun | None:
 
     def start(mode: str) -> Any:
         if mode == "online":
-            _reach(str(wandb.setup().settings.base_url))
+            reach(str(wandb.setup().settings.base_url))
         # offline=False: Lightning would set WANDB_MODE for the whole process.
         settings = wandb.Settings(silent=True, console="off", init_timeout=PATIENCE)
         logger = make(offline=False, mode=mode, resume=None, settings=settings)

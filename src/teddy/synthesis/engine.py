@@ -25,6 +25,7 @@ from teddy.synthesis.blocks import Block
 from teddy.synthesis.init import INIT
 from teddy.synthesis.method import Inputs, Run, SyntheticSet
 from teddy.synthesis.module import METHOD, GroupProgress, PixelCheckpoint, PixelSynthesis, Snapshots
+from teddy.synthesis.probe import StudentProbe
 
 if TYPE_CHECKING:
     from teddy.synthesis.optimized import OptimizedMethod, State
@@ -99,6 +100,7 @@ def _optimise_group(
             GroupProgress(progress),
             # Before the point to resume from: a run that goes on from there does not come back here.
             Snapshots(run.folder, run.snapshot_every),
+            *([StudentProbe(run.probe_every, inputs.held, run.name.rpartition("/")[2])] if run.probe_every else []),
             PixelCheckpoint(resume, run.checkpoint_every),
         ],
         log_every=1,

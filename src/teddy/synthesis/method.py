@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from teddy.artifacts.store import Artifact, ArtifactStore
+from teddy.artifacts.store import Artifact, ArtifactStore, Outlook
 from teddy.config.types import Count
 from teddy.data.datamodule import stratified_split
 from teddy.data.dataset import RealDataset
@@ -73,6 +73,12 @@ class Inputs:
             return train
         return Subset(train, stratified_split(train.labels, self._holdout, self._holdout_seed)[0])
 
+    @cached_property
+    def held(self) -> ImageSet:
+        """The held-out ones, which no image may be made of."""
+        train = self._dataset.train
+        return Subset(train, stratified_split(train.labels, self._holdout, self._holdout_seed)[1])
+
     @property
     def _data(self) -> dict[str, Any]:
         held_out = {"holdout": [self._holdout, self._holdout_seed]} if self._holdout else {}
@@ -101,6 +107,7 @@ class Run:
     name: str = "synthesis"  # of the curves, such as synthesis/dm
     checkpoint_every: int = 0  # iterations between two points that a killed run resumes from; 0: none
     snapshot_every: int = 0  # iterations between two snapshots of the first images; 0: none
+    probe_every: int = 0  # iterations between two students of the images as they are; 0: none
 
 
 @dataclass(frozen=True)
@@ -148,6 +155,18 @@ class Method(ABC):
     @abstractmethod
     def synthesize(self, inputs: Inputs, run: Run) -> SyntheticSet:
         """Make the synthetic set. Every process of a run calls this; what the first one returns is saved."""
+
+    def outlook(self, name: str, spec: DatasetSpec) -> Outlook:
+        """What is known of the set before it is made, for the plan of a run."""
+        count, tiles = spec.num_classes * self.ipc, getattr(self, "tiles", 1)
+        size = count * spec.channels * spec.size**2  # of the pixels; PNG files have about this size, or less
+
+        def stand_in(folder: Path) -> None:
+            with (folder / "pixels").open("wb") as stream:
+                stream.truncate(size)
+
+        facts, alike = {"ipc": self.ipc, "tiles": tiles}, (repr(self), spec.num_classes, spec.size)
+        return Outlook(f"{name}, {count:,} images", facts, stand_in, alike, timed=not self.baseline)
 
     def content(self) -> dict[str, Any]:
         """What the images depend on besides the inputs: class, version and every field that takes part in comparisons."""

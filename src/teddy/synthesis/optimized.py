@@ -10,12 +10,13 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from teddy.artifacts.store import Outlook
 from teddy.config.types import Count
 from teddy.data.spec import DatasetSpec
 from teddy.data.tiles import check_tiles, enlarge_tiles
@@ -100,6 +101,15 @@ class OptimizedMethod(Method):
     def result(self, state: State) -> torch.Tensor:
         """The images after the last step, normalised (N, C, H, W): the pixels unless a method says otherwise."""
         return state.pixels.detach()
+
+    def outlook(self, name: str, spec: DatasetSpec) -> Outlook:
+        groups = self.groups(spec)
+        images = sum(len(block) for group in groups for block in group) * self.tiles**2
+        known, label = super().outlook(name, spec), "synthesis"
+        what = f"{known.what}, {self.iterations} iterations of {sum(map(len, groups))} blocks"
+        return replace(
+            known, what=what, label=label, units=len(groups) * self.iterations, passes=self.iterations * images
+        )
 
     def synthesize(self, inputs: Inputs, run: Run) -> SyntheticSet:
         return optimise(self, inputs, run)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,7 +79,12 @@ class ImageFolderArtifact:
     @cached_property
     def images(self) -> TensorImages:
         """The exported 8-bit images, in the order of classes and slots; of images with tiles, the enlarged tiles."""
-        stored, tiles = load_distilled(self.folder, self.spec), self.artifact.facts.get("tiles", 1)
+        facts, spec, tiles = self.artifact.facts, self.spec, self.artifact.facts.get("tiles", 1)
+        if self.artifact.planned:  # black ones
+            labels = torch.arange(spec.num_classes).repeat_interleave(facts["ipc"] * tiles**2)
+            black = torch.zeros((), dtype=torch.uint8).expand(len(labels), spec.channels, spec.size, spec.size)
+            return TensorImages(black, labels)
+        stored = load_distilled(self.folder, spec)
         return TensorImages(decode_tiles(stored.images, tiles), stored.labels.repeat_interleave(tiles**2))
 
     @property
@@ -108,6 +113,7 @@ def synthesize(
     seed: int,
     log: RunLog,
     name: str,
+    probe_every: int = 0,
     checkpoint_every: int = 0,
     snapshot_every: int = 0,
 ) -> ImageFolderArtifact:
@@ -115,7 +121,7 @@ def synthesize(
 
     def build(folder: Path) -> dict[str, Any]:
         memory = PeakMemory(device_config.accelerator)
-        run = Run(folder, device_config, seed, log, name, checkpoint_every, snapshot_every)
+        run = Run(folder, device_config, seed, log, name, checkpoint_every, snapshot_every, probe_every)
         made = method.synthesize(inputs, run)
         # Other processes have memory of their own, which is not seen from here.
         peak = {"peak_memory_mb": memory.megabytes()} if device_config.devices == 1 else {}
@@ -132,4 +138,5 @@ def synthesize(
         "seed": seed,
         "precision": device_config.precision,
     }
-    return ImageFolderArtifact(store.produce("images", content, build, collective=True), inputs.spec)
+    outlook = partial(method.outlook, name.rpartition("/")[2], inputs.spec)
+    return ImageFolderArtifact(store.produce("images", content, build, collective=True, outlook=outlook), inputs.spec)
