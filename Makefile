@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-all check format bench experiments wheel clean lock
+.PHONY: help install quickstart test test-all check format bench experiments docs wheel clean lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,12 +40,16 @@ bench: $(STAMP) ## time what people wait for, beside the least it could take (DE
 experiments: $(STAMP) ## repeat the records in experiments/, or one of them: NAME=figure3a WORDS="dataset.root=..."
 	$(BIN)/python scripts/experiments.py $(NAME) -- $(WORDS)
 
+docs: $(STAMP) ## build the documentation into site/
+	@# Material announces its successor in every build otherwise.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # Always through the sdist: a wheel built straight from the checkout would also pack files that git ignores.
 wheel: $(STAMP) ## build dist/*.tar.gz and, from it, dist/*.whl
 	$(BIN)/python -m build --no-isolation --outdir dist
 
 clean: ## remove build outputs and caches (never artifacts/ or outputs/)
-	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf dist build site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # Keeps the versions that still fit; `make lock UPGRADE=--upgrade` takes the newest ones.

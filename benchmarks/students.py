@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.numpy import save_file
 
 from benchmarks.fits import InsideFit, fit, quiet
 from benchmarks.setting import Setting, made_up_images, made_up_spec
@@ -17,8 +18,8 @@ from teddy.evaluation.protocol import Protocol
 from teddy.evaluation.stage import RESUME_SECONDS, EpochEnd
 from teddy.evaluation.student import StudentTraining
 from teddy.labels.compression import AllLogits
-from teddy.labels.sources import StoredLabels, soft_label_kl
-from teddy.labels.store import LOGITS
+from teddy.labels.sources import soft_label_kl
+from teddy.labels.store import LABELS, StoredLabels
 from teddy.labels.views import ViewMaker, ViewRecipe
 from teddy.models.networks import build_network
 from teddy.runtime.device import DeviceConfig
@@ -49,8 +50,8 @@ def timed(
     """Seconds of an epoch of a real fit with everything that the stage puts in it, and of the references."""
     distilled = made_up_images(spec, IMAGES)
     logits = np.random.default_rng(0).standard_normal((EPOCHS, IMAGES, spec.num_classes))
-    np.save(folder / LOGITS, logits.astype(np.float16))
-    source = StoredLabels(folder / LOGITS, AllLogits(spec.num_classes), TEMPERATURE)
+    save_file({"logits": logits.astype(np.float16)}, folder / LABELS)
+    source = StoredLabels(folder / LABELS, (EPOCHS, IMAGES), AllLogits(spec.num_classes), TEMPERATURE)
     views = ViewMaker(distilled.images.to(device_config.device), spec, ViewRecipe(), seed=0)
     data = DistilledViews(views, source, BATCH, 0, spec, lambda: distilled)
     student = build_network(network, spec.num_classes, spec.channels, spec.size)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import site_parts
 from teddy.config.build import build, factory_of
 from teddy.config.checks import protocols
 from teddy.config.command import check_jobs, read_command, with_sweep_file
@@ -391,24 +392,34 @@ def test_one_training_run_serves_all_pools_of_a_dataset(dataset):
     assert len({config.pool.first for config in configs}) == len(configs)
 
 
-# ``python -m teddy …`` or ``teddy …`` as people write it: after a prompt, an environment variable, a folder of programs.
-COMMAND = re.compile(r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:\S*python3? -m teddy|\S*\bteddy)(?=\s|$)(.*)$")
+# ``python -m teddy …`` or ``teddy …`` as people write it: after a prompt, an environment variable, srun, a folder of programs.
+COMMAND = re.compile(r"^(?:\$ )?(?:[A-Z_]+=\S+ )*(?:srun )?(?:\S*python3? -m teddy|\S*\bteddy)(?=\s|$)(.*)$")
 
 
 def commands(text: str) -> list[str]:
-    """The words after ``teddy`` in every fenced block of a Markdown text."""
-    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    lines = "".join(blocks).replace("\\\n", " ").splitlines()
-    return [match[1].strip() for line in lines if (match := COMMAND.match(line.strip()))]
+    """The words after ``teddy`` in every fenced block of a Markdown text, and after ``python -m teddy`` in a line of it."""
+    fence = re.compile(r"^```[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+    lines = "".join(fence.findall(text)).replace("\\\n", " ").splitlines()
+    inline = re.findall(r"`(python -m teddy(?:\s[^`]*)?)`", fence.sub("", text))
+    whole = [" ".join(one.split()) for one in inline if not re.search(r"NAME|FOLDER|…", one)]
+    return [match[1].strip() for line in [*lines, *whole] if (match := COMMAND.match(line.strip()))]
 
 
-def test_commands_are_found_in_fenced_blocks_only():
+def test_commands_are_found_in_fenced_blocks_and_in_lines():
     text = "python -m teddy outside\n```\n$ python -m teddy a=1\nteddy b=1 \\\n  c=2 # why\npip install teddy\n```\n"
     assert commands(text) == ["a=1", "b=1    c=2 # why"]
+    assert commands("`teddy`, `python -m teddy +experiment=NAME` and `python -m teddy\nd=1`") == ["d=1"]
+    assert commands("```\nsrun .venv/bin/python -m teddy e=1\n```\n") == ["e=1"]
 
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("experiments/**/*.md")]
-WRITTEN = [(path, words) for path in DOCUMENTS for words in commands(path.read_text())]
+# Every page of the site (scripts/site_hooks.py), as it is there.
+PAGES = ["*.md", "docs/**/*.md", "experiments/**/*.md", "benchmarks/README.md"]
+WRITTEN = [
+    (path, words)
+    for pattern in PAGES
+    for path in sorted(ROOT.glob(pattern))
+    for words in commands(site_parts.filled(path.read_text()))
+]
 RECORDS = sorted((ROOT / "experiments").glob("*/record.yaml"))
 RECORDED = [
     (path.parent.name, words)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import configparser
+import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -82,16 +84,43 @@ def test_licences_travel_with_the_wheel(wheel: zipfile.ZipFile, repo_root: Path)
     assert wheel.read("teddy/data/embedded/NOTICE") == (repo_root / notice).read_bytes()
 
 
-def test_metadata_names_the_package_and_the_command(wheel: zipfile.ZipFile) -> None:
+def test_metadata_names_the_package_and_the_command(wheel: zipfile.ZipFile, repo_root: Path) -> None:
     (metadata,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
     fields = Parser().parsestr(wheel.read(metadata).decode())
     assert fields["Name"] == "teddy-distill"
     assert fields["Version"] == teddy.__version__
     assert fields["License-Expression"] == "Apache-2.0"
 
+    assert f"\nversion: {teddy.__version__}\n" in (repo_root / "CITATION.cff").read_text()
+
     entry_points = configparser.ConfigParser()
     entry_points.read_string(wheel.read(metadata.replace("METADATA", "entry_points.txt")).decode())
     assert dict(entry_points["console_scripts"]) == {"teddy": "teddy.cli:main"}
+
+
+def test_the_description_has_no_link_that_leads_nowhere(wheel: zipfile.ZipFile) -> None:
+    (metadata,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+    description = wheel.read(metadata).decode().partition("\n\n")[2]
+    assert "# Teddy" in description
+    assert "garments" in description
+    assert set(re.findall(r"\]\((?!https://)[^)]*\)", description)) == set()
+
+
+def test_the_description_points_to_the_repository_once_it_has_an_address(repo_root: Path) -> None:
+    spec = importlib.util.spec_from_file_location("hatch_build", repo_root / "hatch_build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = "![a dog](docs/dog.png) [more](docs/more.md#x) [out](https://example.org) [here](#there)"
+    expected = (
+        "![a dog](https://host/us/it/raw/HEAD/docs/dog.png) [more](https://host/us/it/blob/HEAD/docs/more.md#x) "
+        "[out](https://example.org) [here](#there)"
+    )
+    assert module.readme(text, "https://host/us/it/") == expected
+    assert module.readme(text, None) == (
+        "*a dog: docs/dog.png in the source archive* more [out](https://example.org) [here](#there)"
+    )
 
 
 def test_the_notebook_and_the_readme_run_from_the_wheel_elsewhere_without_a_network(

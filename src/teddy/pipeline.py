@@ -25,7 +25,6 @@ from teddy.data.dataset import RealDataset
 from teddy.evaluation.divergence import Divergence
 from teddy.evaluation.split import EvalSplit
 from teddy.evaluation.stage import Classification, Student, evaluate
-from teddy.labels.sources import StoredLabels
 from teddy.labels.stage import Labels, hard_labels, prepare_labels
 from teddy.plan import Plan
 from teddy.pool.members import ModelPool
@@ -403,14 +402,12 @@ class Invocation:
         made = {}
         for name, images in self.images.items():
             labels, path = self.labels.get(name), self.folder / "sets" / name
-            stored = labels.source() if labels is not None and labels.kind == "stored" else None
-            assert isinstance(stored, StoredLabels | None)
             facts = factory.label_facts(self.config, labels, self.device_config.precision)
             parts = {"images": images, "labels": labels, "pool": self.pools.get(name), "dataset": self.dataset}
             fingerprints = {key: part.fingerprint for key, part in parts.items() if part is not None}
             common = self.rows, command, fingerprints
             description = metadata.set_description(name, self.methods[name], images, facts, *common)
-            write_set(path, description, images, () if labels is None else labels.teachers, stored)
+            write_set(path, description, images, *((labels.teachers, labels.file) if labels else ()))
             made[name] = path
         return made
 

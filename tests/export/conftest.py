@@ -15,7 +15,6 @@ from teddy.data.spec import DatasetSpec
 from teddy.data.tiles import decode_tiles
 from teddy.labels.compression import AllLogits
 from teddy.labels.ensemble import PoolLabeller
-from teddy.labels.sources import StoredLabels
 from teddy.labels.store import write_stored_labels
 from teddy.labels.views import ViewMaker, ViewRecipe
 from teddy.models.networks import build_network
@@ -66,7 +65,7 @@ def make_set(tmp_path: Path) -> Callable[..., SetFolder]:
             (tmp_path / "labels").mkdir()
             views = ViewMaker(artifact.images.images, spec, VIEW, 7)
             write_stored_labels(tmp_path / "labels", views, PoolLabeller(networks), 5, AllLogits(classes), 4)
-            stored = StoredLabels(tmp_path / "labels" / "logits.npy", AllLogits(classes), 4.0)
+            stored = tmp_path / "labels" / "labels.safetensors"
         about = DatasetFacts(name, ids, list(spec.class_names), channels, 16, *map(list, normal))  # type: ignore[arg-type]
         recipe = LabelFacts(kind, 4.0, VIEW, 7, epochs=5 if stored else None, teachers=named if carried else [])  # type: ignore[arg-type]
         method = MethodFacts("mine", "Mine", "Me, 2026")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,14 +95,14 @@ def test_all_but_one_is_all() -> None:
 
 
 def test_equal_logits_are_kept_in_the_order_of_their_classes() -> None:
-    entries = TopK(6, 3, 20.0).pack(torch.tensor([[1.0, 2.0, 2.0, 2.0, 2.0, 0.0]]))
-    assert entries["classes"].tolist() == [[1, 2, 3]]
+    parts = TopK(6, 3, 20.0).pack(torch.tensor([[1.0, 2.0, 2.0, 2.0, 2.0, 0.0]]))
+    assert parts["classes"].tolist() == [[1, 2, 3]]
 
 
 @pytest.mark.parametrize(("classes", "number"), [(2, "u1"), (256, "u1"), (257, "<u2"), (65536, "<u2"), (65537, "<u4")])
 def test_class_numbers_take_the_smallest_type_that_fits(classes: int, number: str) -> None:
     form = TopK(classes, 1, 20.0)
-    assert form.entry["classes"].base == np.dtype(number)
+    assert form.parts["classes"].base == np.dtype(number)
     values = torch.zeros(1, classes)
     values[0, -1] = 1.0
     assert torch.equal(read_back(form, values), values)
@@ -111,19 +110,20 @@ def test_class_numbers_take_the_smallest_type_that_fits(classes: int, number: st
 
 def test_sizes_are_those_of_the_arrays() -> None:
     for form, size in ((AllLogits(1000), 2000), (TopK(1000, 10, 20.0), 42), (TopK(10, 3, 20.0), 11)):
-        entries = form.pack(logits(7, form.num_classes))
-        assert entries.nbytes == 7 * size
+        parts = form.pack(logits(7, form.num_classes))
+        assert sum(part.nbytes for part in parts.values()) == 7 * size
+        assert {name: (part.dtype, part.shape[1:]) for name, part in parts.items()} == {
+            name: (kind.base, kind.shape) for name, kind in form.parts.items()
+        }
         assert form.megabytes(300, 7) == pytest.approx(300 * 7 * size / 1e6)
 
 
-def test_numpy_reads_it_without_pickle(tmp_path: Path) -> None:
+def test_the_parts_are_the_largest_logits_their_classes_and_a_smaller_one() -> None:
     values = logits(classes=10)
-    np.save(tmp_path / "a.npy", TopK(10, 2, 20.0).pack(values), allow_pickle=False)
-    read = np.load(tmp_path / "a.npy", allow_pickle=False)
-    top = values.topk(2)
-    assert torch.equal(torch.from_numpy(read["logits"]), top.values.half())
-    assert read["classes"].tolist() == top.indices.tolist()
-    assert (read["rest"] < read["logits"].min(1)).all()
+    parts, top = TopK(10, 2, 20.0).pack(values), values.topk(2)
+    assert torch.equal(torch.from_numpy(parts["logits"]), top.values.half())
+    assert parts["classes"].tolist() == top.indices.tolist()
+    assert (parts["rest"] < parts["logits"].min(1)).all()
 
 
 def test_teachers_in_half_precision_are_summed_in_full() -> None:

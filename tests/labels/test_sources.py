@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,8 +11,8 @@ from torch import nn
 from teddy.data.spec import DatasetSpec
 from teddy.labels.compression import AllLogits, Compression, TopK
 from teddy.labels.ensemble import PoolLabeller
-from teddy.labels.sources import FixedLabels, HardLabels, LabelSource, OnlineLabels, StoredLabels, soft_label_kl
-from teddy.labels.store import write_stored_labels
+from teddy.labels.sources import FixedLabels, HardLabels, LabelSource, OnlineLabels, soft_label_kl
+from teddy.labels.store import StoredLabels, write_stored_labels
 from teddy.labels.views import ViewMaker, ViewRecipe, Views
 
 SPEC = DatasetSpec("toy", 4, 3, 8, (0.5,) * 3, (0.25,) * 3, ("a", "b", "c", "d"), ("0", "1", "2", "3"))
@@ -37,7 +36,7 @@ def stored(tmp_path: Path) -> StoredLabels:
 
 def store(folder: Path, compression: Compression) -> StoredLabels:
     write_stored_labels(folder, views(), pool(), epochs=3, compression=compression, batch_size=4)
-    return StoredLabels(folder / "logits.npy", compression=compression, temperature=20.0)
+    return StoredLabels(folder / "labels.safetensors", (3, 10), compression, temperature=20.0)
 
 
 def test_stored_and_online_agree_and_the_epochs_come_round(stored: StoredLabels) -> None:
@@ -117,12 +116,6 @@ def test_one_training_step_serves_every_source(stored: StoredLabels) -> None:
         loss.backward()
         assert loss.item() > 0
         assert student[1].weight.grad.abs().sum() > 0
-
-
-def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
-    np.save(tmp_path / "object.npy", np.array([{}] * 3), allow_pickle=True)
-    with pytest.raises(ValueError, match="object"):
-        StoredLabels(tmp_path / "object.npy", AllLogits(4), temperature=20.0)
 
 
 def test_a_fixed_label_is_that_of_the_image_and_is_mixed_as_its_views() -> None:

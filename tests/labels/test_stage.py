@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from teddy.artifacts.fingerprint import fingerprint
 from teddy.artifacts.store import ArtifactStore
 from teddy.data.images import TensorImages
 from teddy.data.spec import DatasetSpec
@@ -70,6 +71,15 @@ def test_fewer_members_and_fewer_logits_are_other_labels(pool: ModelPool, store:
     assert [labels.identity.get("top_k") for labels in made] == [None, None, 2, None]
     assert made[2].compression == "the 2 largest of 4 logits of a view, and one for the rest"
     assert made[2].megabytes_in_full == made[0].megabytes_in_full
+
+
+@pytest.mark.parametrize(("top_k", "name"), [(None, "60a4e612f22bc570"), (2, "90e5e6718ed4ad7f")])
+def test_students_of_earlier_versions_stay_valid(
+    pool: ModelPool, store: ArtifactStore, top_k: int | None, name: str
+) -> None:
+    """The names of the time when the store held ``logits.npy``: the format of the file is no part of a student."""
+    labels = prepare_labels(store, pool, IMAGES, replace(STORED, top_k=top_k), CPU)
+    assert fingerprint(labels.identity) == name
 
 
 def test_the_temperature_is_the_students_unless_logits_are_left_out(pool: ModelPool, store: ArtifactStore) -> None:

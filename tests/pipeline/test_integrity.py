@@ -155,12 +155,12 @@ def test_a_picture_more_is_moved_away_and_nothing_is_made_again(finished, tmp_pa
 
 def test_damage_in_a_stage_that_is_left_out_ends_the_run_with_the_remedy(finished, tmp_path):
     workspace = finished.copy(tmp_path)
-    logits = sorted(workspace.store.glob("labels/*/logits.npy"))[0]
-    flip(logits)
+    labels = sorted(workspace.store.glob("labels/*/labels.safetensors"))[0]
+    flip(labels)
     before = workspace.manifests()
     done = workspace.run("stages=[evaluation]", code=2)
     assert done.sentence == (
-        f"teddy: stages=[...] leaves out labels, but {logits} holds other bytes than its manifest says; add labels to stages."
+        f"teddy: stages=[...] leaves out labels, but {labels} holds other bytes than its manifest says; add labels to stages."
     )
     assert workspace.manifests() == before
     assert not (workspace.store / "damaged").exists()
@@ -175,7 +175,7 @@ def test_a_manifest_of_an_earlier_version_is_believed_as_far_as_it_goes(finished
     before = workspace.manifests()
     workspace.run()
     assert workspace.manifests() == before
-    flip(sorted(workspace.store.glob("labels/*/logits.npy"))[0])
+    flip(sorted(workspace.store.glob("labels/*/labels.safetensors"))[0])
     assert verified(workspace.store, capsys)[0] == 1
 
 

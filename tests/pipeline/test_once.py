@@ -2,8 +2,8 @@
 
 import json
 
-import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from tests.pipeline.faults import Counted
 
@@ -75,9 +75,9 @@ def test_compressed_labels_depend_on_the_temperature_and_full_ones_do_not(worksp
     done = workspace.run(EVERYTHING, "labels.top_k=3", "labels.temperature=5")
     after = workspace.kinds()
     assert (after["labels"] - before["labels"], after["students"] - before["students"]) == (2, 2)
-    stored = [np.load(path, allow_pickle=False) for path in workspace.store.glob("labels/*/logits.npy")]
+    stored = [load_file(path) for path in workspace.store.glob("labels/*/labels.safetensors")]
     # Compressed: three logits of two bytes with their class indices of one byte, and the logit of the rest.
-    assert sorted((one.shape, one.itemsize) for one in stored) == [((3, 10), 11)] * 4 + [((3, 10, 10), 2)] * 2
+    assert sorted(sum(part.nbytes for part in one.values()) for one in stored) == [3 * 10 * 11] * 4 + [3 * 10 * 20] * 2
     kept = "labels kept: the 3 largest of 10 logits of a view, and one for the rest; 0.00 MB in full"
     assert f"- {kept}\n" in (done.folder / "results.md").read_text()
 

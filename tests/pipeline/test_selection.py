@@ -2,8 +2,8 @@
 
 import json
 
-import numpy as np
 from PIL import Image
+from safetensors.numpy import load_file
 
 
 def test_selection_from_one_scoring_run_and_mosaics(workspace):
@@ -13,9 +13,9 @@ def test_selection_from_one_scoring_run_and_mosaics(workspace):
     assert [(row["method"], row["ipc"]) for row in done.rows] == [(name, 1) for name in methods]
     assert workspace.kinds() == {"images": 5, "labels": 5, "scores": 1, "students": 5, "trajectory": 1}
     shapes = {}
-    for path in workspace.store.glob("labels/*/logits.npy"):
+    for path in workspace.store.glob("labels/*/labels.safetensors"):
         content = json.loads(path.with_name("manifest.json").read_text())["content"]
-        shapes[content["images"]] = np.load(path).shape
+        shapes[content["images"]] = load_file(path)["logits"].shape
     for row in done.rows:
         images = row["fingerprints"]["images"]
         (file, *others) = (workspace.store / "images" / images / "images" / "00_t_shirt_top").iterdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from torchvision.datasets import ImageFolder
 
 from teddy.artifacts.fingerprint import file_digest
@@ -24,15 +25,13 @@ from teddy.data.distilled import export_images
 from teddy.data.spec import DatasetSpec
 from teddy.data.whitening import zca
 from teddy.labels.compression import AllLogits, Compression, TopK
-from teddy.labels.sources import StoredLabels
-from teddy.labels.store import write_stored_labels
+from teddy.labels.store import StoredLabels, write_stored_labels
 from teddy.labels.views import ViewMaker, ViewRecipe
 from teddy.models.networks import build_network
 from teddy.pool.members import Member
 from teddy.runtime.resume import save_tensors
 from teddy.sets.description import DatasetFacts, Description, LabelFacts, MethodFacts, TeacherFacts
 from teddy.sets.folder import WHITENING, SetFolder, open_set, write_set
-from teddy.sets.labels import SetLabels
 from teddy.synthesis.stage import ImageFolderArtifact
 
 SPEC = DatasetSpec("spots", 3, 1, 8, (0.4,), (0.3,), ("a spot", "b", "c"), ("0_a", "1_b", "2_c"))
@@ -62,11 +61,11 @@ def describe(kind: str = "hard", **labels: Any) -> Description:
     return Description("spots-2", MethodFacts("mine", "Mine"), facts, ipc=2, labels=recipe)
 
 
-def stored(folder: Path, images: ImageFolderArtifact, compression: Compression) -> StoredLabels:
+def stored(folder: Path, images: ImageFolderArtifact, compression: Compression) -> Path:
     folder.mkdir()
     views = ViewMaker(images.images.images, SPEC, VIEW, 7)
     write_stored_labels(folder, views, labeller, 3, compression, 4)
-    return StoredLabels(folder / "logits.npy", compression, 4.0)
+    return folder / "labels.safetensors"
 
 
 @pytest.fixture
@@ -84,8 +83,10 @@ def test_other_tools_read_the_images_and_the_labels(whole: SetFolder, artifact: 
     assert np.array_equal(pixels, artifact.images.images[:, 0].numpy())
     logits = load_file(whole.path / "labels.safetensors")["logits"]
     assert (logits.dtype, logits.shape) == (np.float16, (3, 6, 3))
-    written = np.load(next(whole.path.parents[1].glob("labels/logits.npy")))
-    assert np.array_equal(logits, written)
+    views = ViewMaker(artifact.images.images, SPEC, VIEW, 7)
+    for epoch in range(3):
+        expected = labeller(views(epoch, torch.arange(6)).images).half()
+        assert np.array_equal(logits[epoch], expected.numpy())
 
 
 def test_the_description_lists_every_file_with_its_checksum(whole: SetFolder) -> None:
@@ -101,10 +102,10 @@ def test_the_description_lists_every_file_with_its_checksum(whole: SetFolder) ->
 
 @pytest.mark.parametrize("compression", [AllLogits(3), TopK(3, 2, 4.0)], ids=["all", "top_k"])
 def test_labels_come_back_bit_for_bit(tmp_path: Path, artifact: ImageFolderArtifact, compression: Compression) -> None:
-    source = stored(tmp_path / "labels", artifact, compression)
+    file = stored(tmp_path / "labels", artifact, compression)
     top_k = getattr(compression, "top_k", None)
-    made = write_set(tmp_path / "mine", describe("stored", epochs=3, top_k=top_k), artifact, (), source)
-    again = SetLabels(made.path / "labels.safetensors", (3, 6), compression, 4.0)
+    made = write_set(tmp_path / "mine", describe("stored", epochs=3, top_k=top_k), artifact, (), file)
+    source, again = (StoredLabels(path, (3, 6), compression, 4.0) for path in (file, made.path / "labels.safetensors"))
     views = ViewMaker(artifact.images.images, SPEC, VIEW, 7)
     for epoch in range(3):
         assert torch.equal(again.logits(epoch, views), source.logits(epoch, views))
@@ -240,20 +241,31 @@ def test_an_image_that_announces_more_pixels_is_refused_before_it_is_decoded(who
         _ = open_set(whole.path).images
 
 
-def test_labels_of_another_shape_are_refused(whole: SetFolder) -> None:
-    file = whole.path / "labels.safetensors"
-    save_file({"logits": np.zeros((3, 5, 3), np.float16)}, file)
-    with pytest.raises(UserError, match="does not hold this set's labels"):
-        SetLabels(file, (3, 6), AllLogits(3), 4.0)
-    file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(UserError, match="does not hold this set's labels"):
-        SetLabels(file, (3, 6), AllLogits(3), 4.0)
-
-
 def test_half_a_set_is_removed(tmp_path: Path, artifact: ImageFolderArtifact) -> None:
-    labels = stored(tmp_path / "labels", artifact, AllLogits(3))
-    labels.entries = labels.entries[:, :, None, None]  # as an error while the labels are written
-    labels.compression = None  # type: ignore[assignment]
-    with pytest.raises(AttributeError):
-        write_set(tmp_path / "sets" / "mine", describe("stored", epochs=3), artifact, (), labels)
+    with pytest.raises(FileNotFoundError):
+        write_set(tmp_path / "sets" / "mine", describe("stored", epochs=3), artifact, (), tmp_path / "nothing")
     assert list((tmp_path / "sets").iterdir()) == []
+
+
+def test_images_are_copies_and_labels_are_links(
+    whole: SetFolder, artifact: ImageFolderArtifact, tmp_path: Path
+) -> None:
+    assert (whole.path / "labels.safetensors").samefile(tmp_path / "labels" / "labels.safetensors")
+    for name in artifact.artifact.files:
+        with (whole.path / name).open("r+b") as stream:  # in place, as an editor may write
+            stream.write(b"edited")
+        assert file_digest(artifact.artifact.folder / name) == whole.description.files[name].sha256
+
+
+def test_labels_are_copied_where_the_file_system_has_no_links(
+    tmp_path: Path, artifact: ImageFolderArtifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    file = stored(tmp_path / "labels", artifact, AllLogits(3))
+    monkeypatch.setattr(os, "link", refuse)
+    made = write_set(tmp_path / "mine", describe("stored", epochs=3), artifact, (), file)
+    copy = open_set(made.path).path / "labels.safetensors"
+    assert not copy.samefile(file)
+    assert copy.read_bytes() == file.read_bytes()

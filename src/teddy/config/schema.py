@@ -264,7 +264,7 @@ class SearchConfig:
 
 @dataclass
 class TeddyConfig:
-    """One run: everything that ``python -m teddy`` reads. ``chosen``: settings of a preset, said when a run starts."""
+    """One run: everything that ``python -m teddy`` reads."""
 
     name: str = MISSING
     seed: int = _is("seed")
@@ -280,7 +280,7 @@ class TeddyConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: dict[str, Any] = field(default_factory=dict)
     paper: dict[str, list[float]] = field(default_factory=dict)
-    chosen: str | None = None
+    chosen: str | None = None  # settings of a preset, said when a run starts
     search: SearchConfig | None = None
 
 

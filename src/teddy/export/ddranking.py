@@ -9,9 +9,9 @@ import torch
 from teddy.config.errors import UserError
 from teddy.export.imagefolder import about
 from teddy.labels.sources import FixedLabels, LabelSource, OnlineLabels
+from teddy.labels.store import StoredLabels
 from teddy.labels.views import ViewMaker
 from teddy.sets.folder import SetFolder
-from teddy.sets.labels import SetLabels
 
 CIFAR = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -48,7 +48,7 @@ def export(opened: SetFolder, out: Path, source: LabelSource, device: torch.devi
     if isinstance(source, OnlineLabels | FixedLabels):
         parts = images.images.to(device).split(facts.labels.batch_size)
         labels = torch.cat([source.labeller(opened.spec.normalise(part)).cpu() for part in parts])
-    elif isinstance(source, SetLabels):
+    elif isinstance(source, StoredLabels):
         labels = _mean_label(ViewMaker(images.images, opened.spec, facts.labels.view, facts.labels.seed), source)
     torch.save(pixels, out / "images.pt")
     torch.save(labels, out / "labels.pt")
@@ -60,7 +60,7 @@ def export(opened: SetFolder, out: Path, source: LabelSource, device: torch.devi
     return call
 
 
-def _mean_label(views: ViewMaker, source: SetLabels) -> torch.Tensor:
+def _mean_label(views: ViewMaker, source: StoredLabels) -> torch.Tensor:
     """The mean logits of each image, float32 (N, C)."""
     total, weight = torch.zeros(len(views), source.compression.num_classes), torch.zeros(len(views), 1)
     for epoch in range(source.epochs):

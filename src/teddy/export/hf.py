@@ -11,9 +11,9 @@ import yaml  # type: ignore[import-untyped]
 from teddy.config.errors import StageFailed
 from teddy.data.sources.hf import datasets_library
 from teddy.export.imagefolder import about, image_files
+from teddy.labels.store import LABELS
 from teddy.report.comparison import with_spread
 from teddy.sets.folder import CARD, PARQUET, SetFolder
-from teddy.sets.labels import LABELS
 
 LICENCES = {"fashion_mnist": "mit", "fashion_mini": "mit", "imagenet": "other", "tiny_imagenet": "other"}
 """Of the real data, by dataset, as the Hub names licences."""

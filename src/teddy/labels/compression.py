@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -19,35 +19,36 @@ from teddy.config.errors import UserError
 class Compression(ABC):
     """A format of soft labels on disk, whose title says what is stored of a view.
 
-    An array of labels has the type ``entry.base`` and ends with the axes ``entry.shape``.
+    Of each view a tensor (epochs, N, ...) has what ``parts`` says by its name: the type ``base``, and the last axes ``shape``.
     """
 
-    def __init__(self, num_classes: int, entry: np.dtype[Any], title: str) -> None:
-        self.num_classes, self.entry, self.title = num_classes, entry, title
+    def __init__(self, num_classes: int, parts: Mapping[str, np.dtype], title: str) -> None:
+        self.num_classes, self.parts, self.title = num_classes, parts, title
 
     def megabytes(self, epochs: int, num_images: int) -> float:
-        return epochs * num_images * self.entry.itemsize / 1e6
+        return epochs * num_images * sum(part.itemsize for part in self.parts.values()) / 1e6
 
     @abstractmethod
-    def pack(self, logits: torch.Tensor) -> np.ndarray:
-        """Entries (B, ...) for logits (B, classes) that are finite in float16."""
+    def pack(self, logits: torch.Tensor) -> dict[str, np.ndarray]:
+        """The parts (B, ...) for logits (B, classes) that are finite in float16."""
 
     @abstractmethod
-    def unpack(self, entries: np.ndarray, device: torch.device) -> torch.Tensor:
-        """Logits for entries (B, ...): float32 (B, classes) on ``device``."""
+    def unpack(self, parts: Mapping[str, np.ndarray], device: torch.device) -> torch.Tensor:
+        """Logits for parts (B, ...): float32 (B, classes) on ``device``."""
 
 
 class AllLogits(Compression):
     """Every logit in float16."""
 
     def __init__(self, num_classes: int) -> None:
-        super().__init__(num_classes, np.dtype(("<f2", (num_classes,))), f"all {num_classes} logits of a view")
+        kept = {"logits": np.dtype(("<f2", (num_classes,)))}
+        super().__init__(num_classes, kept, f"all {num_classes} logits of a view")
 
-    def pack(self, logits: torch.Tensor) -> np.ndarray:
-        return logits.to(torch.float16).cpu().numpy().astype("<f2")
+    def pack(self, logits: torch.Tensor) -> dict[str, np.ndarray]:
+        return {"logits": logits.to(torch.float16).cpu().numpy().astype("<f2")}
 
-    def unpack(self, entries: np.ndarray, device: torch.device) -> torch.Tensor:
-        return torch.from_numpy(entries).to(device, non_blocking=True).float()
+    def unpack(self, parts: Mapping[str, np.ndarray], device: torch.device) -> torch.Tensor:
+        return torch.from_numpy(parts["logits"]).to(device, non_blocking=True).float()
 
 
 class TopK(Compression):
@@ -66,25 +67,26 @@ class TopK(Compression):
                 "labels.top_k=null keeps them all."
             )
         index = np.min_scalar_type(num_classes - 1).newbyteorder("<")
-        entry = np.dtype([("logits", "<f2", (top_k,)), ("classes", index, (top_k,)), ("rest", "<f2")])
+        kept = {"logits": np.dtype(("<f2", (top_k,))), "rest": np.dtype("<f2"), "classes": np.dtype((index, (top_k,)))}
         title = f"the {top_k} largest of {num_classes} logits of a view, and one for the rest"
-        super().__init__(num_classes, entry, title)
+        super().__init__(num_classes, kept, title)
         self.top_k, self.temperature = top_k, temperature
 
-    def pack(self, logits: torch.Tensor) -> np.ndarray:
+    def pack(self, logits: torch.Tensor) -> dict[str, np.ndarray]:
         # Stable, so that equal logits are taken in the order of their classes on every device.
         ordered, classes = logits.float().sort(dim=1, descending=True, stable=True)
         largest, others = ordered[:, : self.top_k], ordered[:, self.top_k :]
         mean_log = torch.logsumexp(others / self.temperature, dim=1) - math.log(others.shape[1])
-        entries = np.empty(len(logits), self.entry)
-        entries["logits"] = largest.to(torch.float16).cpu().numpy()
-        entries["classes"] = classes[:, : self.top_k].cpu().numpy()
-        entries["rest"] = (self.temperature * mean_log).to(torch.float16).cpu().numpy()
-        return entries
+        found = {
+            "logits": largest.half(),
+            "classes": classes[:, : self.top_k],
+            "rest": (self.temperature * mean_log).half(),
+        }
+        return {name: one.cpu().numpy().astype(self.parts[name].base) for name, one in found.items()}
 
-    def unpack(self, entries: np.ndarray, device: torch.device) -> torch.Tensor:
+    def unpack(self, parts: Mapping[str, np.ndarray], device: torch.device) -> torch.Tensor:
         logits, rest, classes = (
-            torch.from_numpy(entries[name].astype(kind)).to(device, non_blocking=True)
+            torch.from_numpy(parts[name].astype(kind)).to(device, non_blocking=True)
             for name, kind in (("logits", np.float32), ("rest", np.float32), ("classes", np.int64))
         )
         return rest[:, None].repeat(1, self.num_classes).scatter_(1, classes, logits)

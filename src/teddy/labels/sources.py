@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
-from teddy.labels.compression import Compression
 from teddy.labels.views import Views, ViewSource
 
 Labeller = Callable[[torch.Tensor], torch.Tensor]  # maps normalised images (B, C, H, W) to logits (B, classes)
@@ -108,21 +105,6 @@ class OnlineLabels(SoftLabels):
     def logits(self, epoch: int, views: ViewSource) -> torch.Tensor:
         chunks = torch.arange(len(views.images)).split(self.batch_size)
         return torch.cat([self.labeller(views(epoch, indices).images) for indices in chunks])
-
-
-class StoredLabels(SoftLabels):
-    """Logits from a file of :mod:`teddy.labels.store`, not read into memory; a student that trains longer sees them again."""
-
-    def __init__(self, path: Path, compression: Compression, temperature: float) -> None:
-        super().__init__(temperature)
-        self.compression = compression
-        self.entries = np.lib.format.open_memmap(path, mode="r")  # unlike np.load, it knows no pickles
-
-    def view_epoch(self, epoch: int) -> int:
-        return epoch % len(self.entries)
-
-    def logits(self, epoch: int, views: ViewSource) -> torch.Tensor:
-        return self.compression.unpack(np.array(self.entries[epoch]), views.images.device)
 
 
 class FixedLabels(LabelSource):

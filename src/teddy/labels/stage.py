@@ -8,14 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from teddy.artifacts.fingerprint import fingerprint
 from teddy.artifacts.store import ArtifactStore, Outlook
 from teddy.labels.compression import AllLogits, compression
 from teddy.labels.ensemble import PoolLabeller, spread_members
-from teddy.labels.sources import FixedLabels, HardLabels, LabelSource, OnlineLabels, StoredLabels
-from teddy.labels.store import LOGITS, write_stored_labels
+from teddy.labels.sources import FixedLabels, HardLabels, LabelSource, OnlineLabels
+from teddy.labels.store import LABELS, StoredLabels, allocate, write_stored_labels
 from teddy.labels.views import ViewMaker, ViewRecipe
 from teddy.pool.members import Member, ModelPool
 from teddy.runtime.device import DeviceConfig
@@ -52,6 +50,7 @@ class Labels:
     compression: str = ""  # what is stored of a view, for people
     seconds: float = 0.0  # that storing took
     teachers: tuple[Member, ...] = ()  # that label
+    file: Path | None = None  # of stored labels
 
 
 def prepare_labels(
@@ -99,7 +98,7 @@ def prepare_labels(
     stored = compression(spec.num_classes, recipe.top_k, recipe.temperature)
     identity |= {"epochs": recipe.epochs} | ({"top_k": recipe.top_k} if recipe.top_k else {})
     # The batch size changes no view, but may change the last bit of a matrix product.
-    content = {**identity, "images": images.fingerprint, "batch_size": recipe.batch_size}
+    content = {**identity, "images": images.fingerprint, "batch_size": recipe.batch_size, "format": "safetensors"}
     if recipe.top_k is None:  # the student applies the temperature; only the logit of the rest depends on it
         del content["temperature"]
 
@@ -107,28 +106,31 @@ def prepare_labels(
         views = ViewMaker(images.images.images.to(device_config.device), spec, recipe.view, recipe.seed)
         return write_stored_labels(folder, views, labeller(), recipe.epochs, stored, recipe.batch_size, RESUME_SECONDS)
 
-    num_images, full = len(images.images), (spec.num_classes, recipe.batch_size)
+    def stand_in(folder: Path) -> None:
+        with (folder / LABELS).open("wb") as stream:
+            allocate(stream, stored, *shape)
+
+    shape, full = (recipe.epochs, len(images.images)), (spec.num_classes, recipe.batch_size)
     outlook = Outlook(
-        f"{recipe.epochs} epochs of {num_images:,} views by {len(chosen)} teachers",
-        {"megabytes": stored.megabytes(recipe.epochs, num_images), "seconds": math.nan},
-        lambda folder: np.lib.format.open_memmap(
-            folder / LOGITS, "w+", stored.entry.base, (recipe.epochs, num_images, *stored.entry.shape)
-        ),
-        alike=("labels", [pool.members[index].network for index in chosen], recipe.epochs, num_images, full),
+        f"{shape[0]} epochs of {shape[1]:,} views by {len(chosen)} teachers",
+        {"megabytes": stored.megabytes(*shape), "seconds": math.nan},
+        stand_in,
+        alike=("labels", [pool.members[index].network for index in chosen], *shape, full),
         label="labels",
     )
     artifact = store.produce("labels", content, build, outlook=lambda: outlook)
-    path = artifact.file(LOGITS)
+    path = artifact.file(LABELS)
     return Labels(
         "stored",
         identity,
-        lambda: StoredLabels(path, stored, recipe.temperature),
+        lambda: StoredLabels(path, shape, stored, recipe.temperature),
         artifact.fingerprint,
         megabytes=float(artifact.facts["megabytes"]),
-        megabytes_in_full=in_full.megabytes(recipe.epochs, len(images.images)),
+        megabytes_in_full=in_full.megabytes(*shape),
         compression=stored.title,
         seconds=float(artifact.facts["seconds"]),
         teachers=teachers,
+        file=path,
     )
 
 

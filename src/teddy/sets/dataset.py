@@ -13,13 +13,13 @@ from teddy.labels.compression import compression
 from teddy.labels.ensemble import PoolLabeller
 from teddy.labels.sources import FixedLabels, HardLabels, LabelledViews, LabelSource, OnlineLabels
 from teddy.labels.stage import Labels, hard_labels
+from teddy.labels.store import LABELS, StoredLabels
 from teddy.labels.views import ViewMaker
 from teddy.models.networks import build_network
-from teddy.pool.members import Member, ModelPool
+from teddy.pool.members import ModelPool
 from teddy.runtime.device import DeviceConfig
 from teddy.runtime.memory import machine_memory
 from teddy.sets.folder import SetFolder
-from teddy.sets.labels import LABELS, SetLabels
 
 
 class DistilledSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
@@ -90,7 +90,7 @@ class DistilledSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         if facts.kind == "stored":
             shape = facts.epochs or 0, len(self)
             form = compression(spec.num_classes, facts.top_k, facts.temperature)
-            return SetLabels(self.folder.path / LABELS, shape, form, facts.temperature)
+            return StoredLabels(self.folder.path / LABELS, shape, form, facts.temperature)
         source = OnlineLabels if facts.kind == "online" else FixedLabels
         return source(_Teachers(self.folder, device_config), facts.temperature, facts.batch_size)
 
@@ -106,16 +106,14 @@ class _Teachers:
 
     @cached_property
     def _labeller(self) -> PoolLabeller:
-        members, path, spec = [], self.folder.path, self.folder.spec
-        for one in self.folder.description.labels.teachers:
+        path, spec = self.folder.path, self.folder.spec
+        for one in self.folder.teachers:
             with torch.device("meta"):  # the name may ask for any width
                 shape = build_network(one.network, spec.num_classes, spec.channels, spec.size)
             size = 4 * sum(parameter.numel() for parameter in shape.parameters())
             if size > machine_memory():
                 raise UserError(f"the teacher {one.network} of {path} takes {size / 1e9:,.0f} GB; use another set.")
-            history = None if one.history is None else path / one.history
-            members.append(Member(one.network, path / str(one.file), one.epoch, "", one.top1_holdout, history))
-        pool = ModelPool(tuple(members), spec, "set")
+        pool = ModelPool(self.folder.teachers, spec, "set")
         try:
             return PoolLabeller(pool.load_teachers(self.device_config), self.device_config.autocast)
         except (

@@ -24,12 +24,11 @@ from teddy.data.images import TensorImages
 from teddy.data.spec import DatasetSpec
 from teddy.data.tiles import decode_tiles
 from teddy.data.whitening import Whitening, check_whitening
-from teddy.labels.sources import StoredLabels
+from teddy.labels.store import LABELS
 from teddy.pool.members import Member
 from teddy.runtime.memory import machine_memory
 from teddy.runtime.resume import load_tensors, save_tensors
 from teddy.sets.description import Description, FileEntry
-from teddy.sets.labels import LABELS, write_labels
 from teddy.synthesis.stage import DECODED, IMAGES, ImageFolderArtifact
 
 DESCRIPTION = "teddy.json"
@@ -87,6 +86,22 @@ class SetFolder:
         return fingerprint({"set": pixels, "dataset": self.description.dataset, "tiles": self.description.tiles})
 
     @property
+    def teachers(self) -> tuple[Member, ...]:
+        """The teachers that travel along, named by their weights."""
+        return tuple(
+            Member(
+                one.network,
+                self.path / one.file,
+                one.epoch,
+                self.description.files[one.file].sha256[:16],
+                one.top1_holdout,
+                None if one.history is None else self.path / one.history,
+            )
+            for one in self.description.labels.teachers
+            if one.file in self.description.files
+        )
+
+    @property
     def learned_lr(self) -> float | None:
         """The students' learning rate, for a method that learned one."""
         return self.description.learned_lr
@@ -97,29 +112,30 @@ def write_set(
     description: Description,
     images: ImageFolderArtifact,
     teachers: Sequence[Member] = (),
-    stored: StoredLabels | None = None,
+    labels: Path | None = None,
 ) -> SetFolder:
     """Write the folder of a set, in place of one that is there; it appears when it is whole.
 
-    Files of the store are linked where the file system can, since they never change.
+    Weights and labels are links into the store where the file system has links; images, which somebody may edit, are copies.
 
     Args:
         description: but for the files, which are entered here.
         teachers: those of the description, which names files for them if they are to be written.
+        labels: the file of stored ones.
     """
     partial = folder.with_name(f".{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         for name in sorted(images.artifact.files):
             if name.startswith((f"{IMAGES}/", f"{DECODED}/")):
-                _place(images.artifact.folder / name, partial / name)
+                (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(images.artifact.folder / name, partial / name)
         for facts, member in zip(description.labels.teachers, teachers, strict=True):
             for carried, source in ((facts.file, member.file), (facts.history, member.history)):
                 if carried is not None and source is not None:
-                    _place(source, partial / carried)
-        if stored is not None:
-            with (partial / LABELS).open("wb") as stream:
-                write_labels(stream, stored)
+                    _link(source, partial / carried)
+        if labels is not None:
+            _link(labels, partial / LABELS)
         if images.spec.whitening is not None:
             save_tensors(partial / WHITENING, vars(images.spec.whitening))
         paths = [path for path in sorted(partial.rglob("*")) if path.is_file()]
@@ -134,7 +150,7 @@ def write_set(
     return SetFolder(folder, description)
 
 
-def _place(source: Path, target: Path) -> None:
+def _link(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source, target)

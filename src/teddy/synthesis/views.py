@@ -16,8 +16,8 @@ from teddy.runtime import seeding
 class BlockView:
     """The random view that all images of a block share."""
 
-    crop: bool  # random resized, of at least min_scale of the area
-    min_scale: Area
+    crop: bool  # a random part, scaled to the size of the image
+    min_scale: Area  # smallest area of that part as a share of the image
     flip: bool  # with probability one half
     shift: Shift  # at most so many pixels in both directions; what leaves on one side comes in on the other
 
