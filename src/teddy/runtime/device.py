@@ -19,25 +19,17 @@ CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 @dataclass(frozen=True)
 class DeviceConfig:
-    """The device and the precision of a run, and what Lightning's Trainer is given.
+    """The device and the precision of a run, and what Lightning's Trainer is given."""
 
-    Attributes:
-        accelerator: "cpu", "cuda" or "mps".
-        precision: "32-true" or "bf16-mixed" (autocast; parameters, pixels and statistics stay float32).
-        devices: processes on each machine, one per device.
-        workers: processes that read image files.
-        callbacks: makes the user's own callbacks, fresh for each fit.
-    """
-
-    accelerator: str
-    precision: str
-    devices: int = 1
+    accelerator: str  # "cpu", "cuda" or "mps"
+    precision: str  # "32-true" or "bf16-mixed" (autocast; parameters, pixels and statistics stay float32)
+    devices: int = 1  # processes on each machine, one per device
     num_nodes: int = 1
     strategy: str = "auto"
     sync_batchnorm: bool = False
     deterministic: bool = False
-    workers: int = 0
-    callbacks: Callable[[], list[L.Callback]] = field(default=list, compare=False)
+    workers: int = 0  # processes that read image files
+    callbacks: Callable[[], list[L.Callback]] = field(default=list, compare=False)  # the user's own, fresh for each fit
 
     @property
     def device(self) -> torch.device:
@@ -77,13 +69,9 @@ def default_threads() -> int:
 
 
 def resolve_device(accelerator: str, precision: str, devices: int = 1, workers: int = 0, **rest: Any) -> DeviceConfig:
-    """Resolve "auto" to what this machine has.
+    """Resolve "auto" to what this machine has; UserError if it lacks the devices that are asked for.
 
-    Args:
-        rest: further fields of :class:`DeviceConfig`.
-
-    Raises:
-        UserError: the machine lacks the devices that are asked for.
+    ``rest`` are further fields of :class:`DeviceConfig`.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     best = next(name for name, found in available.items() if found)

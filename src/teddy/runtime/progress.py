@@ -41,6 +41,11 @@ def duration(seconds: float) -> str:
     return (f"{days} d " if days else "") + f"{hours}:{minutes:02}:{rest:02}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number of things: ``1 block``, ``3,000 blocks``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 class Enough(BaseException):
     """The end of work that was begun only to be timed."""
 
