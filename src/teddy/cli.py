@@ -137,9 +137,8 @@ def _hydra_main(typed: str) -> None:
             if config.search is not None and not searching:
                 raise UserError("A search is named on the command line, with +search=NAME, and in no file.")
             if "RANK" not in os.environ and os.environ.get("SLURM_PROCID", "0") == "0":
-                print(
-                    f"teddy {__version__}: {config.name}, seed {config.seed}, in {folder}", file=sys.stderr, flush=True
-                )
+                title = f"{config.name}, seed {config.seed}, in {folder}"
+                print(f"teddy {__version__}: {title}", file=sys.stderr, flush=True)
             from teddy.plan import make_plan  # imports torch: when keys and values are known to be right
 
             plan = make_plan(config)

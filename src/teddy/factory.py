@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback
 from lightning.pytorch.strategies import StrategyRegistry
 
 from teddy.artifacts.store import ArtifactStore
@@ -47,11 +48,9 @@ STAGE_OF_KIND = {
 """The stage that makes each kind of artifact."""
 
 
-def _shared(kind: type, node: Any, but: Container[str] = ()) -> dict[str, Any]:
-    """The keys of a node that a dataclass has fields of the same name for."""
-    return {
-        one.name: getattr(node, one.name) for one in fields(kind) if hasattr(node, one.name) and one.name not in but
-    }
+def _shared(kind: type, node: Any, **others: Any) -> dict[str, Any]:
+    """The keys of a node that a dataclass has fields of the same name for, and others, which come first."""
+    return {one.name: getattr(node, one.name) for one in fields(kind) if hasattr(node, one.name)} | others
 
 
 def device_config_of(config: TeddyConfig) -> DeviceConfig:
@@ -63,18 +62,19 @@ def device_config_of(config: TeddyConfig) -> DeviceConfig:
     known = ["auto", *StrategyRegistry.available_strategies()]
     if trainer.strategy not in known:
         raise UserError(
-            f"trainer.strategy={trainer.strategy} is no strategy of Lightning's; choose one of {', '.join(known)}."
+            f"trainer.strategy={trainer.strategy} is unknown to Lightning; choose one of {', '.join(known)}."
         )
     torch.set_num_threads(trainer.threads or default_threads())
-    return resolve_device(
-        workers=min(trainer.workers, usable_cores()),
-        callbacks=lambda: [build(f"trainer.callbacks.{name}", node) for name, node in trainer.callbacks.items()],
-        **_shared(DeviceConfig, trainer, but=("workers", "callbacks")),
-    )
+
+    def callbacks() -> list[Callback]:
+        return [build(f"trainer.callbacks.{name}", node) for name, node in trainer.callbacks.items()]
+
+    workers = min(trainer.workers, usable_cores())
+    return resolve_device(**_shared(DeviceConfig, trainer, workers=workers, callbacks=callbacks))
 
 
 def store_of(config: TeddyConfig) -> ArtifactStore:
-    """The store, in which stages that are left out make nothing."""
+    """The store, in which only the stages that are asked for make anything."""
     store = ArtifactStore(Path(config.store))
     store.closed = {kind: stage for kind, stage in STAGE_OF_KIND.items() if stage not in config.stages}
     return store
@@ -82,7 +82,7 @@ def store_of(config: TeddyConfig) -> ArtifactStore:
 
 def dataset_of(config: TeddyConfig, source: Source) -> RealDataset:
     """The real dataset; its images are read when needed."""
-    return RealDataset(source=source, **_shared(RealDataset, config.dataset, but=("source",)))
+    return RealDataset(**_shared(RealDataset, config.dataset, source=source))
 
 
 def base_training(
@@ -138,9 +138,8 @@ def check_size(config: TeddyConfig, methods: Mapping[str, Method], dataset: Real
         checks.append((key, "stored labels", 2 * logits, "the disk of the store", shutil.disk_usage(place).total))
     for key, what, needed, kind, there in checks:
         if needed > there:
-            raise UserError(
-                f"{what} take {needed / 1e9:,.0f} GB or more, and {kind} has {there / 1e9:,.0f} GB; lower {key}."
-            )
+            sizes = f"take {needed / 1e9:,.0f} GB or more, and {kind} has {there / 1e9:,.0f} GB"
+            raise UserError(f"{what} {sizes}; lower {key}.")
 
 
 def check_labels(config: TeddyConfig, dataset: RealDataset) -> None:
@@ -152,13 +151,9 @@ def check_labels(config: TeddyConfig, dataset: RealDataset) -> None:
 def label_recipe(config: TeddyConfig, pool: ModelPool) -> LabelRecipe:
     """How images are labelled; a pool that is smaller than ``labels.members`` is used in full."""
     node = config.labels
-    return LabelRecipe(
-        members=None if node.members == "all" else min(int(node.members), len(pool)),
-        epochs=label_epochs(config),
-        view=view_recipe(config),
-        seed=config.seed,
-        **_shared(LabelRecipe, node, but=("members", "epochs")),
-    )
+    members = None if node.members == "all" else min(int(node.members), len(pool))
+    own = {"members": members, "epochs": label_epochs(config), "view": view_recipe(config), "seed": config.seed}
+    return LabelRecipe(**_shared(LabelRecipe, node, **own))
 
 
 def label_facts(config: TeddyConfig, labels: Labels | None, precision: str) -> LabelFacts:

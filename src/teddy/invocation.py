@@ -160,15 +160,14 @@ class Invocation(Outcome):
 
     def _evaluation(self) -> None:
         split = factory.eval_split(self.config, self.dataset)
-        planned = {
-            name: factory.students(self.config, images, self.labels.get(name)) for name, images in self.images.items()
-        }
+        images, labels = self.images, self.labels
+        planned = {name: factory.students(self.config, images[name], labels.get(name)) for name in images}
         epochs = sum(student.protocol.epochs for students in planned.values() for student in students)
         with StageProgress("evaluation", total=epochs, unit="epochs") as progress:
             for name, students in planned.items():
                 measure = factory.divergence(self.config, self.dataset, self.pools.get(name), self.device_config)
                 for student in students:
-                    self._student(name, student, split, self.images[name], progress, name, measure)
+                    self._student(name, student, split, images[name], progress, name, measure)
 
     def _student(
         self,

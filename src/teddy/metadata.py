@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import platform
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -66,10 +65,9 @@ def say_data(dataset: RealDataset) -> None:
     """Log what the data are."""
     loaded = dataset.loaded
     size, kind = f"{loaded.size} x {loaded.size}", "grey" if loaded.channels == 1 else "colour"
-    counts = (
-        f"{len(dataset.train):,} training and {len(dataset.test):,} test images of {len(loaded.class_ids):,} classes"
-    )
-    _log.info("Data: %s, %s, %s. %s", counts, size, kind, loaded.remark)
+    counts = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
+    classes = f"{len(loaded.class_ids):,} classes"
+    _log.info("Data: %s of %s, %s, %s. %s", counts, classes, size, kind, loaded.remark)
 
 
 def hardware(device_config: DeviceConfig) -> str:
@@ -91,9 +89,8 @@ def _by_key(overrides: Sequence[str]) -> dict[str, str]:
     """Overrides by key: ``+experiment=a`` as ``experiment: a``; a deletion (``~key``) as ``key: none``."""
     found = {}
     for word in overrides:
-        match = re.fullmatch(r"[+~]*([^=]+?)(?:=(.*))?", word, re.DOTALL)
-        if match is not None:
-            found[match[1].partition("@")[0]] = "none" if match[2] is None else match[2].strip("'\"")
+        key, given, value = word.lstrip("+~").partition("=")
+        found[key.partition("@")[0]] = value.strip("'\"") if given else "none"
     return found
 
 

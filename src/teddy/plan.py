@@ -54,9 +54,7 @@ def make_plan(config: TeddyConfig) -> Plan:
     methods = {name: build(f"methods.{name}", node, Method) for name, node in config.methods.items()}
     for name, method in methods.items():
         if not isinstance(method.pool, PoolStrategy | None):
-            raise UserError(
-                f"methods.{name}.pool={method.pool!r} must be null or have a _target_, as pool.strategy has."
-            )
+            raise UserError(f"methods.{name}.pool={method.pool!r} must be null or have a _target_, as pool.strategy.")
         method.check(members if method.pool is None else method.pool.members(saved))
     for group, nodes in {"logger": config.logger, "trainer.callbacks": config.trainer.callbacks}.items():
         for name, node in nodes.items():

@@ -79,8 +79,7 @@ class Artifact:
     fingerprint: str
     facts: dict[str, Any]
     files: frozenset[str] = frozenset()
-    planned: bool = False
-    """Whether it only stands for one to come, in the plan of a run."""
+    planned: bool = False  # whether it only stands for one to come, in the plan of a run
 
     @classmethod
     def of(cls, folder: Path, manifest: Mapping[str, Any]) -> Artifact:
@@ -103,9 +102,7 @@ class Outlook:
     alike: Any = None  # the same for artifacts that take the same time
     label: str = ""  # of the progress that takes the time; empty: none takes any
     units: float | None = None  # of that progress; None: as many as it says itself
-    passes: float = (
-        0.0  # images forward and back through a network of the pool; they tell the time where none is measured
-    )
+    passes: float = 0.0  # images forward and back through a teacher, by which time is told where none is measured
     timed: bool = True  # whether the time is measured, by the first units of the build
 
 

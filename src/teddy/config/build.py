@@ -96,9 +96,7 @@ def find_class(key: str, target: str, packages: Sequence[str]) -> type:
     if not inspect.isclass(found) or inspect.isabstract(found):
         raise UserError(f"{key}: _target_ {target} is not a class of which an object can be made.")
     if not _within(found.__module__, packages):
-        raise UserError(
-            f"{key}: _target_ {target} is imported there from {found.__module__}; name a class where it is defined."
-        )
+        raise UserError(f"{key}: _target_ {target} is defined in {found.__module__}; name a class where it is defined.")
     return found
 
 

@@ -45,6 +45,4 @@ def member_epochs(first: int, last: int | None, every: int, size: int | None, sa
 
 
 def _brief(epochs: list[int]) -> str:
-    return (
-        ", ".join(map(str, epochs)) if len(epochs) <= 8 else f"{epochs[0]}, {epochs[1]}, {epochs[2]}, …, {epochs[-1]}"
-    )
+    return ", ".join(map(str, epochs if len(epochs) <= 8 else [*epochs[:3], "…", epochs[-1]]))

@@ -77,15 +77,10 @@ def resolve_device(accelerator: str, precision: str, devices: int = 1, workers: 
     best = next(name for name, found in available.items() if found)
     wanted = best if accelerator in ("auto", "gpu") else accelerator
     if not available.get(wanted) or (accelerator, wanted) == ("gpu", "cpu"):
-        raise UserError(
-            f"trainer.accelerator={accelerator} is not available on this machine; set trainer.accelerator=auto."
-        )
-    if wanted == "cuda" and devices > torch.cuda.device_count():
-        raise UserError(
-            f"trainer.devices={devices} asks for more than the {torch.cuda.device_count()} GPUs of this machine; lower it."
-        )
-    most = 1 if wanted == "mps" else max(2, os.cpu_count() or 1)  # two processes on one core, to try them out
-    if wanted != "cuda" and devices > most:
+        raise UserError(f"trainer.accelerator={accelerator} is not available here; set trainer.accelerator=auto.")
+    cpus = max(2, os.cpu_count() or 1)  # two processes on one core, to try them out
+    most = {"cuda": torch.cuda.device_count(), "mps": 1, "cpu": cpus}[wanted]
+    if devices > most:
         raise UserError(f"trainer.devices={devices} asks for more than {most} on this machine ({wanted}); lower it.")
     if wanted != "cuda" and rest.get("sync_batchnorm"):
         raise UserError("trainer.sync_batchnorm=true needs GPUs; set trainer.sync_batchnorm=false.")
