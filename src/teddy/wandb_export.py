@@ -20,26 +20,17 @@ from teddy.runtime.loggers import RunLog
 from teddy.synthesis.stage import ImageFolderArtifact
 
 COLUMNS = ("method", "protocol", "labels", "student", "seed", "measure", "top1")
-COSTS = {
-    "pool_seconds": metrics.COST_POOL_SECONDS,
-    "synthesis_seconds": metrics.COST_SYNTHESIS_SECONDS,
-    "synthesis_peak_memory_mb": metrics.COST_SYNTHESIS_PEAK_MEMORY_MB,
-}
 
 
 def export_results(log: RunLog, folder: Path, rows: Sequence[Result], cost: Mapping[str, float]) -> None:
-    """Numbers, the table of students, and the pictures of the report.
-
-    Args:
-        cost: of the first method, as in :class:`teddy.report.results_log.Result`.
-    """
+    """Numbers, among them the cost of the first method, the table of students, and the pictures of the report."""
     groups: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows:
         groups[f"{row.method}/{row.protocol}/{row.labels}/{row.student}", row.measure].append(row.top1)
     for (name, measure), values in groups.items():
         spread = {metrics.student(name, f"{measure}_std"): stdev(values)} if len(values) > 1 else {}
         log.summary({metrics.student(name, measure): fmean(values), **spread})
-    log.summary({name: cost[key] for key, name in COSTS.items() if key in cost})
+    log.summary({f"cost/{key}": value for key, value in cost.items() if f"cost/{key}" in metrics.FIXED})
     first = rows[0].method if rows else ""
     distances = [nats for row in rows if row.method == first for nats in row.divergence.values()]
     if distances:
@@ -57,10 +48,8 @@ def export_lineage(
 ) -> None:
     """What a method's students came from: pool to images to labels; as artifacts in W&B, as text elsewhere.
 
-    Weights and labels are described, not uploaded: an ImageNet pool and its labels are gigabytes.
-
-    Args:
-        made: fingerprints of what this invocation made itself; the rest it found in the store.
+    Weights and labels are described, not uploaded: an ImageNet pool and its labels are gigabytes. ``made`` are the fingerprints
+    of what this invocation made itself; the rest it found in the store.
     """
     lines = []
 

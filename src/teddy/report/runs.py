@@ -51,6 +51,13 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     return runs
 
 
+def folder_names(runs: Sequence[Run]) -> list[str]:
+    """Name runs by their folders, and jobs of several sweeps by their sweeps as well."""
+    paths = [run.folder.resolve() for run in runs]
+    unique = len({path.name for path in paths}) == len(paths)
+    return [path.name if unique else f"{path.parent.name}/{path.name}" for path in paths]
+
+
 def unfinished(paths: Sequence[Path]) -> list[str]:
     """Write a sentence for every job without results, or without the report that its stages ask for."""
     sentences = []
