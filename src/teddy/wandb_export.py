@@ -31,8 +31,7 @@ def export_results(log: RunLog, folder: Path, rows: Sequence[Result], cost: Mapp
         spread = {metrics.student(name, f"{measure}_std"): stdev(values)} if len(values) > 1 else {}
         log.summary({metrics.student(name, measure): fmean(values), **spread})
     log.summary({f"cost/{key}": value for key, value in cost.items() if f"cost/{key}" in metrics.FIXED})
-    first = rows[0].method if rows else ""
-    distances = [nats for row in rows if row.method == first for nats in row.divergence.values()]
+    distances = [nats for row in rows if row.method == rows[0].method for nats in row.divergence.values()]
     if distances:
         log.summary({metrics.DIVERGENCE_MEAN: fmean(distances)})
     table = [[getattr(row, column) for column in COLUMNS] for row in rows]

@@ -78,9 +78,7 @@ def _one_run(run: Run, folder: Path, axis: str) -> Iterator[Picture]:
             yield Picture(path, f"Over the iterations: {title}", caption)
         if source := run.path(name, "terms"):
             path = term_curves(source, folder / f"terms_{method}.png")
-            caption = (
-                "The terms of the objective over the iterations: thin lines are blocks, the thick line is their median."
-            )
+            caption = "The terms of the objective: thin lines are blocks, the thick line is their median."
             yield Picture(path, f"Synthesis: {title}", caption)
         if (source := run.folder / f"probe_{name}.csv").is_file():
             path, caption = term_curves(source, folder / f"probe_{method}.png"), "A small student, on held-out images."

@@ -45,9 +45,8 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     """
     runs = [_read(folder) for folder in _folders(paths) if _has_results(folder)]
     if not runs:
-        raise UserError(
-            f"There are no results in {', '.join(map(str, paths))}; give runs with at least one evaluated student."
-        )
+        names = ", ".join(map(str, paths))
+        raise UserError(f"There are no results in {names}; give runs with at least one evaluated student.")
     return runs
 
 
