@@ -17,14 +17,7 @@ ENOUGH_SEEDS = 3
 ANY = "any"
 SETTING = ["dataset", "protocol", "student", "labels", "ipc", "classes"]  # in which two rows must agree to be compared
 MEASURES = {"top1": "top-1", "map50": "mAP50"}  # for people, by Result.measure
-NOT_COMPARED = (
-    "hydra",
-    "sweep",
-    "search",
-    "launch",
-    "store",
-    "logger",
-)  # where work is done does not change its results
+NOT_COMPARED = ("hydra", "sweep", "search", "launch", "store", "logger")  # where work is done
 NULL_MEANS = {"labels.top_k": "all"}  # for these keys null is a value like any other
 
 

@@ -137,8 +137,8 @@ def latex(comparison: Comparison, title: str = "") -> str:
 def students_csv(comparison: Comparison) -> str:
     """Write a line for every student: the run's folder, the varied keys, the fields of a result; mappings are JSON."""
     students = comparison.students.rename(columns={"pool": TEACHERS})
-    names = folder_names(comparison.runs)
-    runs, folders = zip(*((comparison.runs[index], names[index]) for index in students.pop("run")), strict=True)
+    runs = [comparison.runs[index] for index in students.run]
+    folders = students.pop("run").map(dict(enumerate(folder_names(comparison.runs))))
     for name in ("fingerprints", "cost", "divergence"):
         students[name] = students[name].map(lambda one: json.dumps(one, sort_keys=True))
     keys = {_free_name(key, students): [value_text(value_of(run, key)) for run in runs] for key in comparison.values}

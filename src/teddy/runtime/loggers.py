@@ -40,15 +40,8 @@ def writing(folder: Path) -> Iterator[None]:
 class RunLog:
     """Everything that one invocation measures; final numbers also go to ``summary.json`` in its output folder."""
 
-    def __init__(
-        self,
-        folder: Path,
-        loggers: Sequence[Logger] = (),
-        wandb: WandbRun | None = None,
-        config: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, folder: Path, loggers: Sequence[Logger] = (), wandb: WandbRun | None = None) -> None:
         self.folder, self.loggers, self.wandb = folder, list(loggers), wandb
-        self._config = dict(config or {})  # resolved, beside which TensorBoard shows the final numbers
         self._final: dict[str, float] = {}
 
     def stage(self, name: str, first_step: int = 0) -> StageLogger:
@@ -109,7 +102,7 @@ class RunLog:
         with writing(self.folder):
             for logger in self.loggers:
                 if isinstance(logger, TensorBoardLogger) and self._final:
-                    logger.log_hyperparams(self._config, self._final)  # once, with all of them
+                    logger.log_hyperparams(dict(logger.hparams), self._final)  # once, with all of them
                 logger.finalize("success" if exit_code == 0 else "failed")
         if self.wandb is not None:
             self.wandb.finish(exit_code)
@@ -202,7 +195,7 @@ def open_loggers(
                 raise UserError(f"logger={key} needs a package that is not installed: {error}") from error
             logger.log_hyperparams(dict(config))
             loggers.append(logger)
-    return RunLog(folder, loggers, wandb, config)
+    return RunLog(folder, loggers, wandb)
 
 
 def _missing(offered: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -83,7 +83,6 @@ class StageProgress:
         self._notes: dict[str, Note] = {}
         self._silent = not is_leader() or StageProgress.muted
         self._display: Progress | None = None
-        self._owns_display = False
 
     def __enter__(self) -> StageProgress:
         self._started = self._next_show = time.monotonic()
@@ -97,7 +96,6 @@ class StageProgress:
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}"))
             StageProgress._live = Progress(*columns, console=Console(stderr=True), refresh_per_second=4)
             StageProgress._live.start()
-            self._owns_display = True
         self._display = StageProgress._live
         total = max(self.total, 1)
         self._row = self._display.add_task(self.label, total=total, completed=self.done, status=self._count())
@@ -130,11 +128,11 @@ class StageProgress:
         ending = "done" if kind is None else "stopped"
         spent = duration(time.monotonic() - self._started)
         self._show(f"{self._count()}, {ending} in {spent}{self._note_text()}")
-        if self._owns_display and self._display is not None:
+        if self._display is not None and len(self._display.tasks) > 1:
+            self._display.remove_task(self._row)
+        elif self._display is not None:
             self._display.stop()
             StageProgress._live = None
-        elif self._display is not None:
-            self._display.remove_task(self._row)
 
     def _show(self, status: str) -> None:
         if self._display is None:

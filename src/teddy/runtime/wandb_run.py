@@ -19,10 +19,8 @@ from teddy.artifacts.store import write_json
 from teddy.config.errors import UserError
 from teddy.runtime import metrics as names
 
-LONG_FACT = 4000
-"""Characters of JSON beyond which a fact stays out of an artifact's metadata, such as the loss curves of all blocks."""
-PATIENCE = 5.0
-"""Seconds to wait for W&B's server, first for any answer and then for a run."""
+LONG_FACT = 4000  # characters of JSON beyond which a fact is no metadata of an artifact, such as all loss curves
+PATIENCE = 5.0  # seconds to wait for W&B's server, first for any answer and then for a run
 _log = logging.getLogger("teddy")
 
 
@@ -137,11 +135,11 @@ class WandbRun:
         self._run.summary.update(dict(values))
 
     @_spared
-    def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Show a table."""
+    def table(self, key: str, table: Any) -> None:
+        """Show a table, which is a DataFrame."""
         import wandb
 
-        self._run.log({key: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+        self._run.log({key: wandb.Table(dataframe=table)})
 
     @_spared
     def artifact(
