@@ -78,7 +78,7 @@ def test_the_table_of_a_sweep(teachers_sweep):
         "| ours | 3 | stored | paper | 53.0 ± 2.0 | +4.0 |",
         "| real | any | stored | paper | 49.0 ± 1.0 |  |",
     ]
-    assert shared == dict(student="convnet3", IPC="10", seeds="3")
+    assert shared == ["student convnet3", "IPC 10", "seeds 3"]
 
 
 def test_the_paper_s_number_belongs_to_the_very_setting(table_of, students):

@@ -15,7 +15,7 @@ from markupsafe import Markup
 from teddy.artifacts.store import atomic_write
 from teddy.config.errors import UserError
 from teddy.report import tables
-from teddy.report.browser import browsers
+from teddy.report.browser import browsers, data_uri
 from teddy.report.comparison import Comparison, compare
 from teddy.report.pictures import draw_pictures
 from teddy.report.runs import jobs_of, read_runs, unfinished
@@ -48,7 +48,7 @@ def write_report(*folders: Path, out: Path | None = None, title: str = "") -> Pa
         logging.getLogger("teddy").warning(sentence)
     commands = dict.fromkeys(run.record["command"] for run in runs if run.record.get("command"))
     shared, table = tables.condense(tables.text_table(comparison))
-    same = [f"In all rows: {', '.join(f'{name} {value}' for name, value in shared.items())}."] if shared else []
+    same = [f"In all rows: {', '.join(shared)}."] if shared else []
     differences = tables.differences(comparison)
     first = comparison.first_method(comparison.rows)
     here = Path(__file__).parent
@@ -74,7 +74,7 @@ def write_report(*folders: Path, out: Path | None = None, title: str = "") -> Pa
     templates = Environment(
         loader=FileSystemLoader(here), autoescape=select_autoescape(["html.j2"]), trim_blocks=True, lstrip_blocks=True
     )
-    templates.globals |= {"numeric": tables.numeric_columns, "markdown": tables.markdown}
+    templates.globals |= {"numeric": tables.numeric_columns, "markdown": tables.markdown, "data_uri": data_uri}
     atomic_write(out / "results.csv", tables.students_csv(comparison))
     atomic_write(out / "results.tex", tables.latex(comparison, title))
     atomic_write(out / "results.md", templates.get_template("results.md.j2").render(content))

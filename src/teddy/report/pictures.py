@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,10 +25,6 @@ class Picture:
     path: Path | None
     heading: str
     caption: str
-
-    def base64(self) -> str:
-        """Encode the file for a data URI."""
-        return base64.b64encode(self.path.read_bytes()).decode() if self.path else ""
 
 
 def plain(name: str) -> str:

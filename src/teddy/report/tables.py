@@ -93,11 +93,11 @@ def differences(comparison: Comparison) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=["key", *(f"run {name}" for name in folder_names(runs))])
 
 
-def condense(table: pd.DataFrame) -> tuple[dict[str, str], pd.DataFrame]:
-    """Separate what all rows share, by column, from the table without it and without empty columns."""
+def condense(table: pd.DataFrame) -> tuple[list[str], pd.DataFrame]:
+    """Separate what all rows share, such as ``IPC 10``, from the table without it and without empty columns."""
     table = table.loc[:, (table != "").any() | table.columns.isin(ALWAYS)]
-    shared = {name: table[name].iloc[0] for name in table if name in SHAREABLE and table[name].nunique() == 1}
-    return shared, table.drop(columns=list(shared))
+    shared = [name for name in table if name in SHAREABLE and table[name].nunique() == 1]
+    return [f"{name} {table[name].iloc[0]}" for name in shared], table.drop(columns=shared)
 
 
 def numeric_columns(table: pd.DataFrame) -> list[bool]:
@@ -130,8 +130,8 @@ def latex(comparison: Comparison, title: str = "") -> str:
     changes = (rows[SETTING[:4]] != rows[SETTING[:4]].shift()).any(axis=1)
     for index in reversed(changes[changes].index[1:]):
         lines.insert(first + index, r"\midrule")
-    facts = [" ".join(title.split()), *(f"{name} {value}" for name, value in shared.items())]
-    return "\n".join([f"% {', '.join(filter(None, facts))}; needs \\usepackage{{booktabs}}", *lines, ""])
+    facts = filter(None, [" ".join(title.split()), *shared])
+    return "\n".join([f"% {', '.join(facts)}; needs \\usepackage{{booktabs}}", *lines, ""])
 
 
 def students_csv(comparison: Comparison) -> str:
@@ -160,7 +160,7 @@ class ConsoleTable:
 
     def __init__(self, comparison: Comparison, title: str = "") -> None:
         shared, self.table = condense(text_table(comparison))
-        self.title = ", ".join(filter(None, [title, *(f"{name} {value}" for name, value in shared.items())]))
+        self.title = ", ".join(filter(None, [title, *shared]))
         first = comparison.first_method(comparison.rows)
         self.styles = ["bold" if method == first else None for method in comparison.rows.method]
 

@@ -94,8 +94,8 @@ class RunLog:
             for logger in self.loggers:
                 if not isinstance(logger, TensorBoardLogger):
                     logger.log_metrics(numbers, 0)
-            if self.wandb is not None:
-                self.wandb.summary(values)
+        if self.wandb is not None:
+            self.wandb.summary(values)
 
     def finish(self, exit_code: int = 0) -> None:
         """Close all loggers."""
@@ -133,8 +133,8 @@ class StageLogger(Logger):
         with writing(self._run_log.folder):
             for logger in self._run_log.loggers:
                 logger.log_metrics(values, step)
-            if self._run_log.wandb is not None:
-                self._run_log.wandb.log(self._name, step, values)
+        if self._run_log.wandb is not None:
+            self._run_log.wandb.log(self._name, step, values)
 
     def log_image(self, key: str, images: torch.Tensor, step: int, caption: str = "") -> None:
         """Show images, uint8 (n, C, H, W), as one grid at a step of the fit."""
@@ -146,8 +146,7 @@ class StageLogger(Logger):
         grid = make_grid(images, nrow=GRID_COLUMNS, pad_value=255).permute(1, 2, 0).numpy()
         log.show(key, grid, step)
         if log.wandb is not None:
-            with writing(log.folder):
-                log.wandb.image(key, grid, caption, self._name, step)
+            log.wandb.image(key, grid, caption, self._name, step)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Do nothing: the whole resolved config is logged when the run is opened."""
