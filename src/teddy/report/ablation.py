@@ -14,7 +14,7 @@ from matplotlib.ticker import NullLocator
 from matplotlib.transforms import offset_copy
 
 from teddy.report.charts import palette_of, panels
-from teddy.report.comparison import SETTING, Comparison, has_column, is_number, value_of, value_text
+from teddy.report.comparison import SETTING, Comparison, has_column, is_number, value_text
 
 PAPER = "#606060"
 MARKERS = "osD^vP"
@@ -115,7 +115,7 @@ def short_names(texts: Sequence[str]) -> list[str]:
 
 def _follows(comparison: Comparison, key: str, other: str) -> bool:
     """Whether the value of ``other`` determines that of ``key`` in these runs."""
-    pairs = {(value_of(run, other), value_of(run, key)) for run in comparison.runs}
+    pairs = {(run.value(other), run.value(key)) for run in comparison.runs}
     return len(pairs) == len({value for value, _ in pairs})
 
 

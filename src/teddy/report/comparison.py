@@ -18,7 +18,6 @@ ANY = "any"
 SETTING = ["dataset", "protocol", "student", "labels", "ipc", "classes"]  # in which two rows must agree to be compared
 MEASURES = {"top1": "top-1", "map50": "mAP50"}  # for people, by Result.measure
 NOT_COMPARED = ("hydra", "sweep", "search", "launch", "store", "logger")  # where work is done
-NULL_MEANS = {"labels.top_k": "all"}  # for these keys null is a value like any other
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
     Students that are the same under all values of a key, by their fingerprints, are one row, not one per run.
     """
     keys = varied_keys(runs)
-    settings = [tuple(value_of(run, key) for key in keys) for run in runs]
+    settings = [tuple(run.value(key) for key in keys) for run in runs]
     distinct = list(dict.fromkeys(settings))
     results = [pd.DataFrame(run.results).assign(run=index) for index, run in enumerate(runs)]
     students = pd.concat(results, ignore_index=True)
@@ -152,22 +151,8 @@ def varied_keys(runs: Sequence[Run]) -> list[str]:
     are distinguished by ``name``.
     """
     given = dict.fromkeys(key for run in runs for key in run.overrides if key.partition(".")[0] not in NOT_COMPARED)
-    varied = [key for key in given if len({value_of(run, key) for run in runs}) > 1]
+    varied = [key for key in given if len({run.value(key) for run in runs}) > 1]
     return varied or ["name"] * (len({run.name for run in runs}) > 1)
-
-
-def value_of(run: Run, key: str) -> Value:
-    """Look up the resolved setting of a run, or the value from the command line for a group such as ``pool``."""
-    if key in run.settings:
-        return NULL_MEANS.get(key) if run.settings[key] is None else run.settings[key]
-    if key not in run.overrides:
-        return run.name if key in ("name", "experiment") else None
-    for kind in (int, float):
-        try:
-            return kind(run.overrides[key])
-        except ValueError:
-            continue
-    return run.overrides[key]
 
 
 def value_text(value: Value) -> str:

@@ -12,7 +12,7 @@ from teddy.data.distilled import ANNOTATIONS
 from teddy.report import grids
 from teddy.report.ablation import ablation, keys_to_draw, short_names
 from teddy.report.charts import accuracy_bars, class_curves, efficiency, pool_curve, stages, term_curves
-from teddy.report.comparison import Comparison, is_number, short_key, value_of, value_text
+from teddy.report.comparison import Comparison, is_number, short_key, value_text
 from teddy.report.runs import Run
 
 SPREAD = "Mean over seeds; whisker: sample standard deviation; "
@@ -116,7 +116,7 @@ def image_sets(comparison: Comparison) -> dict[str, dict[str, tuple[str, Run]]]:
 
 def _varied(comparison: Comparison, run: Run, others: list[Run]) -> Iterator[str]:
     for key, values in comparison.values.items():
-        value = value_of(run, key)
-        if value is not None and len({value_of(other, key) for other in others}) > 1:
+        value = run.value(key)
+        if value is not None and len({other.value(key) for other in others}) > 1:
             text = short_names([value_text(one) for one in values])[values.index(value)]
             yield f"{short_key(key)} {text}" if is_number(value) else text

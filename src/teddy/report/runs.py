@@ -15,6 +15,7 @@ from teddy.report.results_log import Result, ResultsLog
 
 RESULTS, CONFIG, RECORD, REPORT = "results.jsonl", "config.yaml", "run.json", "results.md"
 Value = int | float | str | bool | None
+NULL_MEANS = {"labels.top_k": "all"}  # for these keys null is a value like any other
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,19 @@ class Run:
         """Path of a method's ``images``, ``terms`` or ``snapshots``, or None if it is not there."""
         entry = self.methods.get(method, {}).get(kind)
         return self.folder / entry if entry and (self.folder / entry).exists() else None
+
+    def value(self, key: str) -> Value:
+        """Look up a resolved setting, or the value from the command line for a group such as ``pool``."""
+        if key in self.settings:
+            return NULL_MEANS.get(key) if self.settings[key] is None else self.settings[key]
+        if key not in self.overrides:
+            return self.name if key in ("name", "experiment") else None
+        for kind in (int, float):
+            try:
+                return kind(self.overrides[key])
+            except ValueError:
+                continue
+        return self.overrides[key]
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:

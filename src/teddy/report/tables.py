@@ -14,16 +14,7 @@ from rich.console import Console, ConsoleOptions, Group
 from rich.markup import escape
 from rich.table import Table
 
-from teddy.report.comparison import (
-    MEASURES,
-    NOT_COMPARED,
-    SETTING,
-    Comparison,
-    compare,
-    value_of,
-    value_text,
-    with_spread,
-)
+from teddy.report.comparison import MEASURES, NOT_COMPARED, SETTING, Comparison, compare, value_text, with_spread
 from teddy.report.runs import folder_names, read_runs
 from teddy.report.sentences import sentences
 
@@ -88,7 +79,7 @@ def differences(comparison: Comparison) -> pd.DataFrame:
     """Write the settings that differ between runs, a column per run: first the varied ones, then what follows from them."""
     runs = comparison.runs
     keys = dict.fromkeys([*comparison.values, *(key for run in runs for key in run.settings)])
-    values = {key: [value_text(value_of(run, key)) for run in runs] for key in keys}
+    values = {key: [value_text(run.value(key)) for run in runs] for key in keys}
     lines = [[key, *some] for key, some in values.items() if key.split(".")[0] not in NOT_COMPARED and len({*some}) > 1]
     return pd.DataFrame(lines, columns=["key", *(f"run {name}" for name in folder_names(runs))])
 
@@ -141,7 +132,7 @@ def students_csv(comparison: Comparison) -> str:
     folders = students.pop("run").map(dict(enumerate(folder_names(comparison.runs))))
     for name in ("fingerprints", "cost", "divergence"):
         students[name] = students[name].map(lambda one: json.dumps(one, sort_keys=True))
-    keys = {_free_name(key, students): [value_text(value_of(run, key)) for run in runs] for key in comparison.values}
+    keys = {_free_name(key, students): [value_text(run.value(key)) for run in runs] for key in comparison.values}
     return pd.DataFrame({"run": folders, **keys}).join(students).to_csv(index=False, lineterminator="\n")
 
 
