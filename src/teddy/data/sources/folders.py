@@ -14,7 +14,7 @@ import torch
 
 from teddy.artifacts.fingerprint import fingerprint
 from teddy.config.errors import UserError
-from teddy.data.images import FITS, GREY_MODES, FileImages, ImageSet, open_image
+from teddy.data.images import FITS, GREY_MODES, FileImages, Header, ImageSet
 from teddy.data.sources.base import Loaded
 from teddy.data.sources.decoded import decode_once
 from teddy.data.sources.listing import Samples, class_folders, draw_test, list_images, require_classes
@@ -26,32 +26,23 @@ class ImageFolder:
 
     Sorted by the user: ``root/train/<class>/*`` and ``root/test/<class>/*`` (or ``root/val``). Flat: ``root/<class>/*``, of which
     a share of each class is set aside for the test.
-
-    Args:
-        channels, size: None reads them from one image of each class.
-        resize: see :class:`teddy.data.images.DecodedImages`, as ``fit``.
-        test_fraction: share of each class, for the flat layout; None: the other one.
-        seed: of the choice of test images, which also depends on their names in ``root``.
-        cache: folder for decoded images, out of which teacher training then cuts its boxes; without it files are decoded in each
-            epoch.
     """
 
     kind = "imagefolder"
-    public = False
-    """Whether it is a dataset whose layout and geometry are known."""
+    public = False  # whether it is a dataset whose layout and geometry are known
     test_folders: tuple[str, ...] = ("test", "val")
     layout = "put the images as train/<class>/*.png, and some of each class as test/<class>/*.png, below it."
 
     def __init__(
         self,
         root: str | None,
-        channels: int | None = None,
+        channels: int | None = None,  # None: those of one image of each class, as the size
         size: int | None = None,
-        resize: int | None = None,
+        resize: int | None = None,  # see DecodedImages, as fit
         fit: str = "crop",
-        test_fraction: float | None = None,
-        seed: int = 0,
-        cache: str | None = None,
+        test_fraction: float | None = None,  # share of each class, for the flat layout; None: the other one
+        seed: int = 0,  # of the choice of test images, which also depends on their names in root
+        cache: str | None = None,  # folder for decoded images; without it files are decoded in each epoch
     ) -> None:
         if root is None:
             raise UserError(f"dataset.root is not set; give a folder and {self.layout}")
@@ -86,11 +77,10 @@ class ImageFolder:
         for name in names:
             if (self.root / name).is_dir():
                 return self.root / name
-        state, hint = "does not exist", ""
-        if self.root.is_dir():
-            state = f"has no folder {' or '.join(names)}"
-            hint = "" if self.public else " If it holds the classes themselves, set dataset.test_fraction=0.2."
-        raise UserError(f"dataset.root={self.root} {state}; {self.layout}{hint}")
+        if not self.root.is_dir():
+            raise UserError(f"dataset.root={self.root} does not exist; {self.layout}")
+        hint = "" if self.public else " If it holds the classes themselves, set dataset.test_fraction=0.2."
+        raise UserError(f"dataset.root={self.root} has no folder {' or '.join(names)}; {self.layout}{hint}")
 
     @cached_property
     def listing(self) -> tuple[tuple[str, ...], Samples, Samples]:
@@ -148,48 +138,39 @@ class ImageFolder:
                 )
             content = {"data": self.fingerprint(), "channels": channels, "size": size, "resize": self.resize}
             splits = decode_once(*splits, self.cache, fingerprint(content))
-        drawn = None
-        if self.test_fraction is not None:
-            both = {"train": train, "test": test}
-            drawn = {name: [os.path.relpath(path, self.root) for path, _ in part] for name, part in both.items()}
-        return Loaded(*splits, self.names(classes), classes, channels, size, drawn, self._remark(size))
+        names = {"train": train, "test": test} if self.test_fraction is not None else {}
+        drawn = {split: [os.path.relpath(path, self.root) for path, _ in part] for split, part in names.items()}
+        return Loaded(*splits, self.names(classes), classes, channels, size, drawn or None, self._remark(size))
 
     def _remark(self, size: int) -> str:
-        shapes = () if self.public else (shape for _, shape in self.headers if shape[0] != shape[1])
-        if (shape := next(iter(shapes), None)) is None:
+        odd = [] if self.public else [shape for _, shape in self.headers if shape[0] != shape[1]]
+        if not odd:
             return ""
         done = {
             "crop": "the shorter side is scaled to {} and the centre cut (dataset.source.fit=stretch keeps all)",
             "stretch": "both sides are scaled to {} (dataset.source.fit=crop keeps the proportions)",
         }
-        return f"Not all images are square ({shape[0]} x {shape[1]}): {done[self.fit].format(self.resize or size)}."
+        return f"Not all images are square ({odd[0][0]} x {odd[0][1]}): {done[self.fit].format(self.resize or size)}."
 
     def names(self, classes: tuple[str, ...]) -> tuple[str, ...]:
         """Name the classes readably, given their folders' names."""
         return classes
 
     @cached_property
-    def headers(self) -> list[tuple[str, tuple[int, int]]]:
-        """Pillow's mode, and width and height, of the first training image of each class."""
-        found = []
-        for path in {index: path for path, index in reversed(self.listing[1])}.values():
-            with open_image(path, path) as image:
-                found.append((image.mode, image.size))
-        return found
+    def headers(self) -> list[Header]:
+        """Those of the first training image of each class."""
+        first = list({index: path for path, index in reversed(self.listing[1])}.values())
+        return list(map(FileImages(first, torch.arange(len(first)), 3, 1).header, range(len(first))))
 
     def geometry(self) -> tuple[int, int]:
-        """The channels and the size of the images.
-
-        Raises:
-            UserError: the images have several sizes or are not square, and none is given.
-        """
+        """The channels and the size of the images; UserError if they are not squares of one size, and none is given."""
         if self.channels is not None and self.size is not None:
             return self.channels, self.size
         modes, sizes = {mode for mode, _ in self.headers}, {shape for _, shape in self.headers}
         width, height = next(iter(sizes))
         if self.size is None and (len(sizes) > 1 or width != height):
             raise UserError(
-                f"the images in {self.root} are not squares of one size; set dataset.size to the pixels you want."
+                f"the images in {self.root} are not squares of one size; set dataset.size to what you want."
             )
         return self.channels or (1 if modes <= GREY_MODES else 3), self.size or width
 
