@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import platform
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,29 +64,16 @@ def set_description(
     command: str,
     fingerprints: dict[str, str],
 ) -> Description:
-    """What the folder of a method's set says of it.
-
-    Args:
-        rows: all results of the run.
-    """
-    spec, facts, boxes = images.spec, images.artifact.facts, f"{IMAGES}/{ANNOTATIONS}"
+    """What the folder of a method's set says of it, with its results among all ``rows`` of the run."""
+    spec, boxes = images.spec, f"{IMAGES}/{ANNOTATIONS}"
+    files = WHITENING if spec.whitening is not None else None, boxes if boxes in images.artifact.files else None
     return Description(
         name=f"{spec.name}-ipc{method.ipc}-{name}",
         method=MethodFacts(name, method.title or name, method.citation),
-        dataset=DatasetFacts(
-            spec.name,
-            list(spec.class_ids),
-            list(spec.class_names),
-            spec.channels,  # type: ignore[arg-type]
-            spec.size,
-            list(spec.mean),
-            list(spec.std),
-            whitening=WHITENING if spec.whitening is not None else None,
-            boxes=boxes if boxes in images.artifact.files else None,
-        ),
+        dataset=DatasetFacts.of(spec, *files),
         ipc=method.ipc,
         labels=labels,
-        tiles=facts.get("tiles", 1),
+        tiles=images.artifact.facts.get("tiles", 1),
         learned_lr=images.learned_lr,
         results=_results(rows, name),
         command=command,
@@ -116,12 +102,8 @@ def pool_members(pools: Mapping[str, ModelPool]) -> list[dict[str, Any]]:
     chosen = {member.identity for member in first.members} if first else set()
     known = {member.identity: member for pool in pools.values() for member in pool.members}
     return [
-        {
-            "epoch": member.epoch,
-            "top1_holdout": member.top1_holdout,
-            "chosen": member.identity in chosen,
-        }
-        for member in sorted(known.values(), key=lambda member: member.epoch)
+        {"epoch": one.epoch, "top1_holdout": one.top1_holdout, "chosen": one.identity in chosen}
+        for one in sorted(known.values(), key=lambda member: member.epoch)
     ]
 
 
@@ -136,20 +118,14 @@ def say_data(dataset: RealDataset) -> None:
     """Log what the data are."""
     loaded = dataset.loaded
     size, kind = f"{loaded.size} x {loaded.size}", "grey" if loaded.channels == 1 else "colour"
-    counts = (
-        f"{len(dataset.train):,} training and {len(dataset.test):,} test images of {len(loaded.class_ids):,} classes"
-    )
-    _log.info("Data: %s, %s, %s. %s", counts, size, kind, loaded.remark)
+    counts = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
+    _log.info("Data: %s of %s classes, %s, %s. %s", counts, f"{len(loaded.class_ids):,}", size, kind, loaded.remark)
 
 
 def override_values(overrides: Sequence[str]) -> dict[str, str]:
     """Overrides by key: ``+experiment=a`` as ``experiment: a``; a deletion (``~key``) as ``key: none``."""
-    found = {}
-    for word in overrides:
-        match = re.fullmatch(r"[+~]*([^=]+?)(?:=(.*))?", word, re.DOTALL)
-        if match is not None:
-            found[match[1].partition("@")[0]] = "none" if match[2] is None else match[2].strip("'\"")
-    return found
+    words = [word.lstrip("+~").partition("=") for word in overrides]
+    return {key.partition("@")[0]: value.strip("'\"") if equals else "none" for key, equals, value in words}
 
 
 def hardware(device_config: DeviceConfig) -> str:

@@ -44,11 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def score_words(argv: Sequence[str]) -> list[str]:
-    """The words of ``python -m teddy`` that measure a set, apart from its number of images per class.
-
-    Raises:
-        UserError: no set or no dataset is named.
-    """
+    """The words of ``python -m teddy`` that measure a set, but for its images per class; UserError if no dataset is named."""
     from teddy.methods.foreign import KEY  # imported late, so that --help is quick
 
     folder, rest = Path(argv[0]).expanduser().absolute(), list(argv[1:])
@@ -60,9 +56,7 @@ def score_words(argv: Sequence[str]) -> list[str]:
         words |= _own_words(folder)
     typed = set(map(key_of, rest))
     if "dataset" not in {*typed, *words}:
-        raise UserError(
-            f"which dataset {folder} was made from is not known; add dataset=NAME, such as dataset=cifar10."
-        )
+        raise UserError(f"the dataset of {folder} is not known; add dataset=NAME, such as dataset=cifar10.")
     dropped = {*typed, *(("pool.strategy.folder",) if "pool" in typed else ())}
     return ["+experiment=score", *(word_of(key, value) for key, value in words.items() if key not in dropped), *rest]
 
@@ -73,12 +67,8 @@ def _own_words(folder: Path) -> dict[str, Any]:
     from teddy.sets.folder import open_set
 
     about = open_set(folder).description
-    words: dict[str, Any] = {
-        "dataset": about.dataset.name,
-        f"{KEY}.path": str(folder / "images"),
-        f"{KEY}.tiles": about.tiles,
-    }
-    words[f"{KEY}.title"] = about.method.title or about.method.name
+    foreign = {"path": str(folder / "images"), "tiles": about.tiles, "title": about.method.title or about.method.name}
+    words: dict[str, Any] = {"dataset": about.dataset.name, **{f"{KEY}.{key}": one for key, one in foreign.items()}}
     facts = about.labels
     if facts.kind in ("online", "fixed"):
         words |= {"pool": "given", "pool.strategy.folder": str(folder), "labels": facts.kind, "seed": facts.seed}
@@ -89,15 +79,12 @@ def _own_words(folder: Path) -> dict[str, Any]:
 def with_ipc(words: list[str]) -> list[str]:
     """Add the number of images per class, unless it is among the words; the set and all other words are checked on the way.
 
-    Raises:
-        UserError: the set does not fit the dataset, or its classes have different numbers of images.
+    UserError if the set does not fit the dataset, or its classes have different numbers of images.
     """
     if any(key_of(word) == "synthesis.ipc" for word in words):
         return words
     register_schemas()
-    command = read_command(words)
-    configs = check_jobs(command)
-    if not configs:
+    if not (configs := check_jobs(read_command(words))):
         return words
     from teddy import factory
     from teddy.methods.foreign import KEY

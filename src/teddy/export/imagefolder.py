@@ -36,24 +36,16 @@ def about(opened: SetFolder) -> str:
 
 
 def export(opened: SetFolder, out: Path) -> str:
-    """Write the class folders, ``classes.txt`` (folder and name of each class) and a ``README.md`` to ``out``."""
+    """Write the class folders and ``classes.txt`` (folder and name of each class) to ``out``."""
     copy_images(opened, out)
     names = zip(opened.spec.class_ids, opened.spec.class_names, strict=True)
     (out / "classes.txt").write_text("".join(f"{folder}\t{name}\n" for folder, name in names))
-    (out / "README.md").write_text(about(opened))
     return f'torchvision.datasets.ImageFolder("{out}")'
 
 
 def export_rethinkdc(opened: SetFolder, out: Path) -> str:
-    """Write ``images/``, which holds class folders and nothing else, as ``rethinkdc`` expects of its first argument.
-
-    Raises:
-        UserError: the set is none of ImageNet-1K.
-    """
+    """Write ``images/``, class folders and nothing else as ``rethinkdc`` expects; UserError if the set is none of ImageNet-1K."""
     if opened.spec.num_classes != 1000:
-        raise UserError(
-            f"rethinkdc compares sets of ImageNet-1K alone, and this one is of {opened.spec.name}; choose another --to."
-        )
+        raise UserError(f"rethinkdc compares sets of ImageNet-1K, not of {opened.spec.name}; choose another --to.")
     copy_images(opened, out / IMAGES)
-    (out / "README.md").write_text(about(opened))
     return f"IMAGENET_VAL_DIR=/data/imagenet/val rethinkdc {out / IMAGES} --soft --ipc {opened.description.ipc}"

@@ -48,11 +48,8 @@ def files_of(path: Path) -> list[Path]:
     for pattern in ("*.parquet", "*.arrow"):
         if found := sorted(path.rglob(pattern)):
             return [file for file in found if "train" in file.relative_to(path).as_posix()] or found
-    try:
-        if classes := class_folders(path):
-            return [Path(file) for file, _ in list_images(path, classes)]
-    except OSError as error:
-        raise UserError(f"{error.filename} cannot be read ({error.strerror}); make it readable.") from error
+    if classes := class_folders(path):
+        return [Path(file) for file, _ in list_images(path, classes)]
     if found := sorted(file for file in path.iterdir() if file.suffix in TENSORS):
         return found
     raise UserError(f"{path} holds no set of images; give {_FORMS}.")

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch.utils.data import Dataset
 
-from teddy.config.errors import UserError
+from teddy.config.errors import UserError, reason
 from teddy.labels.compression import compression
 from teddy.labels.ensemble import PoolLabeller
 from teddy.labels.sources import FixedLabels, HardLabels, LabelledViews, LabelSource, OnlineLabels
@@ -26,17 +26,13 @@ class DistilledSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """The distilled images; item ``i`` is the view of image i in the current epoch, and its target.
 
     A view (C, H, W) is cropped, flipped, mixed and normalised, float32; a target (classes,) is the teachers' logits, or
-    probabilities. Both depend on the epoch and the index alone, so that any loader may ask in any order.
-
-    Args:
-        device: of views and targets; loader processes need the CPU.
+    probabilities. Both depend on the epoch and the index alone, so that any loader may ask in any order. They lie on ``device``;
+    loader processes need the CPU.
     """
 
     def __init__(self, folder: SetFolder, device: str | torch.device = "cpu") -> None:
         if folder.description.dataset.boxes is not None:
-            raise UserError(
-                f"the images of {folder.path} have boxes and no classes; read images/annotations.json with a reader of COCO."
-            )
+            raise UserError(f"the images of {folder.path} have boxes; read images/annotations.json as COCO.")
         self.folder, self.description, self.device = folder, folder.description, torch.device(device)
         self.images, self.labels = folder.images.images, folder.images.labels  # uint8 (N, C, H, W); class indices (N,)
         facts, labels = self.description.dataset, self.description.labels
@@ -116,8 +112,5 @@ class _Teachers:
         pool = ModelPool(self.folder.teachers, spec, "set")
         try:
             return PoolLabeller(pool.load_teachers(self.device_config), self.device_config.autocast)
-        except (
-            Exception
-        ) as error:  # a set from elsewhere may hold anything, and torch and torch-pruning have errors of any kind
-            why = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-            raise UserError(f"the teachers of {path} cannot be loaded ({why}); use another set.") from error
+        except Exception as error:  # a set from elsewhere may hold anything, and torch has errors of any kind
+            raise UserError(f"the teachers of {path} cannot be loaded ({reason(error)}); use another set.") from error

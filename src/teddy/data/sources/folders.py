@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from teddy.config.errors import UserError
 from teddy.data.images import FITS, GREY_MODES, FileImages, Header, ImageSet
 from teddy.data.sources.base import Loaded
 from teddy.data.sources.decoded import decode_once
-from teddy.data.sources.listing import Samples, class_folders, draw_test, list_images, require_classes
+from teddy.data.sources.listing import Samples, class_folders, draw_test, list_images, readable, require_classes
 from teddy.runtime.memory import machine_memory
 
 
@@ -54,24 +52,16 @@ class ImageFolder:
         self.cache = None if cache is None else Path(cache).expanduser()
 
     def check(self) -> None:
-        with self._readable():
-            if self.test_fraction is None or not self.root.is_dir():
-                self._folder("train")
-                self._folder(*self.test_folders)
-                return
-            found = set(class_folders(self.root))
+        if self.test_fraction is None or not self.root.is_dir():
+            self._folder("train")
+            self._folder(*self.test_folders)
+            return
+        found = set(class_folders(self.root))
         if "train" in found and found <= {"train", *self.test_folders}:
             raise UserError(
                 f"dataset.test_fraction={self.test_fraction} is for a folder that holds the classes themselves, and {self.root} "
                 f"holds {' and '.join(sorted(found))}; set it to null, or name the folder of the classes, {self.root / 'train'}."
             )
-
-    @contextmanager
-    def _readable(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(f"{error.filename} cannot be read ({error.strerror}); {self.layout}") from error
 
     def _folder(self, *names: str) -> Path:
         for name in names:
@@ -86,30 +76,29 @@ class ImageFolder:
     def listing(self) -> tuple[tuple[str, ...], Samples, Samples]:
         """The class folders, and the files of the training and of the test split."""
         train = self._folder("train") if self.test_fraction is None else self.root
-        with self._readable():
-            classes = class_folders(train)
-            if len(classes) < 2:
-                raise UserError(f"{train} holds {len(classes)} class folders but needs two or more; {self.layout}")
-            images = list_images(train, classes)
-            if self.test_fraction is not None:
-                return classes, *draw_test(images, self.root, self.test_fraction, self.seed)
-            return classes, images, self.list_test(self._folder(*self.test_folders), classes)
+        classes = class_folders(train)
+        if len(classes) < 2:
+            raise UserError(f"{train} holds {len(classes)} class folders but needs two or more; {self.layout}")
+        images = list_images(train, classes)
+        if self.test_fraction is not None:
+            return classes, *draw_test(images, self.root, self.test_fraction, self.seed)
+        return classes, images, self.list_test(self._folder(*self.test_folders), classes)
 
     def list_test(self, folder: Path, classes: tuple[str, ...]) -> Samples:
         """List the files of the test split; raise UserError if it has other classes than the training split."""
         require_classes(folder, class_folders(folder), classes)
         return list_images(folder, classes)
 
+    @readable()
     def fingerprint(self) -> str:
         """Hash the relative names and sizes of all files, and what else decides on pixels or split."""
         _, train, test = self.listing
         files = []
-        with self._readable():
-            for path in sorted(Path(path) for path, _ in (*train, *test)):
-                found = path.stat()
-                if not stat.S_ISREG(found.st_mode):  # to read a pipe would take for ever
-                    raise UserError(f"{path} is no ordinary file; remove it.")
-                files.append((path.relative_to(self.root).as_posix(), found.st_size))
+        for path in sorted(Path(path) for path, _ in (*train, *test)):
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):  # to read a pipe would take for ever
+                raise UserError(f"{path} is no ordinary file; remove it.")
+            files.append((path.relative_to(self.root).as_posix(), found.st_size))
         content: dict[str, Any] = {"source": self.kind, "files": files}
         if self.test_fraction is not None:
             content |= {"test_fraction": float(self.test_fraction), "seed": self.seed}
@@ -169,9 +158,7 @@ class ImageFolder:
         modes, sizes = {mode for mode, _ in self.headers}, {shape for _, shape in self.headers}
         width, height = next(iter(sizes))
         if self.size is None and (len(sizes) > 1 or width != height):
-            raise UserError(
-                f"the images in {self.root} are not squares of one size; set dataset.size to what you want."
-            )
+            raise UserError(f"the images in {self.root} are not squares of one size; set dataset.size, in pixels.")
         return self.channels or (1 if modes <= GREY_MODES else 3), self.size or width
 
 

@@ -40,9 +40,7 @@ class TableImages(DecodedImages):
         try:
             self.table = table.select_columns([column]).cast_column(column, library.Image(decode=False))
         except Exception as error:  # Arrow's and the library's own kinds
-            raise UserError(
-                f"dataset.source.image_column={column} holds no images; name a column that does."
-            ) from error
+            raise UserError(f"dataset.source.image_column={column} holds no images; name another.") from error
         self.column, self.folder = column, folder
 
     def opened(self, index: int) -> AbstractContextManager[Image.Image]:
@@ -247,9 +245,7 @@ def datasets_library() -> ModuleType:
     try:
         import datasets
     except ImportError as error:
-        raise UserError(
-            "the package datasets, which reads this, is missing; pip install 'teddy-distill[hf]'."
-        ) from error
+        raise UserError("the package datasets is missing; run pip install 'teddy-distill[hf]'.") from error
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()  # they would fill a log file
     return datasets

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from teddy.config.errors import UserError
@@ -13,10 +14,22 @@ Samples = list[tuple[str, int]]  # image files with their class indices, as torc
 IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
 
 
+@contextmanager
+def readable() -> Iterator[None]:
+    """Turn an error of the file system into a UserError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename} cannot be read ({error.strerror}); make it readable or remove it."
+        ) from error
+
+
+@readable()
 def list_images(folder: Path, classes: Sequence[str]) -> Samples:
     """List the image files below each class folder, sorted by class and path; what is hidden is ignored.
 
-    UserError if a class has no image, or a link leads back to a folder that it lies in; OSError if a folder cannot be read.
+    UserError if a class has no image, a folder cannot be read, or a link leads back to a folder that it lies in.
     """
     samples: Samples = []
     for index, name in enumerate(classes):
@@ -41,6 +54,7 @@ def _walk(folder: Path) -> Iterator[tuple[str, str]]:
         yield from ((place, name) for name in files if name.lower().endswith(IMAGES) and not name.startswith("."))
 
 
+@readable()
 def class_folders(folder: Path) -> tuple[str, ...]:
     """List the class folders in a folder by name, sorted; hidden ones are ignored."""
     return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
