@@ -98,8 +98,7 @@ def _results(rows: Sequence[Result], method: str) -> list[dict[str, Any]]:
 
 def pool_members(pools: Mapping[str, ModelPool]) -> list[dict[str, Any]]:
     """Every teacher of the run, early to late; chosen are those of the first method's pool."""
-    first = next(iter(pools.values()), None)
-    chosen = {member.identity for member in first.members} if first else set()
+    chosen = {member.identity for pool in list(pools.values())[:1] for member in pool.members}
     known = {member.identity: member for pool in pools.values() for member in pool.members}
     return [
         {"epoch": one.epoch, "top1_holdout": one.top1_holdout, "chosen": one.identity in chosen}

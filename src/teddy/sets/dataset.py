@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -11,7 +12,7 @@ from torch.utils.data import Dataset
 from teddy.config.errors import UserError, reason
 from teddy.labels.compression import compression
 from teddy.labels.ensemble import PoolLabeller
-from teddy.labels.sources import FixedLabels, HardLabels, LabelledViews, LabelSource, OnlineLabels
+from teddy.labels.sources import FixedLabels, LabelledViews, LabelSource, OnlineLabels
 from teddy.labels.stage import Labels, hard_labels
 from teddy.labels.store import LABELS, StoredLabels
 from teddy.labels.views import ViewMaker
@@ -71,18 +72,16 @@ class DistilledSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         if facts.kind == "hard":
             return hard_labels(self.folder)
         content = {name: one.sha256 for name, one in self.description.files.items() if not name.startswith("images/")}
-        return Labels(facts.kind, {"set": content, "facts": facts}, lambda: self._source(device_config))
+        return Labels(facts.kind, {"set": content, "facts": facts}, lambda: self._soft_labels(device_config))
 
     @cached_property
     def _views(self) -> LabelledViews:
         facts = self.description.labels
         views = ViewMaker(self.images.to(self.device), self.folder.spec, facts.view, facts.seed)
-        return LabelledViews(views, self._source(DeviceConfig(self.device.type, facts.precision)))
+        return LabelledViews(views, self.labels_for(DeviceConfig(self.device.type, facts.precision)).source())
 
-    def _source(self, device_config: DeviceConfig) -> LabelSource:
+    def _soft_labels(self, device_config: DeviceConfig) -> LabelSource:
         facts, spec = self.description.labels, self.folder.spec
-        if facts.kind == "hard":
-            return HardLabels(self.labels, spec.num_classes)
         if facts.kind == "stored":
             shape = facts.epochs or 0, len(self)
             form = compression(spec.num_classes, facts.top_k, facts.temperature)
@@ -91,11 +90,12 @@ class DistilledSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return source(_Teachers(self.folder, device_config), facts.temperature, facts.batch_size)
 
 
+@dataclass
 class _Teachers:
     """The labeller of a set whose teachers travel with it; they are loaded when they are first needed."""
 
-    def __init__(self, folder: SetFolder, device_config: DeviceConfig) -> None:
-        self.folder, self.device_config = folder, device_config
+    folder: SetFolder
+    device_config: DeviceConfig
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         return self._labeller(images)

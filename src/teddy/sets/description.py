@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from teddy.config.types import Count, Epoch, Positive
 from teddy.data.spec import DatasetSpec
@@ -35,8 +34,8 @@ class DatasetFacts:
     class_names: list[str]
     channels: Literal[1, 3]
     size: Annotated[int, Field(ge=1, le=4096)]
-    mean: list[float]
-    std: list[float]
+    mean: list[FiniteFloat]
+    std: list[Positive]
     whitening: str | None = None  # a file of the folder
     boxes: str | None = None  # likewise
 
@@ -51,8 +50,7 @@ class DatasetFacts:
             raise ValueError("class_ids must be folder names in their order")
         if len(self.class_names) != len(self.class_ids):
             raise ValueError("class_names must be as many as class_ids")
-        finite = all(map(math.isfinite, (*self.mean, *self.std))) and all(one > 0 for one in self.std)
-        if not finite or {len(self.mean), len(self.std)} != {self.channels}:
+        if {len(self.mean), len(self.std)} != {self.channels}:
             raise ValueError("mean and std must hold a number for each channel")
 
 
@@ -89,10 +87,6 @@ class LabelFacts:
     teachers: list[TeacherFacts] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        view = self.view
-        known = view.mix in ("cutmix", "none") and 0 < view.min_scale <= 1
-        if not (known and 0 <= view.flip <= 1 and 0 < view.alpha <= 1e7):
-            raise ValueError("view is out of its range")
         if self.kind == "stored" and self.epochs is None:
             raise ValueError("epochs says how many the stored labels cover")
 

@@ -123,21 +123,14 @@ class HuggingFace:
         """Open the tables; small sets of images of one size are decoded into memory."""
         tables = self._tables()
         features = tables["train"].features
-        images, classes = columns_of(features)
-        image = self._column("image_column", images, features)
-        label = self._column("label_column", classes, features)
+        pictures, classes = columns_of(features)
+        image, label = self._column("image_column", pictures, features), self._column("label_column", classes, features)
         if not _is_whole(features[label]):
             raise UserError(f"dataset.source.label_column={label} holds no whole numbers; name a column that does.")
-        used = [split for split in ("train", *TEST_SPLITS) if split in tables]
-        labels = {split: self._labels(tables[split], split, label) for split in used}
-        names = self._names(labels, label, getattr(features[label], "names", None))
-        test = self._test_split(labels)
-        if int(labels[test].max()) >= len(names):
-            raise UserError(
-                f"the split {test} has the label {int(labels[test].max())}, and the training images have the classes 0 to "
-                f"{len(names) - 1}; correct the column {label}."
-            )
-
+        splits = [split for split in ("train", *TEST_SPLITS) if split in tables]
+        labels = {split: self._labels(tables[split], split, label) for split in splits}
+        names = self._names(labels["train"], label, getattr(features[label], "names", None))
+        test = self._test_split(labels, len(names))
         folder = Path(self.root or datasets_library().config.HF_CACHE_HOME).expanduser()
 
         def encoded(split: str, channels: int, size: int) -> TableImages:
@@ -147,8 +140,8 @@ class HuggingFace:
         if self.size is None and width != height:
             raise UserError("the images are not square; set dataset.size to the pixels you want.")
         channels, size = self.channels or (1 if mode in GREY_MODES else 3), self.size or width
-        splits = encoded("train", channels, size), encoded(test, channels, size)
-        return Loaded(*self._decoded(*splits), names, numbered_ids(names), channels, size)
+        images = self._decoded(encoded("train", channels, size), encoded(test, channels, size))
+        return Loaded(*images, names, numbered_ids(names), channels, size)
 
     def _decoded(self, train: TableImages, test: TableImages) -> tuple[ImageSet, ImageSet]:
         """Decode the splits if they are small; larger images stay encoded, for random crops of the whole image."""
@@ -177,7 +170,7 @@ class HuggingFace:
         options: dict[str, Any] = {"path": self.name, "name": self.config, "revision": self.revision}
         if self.root is not None:
             kind, shards = self._shards(self.root)
-            files = {split: [str(path) for path in paths] for split, paths in shards.items()}
+            files = {split: list(map(str, paths)) for split, paths in shards.items()}
             cache = None if self.cache is None else str(Path(self.cache).expanduser() / "tables")
             options = {"path": kind, "data_files": files, "cache_dir": cache}
         try:
@@ -217,9 +210,9 @@ class HuggingFace:
             raise UserError(f"row {values.index(None)} of the split {split} has no label; fill the column {column}.")
         return torch.tensor(values, dtype=torch.int64)
 
-    def _names(self, labels: dict[str, torch.Tensor], column: str, names: Sequence[str] | None) -> tuple[str, ...]:
-        """Name the classes, each of which has training images."""
-        found = labels["train"].unique().tolist()
+    def _names(self, labels: torch.Tensor, column: str, names: Sequence[str] | None) -> tuple[str, ...]:
+        """Name the classes, each of which has training images with its label."""
+        found = labels.unique().tolist()
         count = len(found) if names is None else len(names)
         odd = sorted(set(found) ^ set(range(count)))
         if odd or count < 2:
@@ -230,14 +223,17 @@ class HuggingFace:
             )
         return tuple(map(str, names or range(count)))
 
-    def _test_split(self, labels: dict[str, torch.Tensor]) -> str:
-        for split in TEST_SPLITS:
-            if split in labels and len(labels[split]) and labels[split].min() >= 0:  # -1 stands for a secret label
-                return split
-        raise UserError(
-            f"{self.root or self.name} has no labelled split called {', '.join(TEST_SPLITS)} (only {', '.join(labels)}); "
-            "choose a dataset that has one."
-        )
+    def _test_split(self, labels: dict[str, torch.Tensor], classes: int) -> str:
+        """Choose the first split of test images with labels, which are those of the training images."""
+        known = [split for split in TEST_SPLITS if split in labels and len(labels[split])]
+        known = [split for split in known if labels[split].min() >= 0]  # -1 stands for a secret label
+        if not known:
+            tests, there = ", ".join(TEST_SPLITS), ", ".join(labels)
+            raise UserError(f"the data have no labelled split called {tests} (only {there}); choose others.")
+        if (largest := int(labels[known[0]].max())) >= classes:
+            train = f"the training images have the classes 0 to {classes - 1}"
+            raise UserError(f"the split {known[0]} has the label {largest}, and {train}; correct its labels.")
+        return known[0]
 
 
 def datasets_library() -> ModuleType:
