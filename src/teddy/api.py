@@ -45,13 +45,11 @@ _FACTS = ("num_classes", "channels", "size", "mean", "std", "class_names")
 
 
 def load(source: str | Path, *, device: str = "cpu") -> DistilledSet:
-    """Open a distilled set after a check of all its files; its views and targets will lie on ``device``.
+    """Open a distilled set after a check of all its files; UserError if there is none, or it is damaged.
 
     Args:
         source: the folder of a set, or of a run that made a single one, or ``owner/name`` of a data set of the Hugging Face hub.
-
-    Raises:
-        UserError: there is no set, or it is damaged.
+        device: of views and targets.
     """
     import_plugins()  # which may bring the networks of teachers
     path = Path(source).expanduser()
@@ -93,7 +91,8 @@ def distill(
 ) -> DistilledSet:
     """Distil a data set: teachers, images and soft labels, with the quick start's values for what is not set.
 
-    What is in the store already is found and not made again. The command line's report and students are left out.
+    What is in the store already is found and not made again. The command line's report and students are left out. UserError if
+    something that was given cannot be used, StageFailed if a stage could not be finished.
 
     Args:
         dataset: the name of a file in ``conf/dataset``, a folder as of ``dataset=imagefolder``, or a torch Dataset of pairs
@@ -103,10 +102,6 @@ def distill(
         test: a torch Dataset of test images, for a torch Dataset.
         out: the run's folder; by default a new one below ``outputs``.
         settings: further keys of the command line, such as ``{"synthesis.iterations": 50, "trainer": "cpu"}``.
-
-    Raises:
-        UserError: something that was given cannot be used.
-        StageFailed: a stage could not be finished.
     """
     words: dict[str, Any] = {"name": "distill", "stages": ["pool", "synthesis", "labels"], "logger": "csv"}
     words |= {"method": [method], "synthesis.ipc": ipc, **(settings or {})}
@@ -158,6 +153,8 @@ def evaluate(
 ) -> pd.DataFrame:
     """Train students on a distilled set and measure each once on real test images.
 
+    UserError if something that was given cannot be used, StageFailed if a student diverged.
+
     Args:
         students: networks by name.
         dataset: whose test images are used, as for :func:`distill`; of a torch Dataset, all its images. None: the data set that
@@ -169,10 +166,6 @@ def evaluate(
 
     Returns:
         A row for each student: top-1 accuracy and macro-F1 in percent, mean and standard deviation of the former over the seeds.
-
-    Raises:
-        UserError: something that was given cannot be used.
-        StageFailed: a student diverged.
     """
     data = data if isinstance(data, DistilledSet) else load(data)
     folder, spec, about = data.folder, data.folder.spec, data.description

@@ -15,6 +15,7 @@ from teddy.config.command import check_jobs, key_of, read_command, word_of
 from teddy.config.errors import UserError
 from teddy.config.schema import register_schemas
 
+KEY = "methods.foreign"  # of the method that takes a set as it is
 USAGE = """usage: python -m teddy.score FOLDER dataset=NAME [--protocol NAME] [KEY=VALUE ...]
 
 Trains students on the images in FOLDER and on as many random real images, tests both on the real test images, and writes results
@@ -45,8 +46,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def score_words(argv: Sequence[str]) -> list[str]:
     """The words of ``python -m teddy`` that measure a set, but for its images per class; UserError if no dataset is named."""
-    from teddy.methods.foreign import KEY  # imported late, so that --help is quick
-
     folder, rest = Path(argv[0]).expanduser().absolute(), list(argv[1:])
     if "--protocol" in rest:
         place = rest.index("--protocol")
@@ -63,8 +62,7 @@ def score_words(argv: Sequence[str]) -> list[str]:
 
 def _own_words(folder: Path) -> dict[str, Any]:
     """What is to be known of a set of ours; where its teachers lie in it, they label random real images as well."""
-    from teddy.methods.foreign import KEY
-    from teddy.sets.folder import open_set
+    from teddy.sets.folder import open_set  # imported late, so that --help is quick
 
     about = open_set(folder).description
     foreign = {"path": str(folder / "images"), "tiles": about.tiles, "title": about.method.title or about.method.name}
@@ -87,12 +85,11 @@ def with_ipc(words: list[str]) -> list[str]:
     if not (configs := check_jobs(read_command(words))):
         return words
     from teddy import factory
-    from teddy.methods.foreign import KEY
     from teddy.methods.foreign_images import read_foreign
     from teddy.plan import make_plan
 
     plan = make_plan(configs[0])
-    path = Path(configs[0].methods[KEY.rpartition(".")[2]]["path"])
+    path = Path(configs[0].methods["foreign"]["path"])
     counts = read_foreign(path, factory.dataset_of(configs[0], plan.source).spec).counts
     if len(set(counts)) > 1:
         raise UserError(

@@ -149,7 +149,8 @@ class ImageFolder:
     def headers(self) -> list[Header]:
         """Those of the first training image of each class."""
         first = list({index: path for path, index in reversed(self.listing[1])}.values())
-        return list(map(FileImages(first, torch.arange(len(first)), 3, 1).header, range(len(first))))
+        images = FileImages(first, torch.arange(len(first)), 3, 1)  # in any geometry, for none is decoded
+        return [images.header(index) for index in range(len(first))]
 
     def geometry(self) -> tuple[int, int]:
         """The channels and the size of the images; UserError if they are not squares of one size, and none is given."""

@@ -20,9 +20,7 @@ def readable() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"{error.filename} cannot be read ({error.strerror}); make it readable or remove it."
-        ) from error
+        raise UserError(f"{error.filename} cannot be read ({error.strerror}); make it readable.") from error
 
 
 @readable()
