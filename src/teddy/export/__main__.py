@@ -73,7 +73,7 @@ def _export(args: argparse.Namespace) -> str:
     try:
         use = write[args.to]()
         if args.to != "hf":  # whose card is its own
-            (out / CARD).write_text(f"{imagefolder.about(opened)}\n    {use}\n")
+            (out / CARD).write_text(f"{imagefolder.about(opened)}\nFor {args.to}:\n\n    {use}\n")
         if args.dry_run:
             use = hf.listing(out)
     except BaseException:  # half a form is none

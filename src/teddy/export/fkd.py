@@ -49,7 +49,7 @@ def export(
             f"{opened.path} holds no teachers, and FKD's views need labels of their own; make the set again with a protocol of "
             "soft labels and labels=online, which puts its teachers into its folder."
         )
-    copy_images(opened, out / "images", lambda label: f"{label:05d}")
+    copy_images(opened, out / "images", [f"{label:05d}" for label in range(opened.spec.num_classes)])
     facts, images = opened.description.labels, opened.images
     order = RandomSampler(images, generator=torch.Generator().manual_seed(SEED))
     with StageProgress("FKD labels", epochs * len(images), "views") as progress:
