@@ -87,11 +87,8 @@ def _write_json(path: Path, content: Any, indent: int | None = None) -> None:
 
 def _by_key(overrides: Sequence[str]) -> dict[str, str]:
     """Overrides by key: ``+experiment=a`` as ``experiment: a``; a deletion (``~key``) as ``key: none``."""
-    found = {}
-    for word in overrides:
-        key, given, value = word.lstrip("+~").partition("=")
-        found[key.partition("@")[0]] = value.strip("'\"") if given else "none"
-    return found
+    words = [word.lstrip("+~").partition("=") for word in overrides]
+    return {key.partition("@")[0]: value.strip("'\"") if equals else "none" for key, equals, value in words}
 
 
 def _method(run: Outcome, name: str) -> dict[str, Any]:
@@ -141,25 +138,16 @@ def _facts(run: Outcome) -> dict[str, Any]:
 def _description(run: Outcome, name: str, command: str) -> Description:
     """What the folder of a method's set says of it."""
     method, images, labels = run.methods[name], run.images[name], run.labels.get(name)
-    spec, facts, boxes = images.spec, images.artifact.facts, f"{IMAGES}/{ANNOTATIONS}"
+    spec, boxes = images.spec, f"{IMAGES}/{ANNOTATIONS}"
+    files = WHITENING if spec.whitening is not None else None, boxes if boxes in images.artifact.files else None
     parts = {"images": images, "labels": labels, "pool": run.pools.get(name), "dataset": run.dataset}
     return Description(
         name=f"{spec.name}-ipc{method.ipc}-{name}",
         method=MethodFacts(name, method.title or name, method.citation),
-        dataset=DatasetFacts(
-            spec.name,
-            list(spec.class_ids),
-            list(spec.class_names),
-            spec.channels,  # type: ignore[arg-type]
-            spec.size,
-            list(spec.mean),
-            list(spec.std),
-            whitening=WHITENING if spec.whitening is not None else None,
-            boxes=boxes if boxes in images.artifact.files else None,
-        ),
+        dataset=DatasetFacts.of(spec, *files),
         ipc=method.ipc,
         labels=factory.label_facts(run.config, labels, run.device_config.precision),
-        tiles=facts.get("tiles", 1),
+        tiles=images.artifact.facts.get("tiles", 1),
         learned_lr=images.learned_lr,
         results=_accuracies(run, name),
         command=command,

@@ -70,13 +70,13 @@ def measured(folder, root, *words):
     ],
     ids=["5,000 classes at IPC 2", "200,000 files"],
 )
-def test_twice_as_much_takes_twice_as_long_at_most(tmp_path, sizes, words):
+def test_four_times_as_much_takes_four_times_as_long_at_most(tmp_path, sizes, words):
     found = []
     for classes, per_class in sizes:
         folder = tmp_path / f"{classes}-{per_class}"
         root = linked_folder(folder / "data", classes, per_class)
         found.append(measured(folder, root, *words))
         print(f"{classes} classes, {classes * per_class} files: {found[-1][0]:.1f} s of CPU, {found[-1][1]:.0f} MB")
-    (small, low), (middle, _), (large, high) = found
-    assert large - small < 4 * (middle - small), "three times as much if linear, five times if quadratic"
+    (small, low), _, (large, high) = found
+    assert large < 4 * small
     assert high < 2 * low
