@@ -195,7 +195,7 @@ def test_a_torch_dataset_is_distilled_and_measured(place: Path) -> None:
     assert table.top1[0] > 90, "dark and bright are told apart"
     with pytest.raises(UserError, match="pairs cannot be found"):
         teddy.evaluate(made, ["convnet2_w8"])
-    with pytest.raises(UserError, match="the one that the set was made from"):
+    with pytest.raises(UserError, match="the one that it was made from"):
         teddy.evaluate(made, ["convnet2_w8"], dataset="fashion_mini")
 
 

@@ -25,7 +25,7 @@ from teddy import factory, pipeline
 from teddy.artifacts.store import ArtifactStore
 from teddy.config.build import import_plugins
 from teddy.config.command import Command, check_jobs, word_of
-from teddy.config.errors import UserError
+from teddy.config.errors import UserError, reason
 from teddy.config.messages import is_about_config, sentence
 from teddy.config.paths import config_dir
 from teddy.config.schema import TeddyConfig, register_schemas
@@ -45,15 +45,11 @@ _FACTS = ("num_classes", "channels", "size", "mean", "std", "class_names")
 
 
 def load(source: str | Path, *, device: str = "cpu") -> DistilledSet:
-    """Open a distilled set after a check of all its files.
+    """Open a distilled set after a check of all its files; UserError if there is none, or it is damaged.
 
     Args:
-        source: the folder of a set, of a run that made a single one, or the name of a data set of the Hugging Face hub,
-            ``owner/name``.
+        source: the folder of a set, or of a run that made a single one, or ``owner/name`` of a data set of the Hugging Face hub.
         device: of views and targets.
-
-    Raises:
-        UserError: there is no set, or it is damaged.
     """
     import_plugins()  # which may bring the networks of teachers
     path = Path(source).expanduser()
@@ -78,10 +74,9 @@ def _fetch(name: str) -> Path:
     except ImportError as error:
         raise UserError(f"{name} is no folder; to fetch it from a hub: pip install 'teddy-distill[hf]'.") from error
     except Exception as error:  # the network, an account, the cache: of several libraries
-        why = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
         raise UserError(
-            f"{name} is no folder, and the Hugging Face hub gives no data set of this name ({why}); correct the name, or fetch "
-            "it while there is a network."
+            f"{name} is no folder, and the Hugging Face hub gives no data set of this name ({reason(error)}); correct the name, "
+            "or fetch it while there is a network."
         ) from error
 
 
@@ -96,7 +91,8 @@ def distill(
 ) -> DistilledSet:
     """Distil a data set: teachers, images and soft labels, with the quick start's values for what is not set.
 
-    What is in the store already is found and not made again. The command line's report and students are left out.
+    What is in the store already is found and not made again. The command line's report and students are left out. UserError if
+    something that was given cannot be used, StageFailed if a stage could not be finished.
 
     Args:
         dataset: the name of a file in ``conf/dataset``, a folder as of ``dataset=imagefolder``, or a torch Dataset of pairs
@@ -106,10 +102,6 @@ def distill(
         test: a torch Dataset of test images, for a torch Dataset.
         out: the run's folder; by default a new one below ``outputs``.
         settings: further keys of the command line, such as ``{"synthesis.iterations": 50, "trainer": "cpu"}``.
-
-    Raises:
-        UserError: something that was given cannot be used.
-        StageFailed: a stage could not be finished.
     """
     words: dict[str, Any] = {"name": "distill", "stages": ["pool", "synthesis", "labels"], "logger": "csv"}
     words |= {"method": [method], "synthesis.ipc": ipc, **(settings or {})}
@@ -121,14 +113,13 @@ def distill(
         facts = dict.fromkeys((f"dataset.{name}" for name in _FACTS), None)
         words = {"dataset": "fashion_mini", **facts, "dataset.name": type(dataset).__name__.lower(), **words}
     config, typed = _compose({"experiment": "quickstart", **words})
-    plan = make_plan(config)
+    plan, program = make_plan(config), ["python", "-m", "teddy"]
     if given is not None:
         if test is None and "evaluation" in config.stages:
             raise UserError("stages names evaluation, and there are no test images; give them as test=….")
-        plan, typed = dataclasses.replace(plan, source=given), ["teddy.distill", *typed]
+        plan, program = dataclasses.replace(plan, source=given), ["teddy.distill"]
         config.dataset.source = {"_target_": f"{GivenImages.__module__}.{GivenImages.__qualname__}"}
-    else:
-        typed = ["python", "-m", "teddy", *typed]
+    typed = [*program, *typed]
     moment = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     folder = Path("outputs", config.name, moment) if out is None else Path(out).expanduser()
     with _logging_as_before():
@@ -140,11 +131,11 @@ def distill(
 def _logging_as_before() -> Iterator[None]:
     """Take back what a run changes in the logging of the process."""
     root, raises = logging.getLogger(), logging.raiseExceptions
-    before = list(root.handlers)
+    before = set(root.handlers)
     try:
         yield
     finally:
-        for handler in [one for one in root.handlers if one not in before]:
+        for handler in set(root.handlers) - before:
             root.removeHandler(handler)
             handler.close()
         logging.raiseExceptions = raises
@@ -162,6 +153,8 @@ def evaluate(
 ) -> pd.DataFrame:
     """Train students on a distilled set and measure each once on real test images.
 
+    UserError if something that was given cannot be used, StageFailed if a student diverged.
+
     Args:
         students: networks by name.
         dataset: whose test images are used, as for :func:`distill`; of a torch Dataset, all its images. None: the data set that
@@ -173,10 +166,6 @@ def evaluate(
 
     Returns:
         A row for each student: top-1 accuracy and macro-F1 in percent, mean and standard deviation of the former over the seeds.
-
-    Raises:
-        UserError: something that was given cannot be used.
-        StageFailed: a student diverged.
     """
     data = data if isinstance(data, DistilledSet) else load(data)
     folder, spec, about = data.folder, data.folder.spec, data.description
@@ -194,23 +183,18 @@ def evaluate(
     else:
         images = read_images(dataset, spec.channels, spec.size)
         name, classes = digest(images), max(spec.num_classes, int(images.labels.max()) + 1)
-    shape = classes, *images.take([0]).shape[1:]
-    if shape != (wanted := (spec.num_classes, spec.channels, spec.size, spec.size)):
-        raise UserError(
-            f"the set has classes and images {wanted}, and dataset {shape}; give the one that the set was made from."
-        )
+    found, wanted = (classes, *images.take([0]).shape[1:]), (spec.num_classes, spec.channels, spec.size, spec.size)
+    if found != wanted:
+        raise UserError(f"the set has classes and images {wanted}, not {found}; give the one that it was made from.")
     device_config, store = factory.device_config_of(config), ArtifactStore(Path(config.store))
-    facts = about.labels
-    planned = [
-        dataclasses.replace(one, view=facts.view, view_seed=facts.seed)
-        for one in factory.students(config, folder, data.labels_for(device_config))
-    ]
-    split = EvalSplit("", {"test": name}, lambda: images)
-    total = sum(one.protocol.epochs for one in planned)
-    with StageProgress("evaluation", total=total, unit="epochs") as progress:
-        where = device_config, RunLog(store.root), progress, about.method.name
+    view, seed = about.labels.view, about.labels.seed
+    planned = factory.students(config, folder, data.labels_for(device_config))
+    planned = [dataclasses.replace(one, view=view, view_seed=seed) for one in planned]
+    split, method = EvalSplit("", {"test": name}, lambda: images), about.method.name
+    with StageProgress("evaluation", sum(one.protocol.epochs for one in planned), "epochs") as progress:
+        where = device_config, RunLog(store.root), progress, method
         made = [train_student(store, split, folder, one, *where) for one in planned]
-    common = {"dataset": spec.name, "method": about.method.name, "ipc": data.ipc, "protocol": protocol}
+    common = {"dataset": spec.name, "method": method, "ipc": data.ipc, "protocol": protocol}
     table = pd.DataFrame(
         {**common, "labels": one.labels.kind, "student": one.network, "seed": one.seed, **artifact.facts}
         for one, artifact in zip(planned, made, strict=True)

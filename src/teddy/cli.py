@@ -9,8 +9,9 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from teddy import __version__
 from teddy.artifacts.processes import is_leader, world_size
@@ -28,6 +29,9 @@ from teddy.config.errors import StageFailed, UserError
 from teddy.config.messages import is_about_config, sentence
 from teddy.config.paths import config_dir
 from teddy.config.schema import register_schemas
+
+if TYPE_CHECKING:
+    from teddy.plan import Plan
 
 COMMAND = "TEDDY_COMMAND"
 """Environment variable with the command as it was typed, for the processes that a run starts."""
@@ -54,11 +58,13 @@ def main() -> int:
         register_schemas()
         check_search(command)
         if command.plans:
-            return _plan(command)
+            plans = _plans(command)
+            _preview([*plans[::2], plans[1]] if command.searches else plans)  # each trial, and one final run
+            return 0
+        if command.searches or command.foreign or (command.multirun and not command.asks):
+            _plans(command)
         if command.searches:
-            command = _checked_search(command)
-        elif command.foreign or (command.multirun and not command.asks):
-            _check_sweep(command)
+            command = dataclasses.replace(command, overrides=(*command.overrides, *SEARCH_WORDS))
         sys.argv[1:] = [*command.overrides, *command.options]
         if "--shell-completion" in command.named and any(word.startswith("query=") for word in command.overrides):
             with contextlib.redirect_stdout(io.StringIO()) as shown:
@@ -87,41 +93,30 @@ def _interrupted() -> int:
     return _say("Interrupted; run the same command again to go on.", 143 if _terminated else 130)
 
 
-def _check_sweep(command: Command) -> None:
-    configs = check_jobs(command)
-    from teddy.plan import make_plan
-
-    for config in configs:
-        make_plan(config)
-
-
-def _plan(command: Command) -> int:
-    """Print the plan of each job, and the sum of several."""
+def _plans(command: Command) -> list[Plan]:
+    """Every job of a command, composed and checked; of a search, each trial and the final run with its settings."""
     configs = check_jobs(command)
     if command.searches:
         from teddy.search import jobs_of_search
 
-        jobs = list(jobs_of_search(configs[0], command.overrides))
-        jobs = [*jobs[::2], jobs[1]]  # each trial, and one final run
-        configs = [one for words in jobs for one in check_jobs(dataclasses.replace(command, overrides=tuple(words)))]
-    from teddy.pipeline import preview
+        words = jobs_of_search(configs[0], command.overrides)
+        jobs = [dataclasses.replace(command, overrides=tuple(one)) for one in words]
+        configs = [config for job in jobs for config in check_jobs(job)]
+    if not configs:
+        return []
     from teddy.plan import make_plan
+
+    return [make_plan(config) for config in configs]
+
+
+def _preview(plans: Sequence[Plan]) -> None:
+    """Print the plan of each run, and the sum of several."""
+    from teddy.preview import preview
     from teddy.runtime.forecast import total
 
-    items = [item for config in configs for item in preview(make_plan(config)).items]
-    if len(configs) > 1:
-        print(f"all {len(configs)} runs: {total(items)}")
-    return 0
-
-
-def _checked_search(command: Command) -> Command:
-    """A command with ``+search=NAME`` as Hydra runs it, after a check of every job that it may run."""
-    (config,) = check_jobs(command)
-    from teddy.search import jobs_of_search
-
-    for words in jobs_of_search(config, command.overrides):
-        _check_sweep(dataclasses.replace(command, overrides=tuple(words)))
-    return dataclasses.replace(command, overrides=(*command.overrides, *SEARCH_WORDS))
+    items = [item for plan in plans for item in preview(plan).items]
+    if len(plans) > 1:
+        print(f"all {len(plans)} runs: {total(items)}")
 
 
 def _hydra_main(typed: str) -> None:
@@ -142,9 +137,8 @@ def _hydra_main(typed: str) -> None:
             if config.search is not None and not searching:
                 raise UserError("A search is named on the command line, with +search=NAME, and in no file.")
             if "RANK" not in os.environ and os.environ.get("SLURM_PROCID", "0") == "0":
-                print(
-                    f"teddy {__version__}: {config.name}, seed {config.seed}, in {folder}", file=sys.stderr, flush=True
-                )
+                title = f"{config.name}, seed {config.seed}, in {folder}"
+                print(f"teddy {__version__}: {title}", file=sys.stderr, flush=True)
             from teddy.plan import make_plan  # imports torch: when keys and values are known to be right
 
             plan = make_plan(config)
@@ -160,8 +154,10 @@ def _hydra_main(typed: str) -> None:
             title = f"{config.name}-s{config.seed}{number}"
             os.environ[COMMAND] = typed
             return run(plan, folder, typed, list(hydra_config.overrides.task), title, where)
-        except Exception as error:
+        except BaseException as error:
             _remove_if_empty(folder)
+            if not isinstance(error, Exception):
+                raise
             if _terminated:
                 raise KeyboardInterrupt from error
             # Processes that share a sweep would lose each other. A search takes the error as a result and goes on without the
@@ -173,9 +169,6 @@ def _hydra_main(typed: str) -> None:
             if os.getpid() != home:
                 raise
             failures.append(error)  # the other jobs of a sweep still get their turn
-        except BaseException:
-            _remove_if_empty(folder)
-            raise
 
     try:
         job()

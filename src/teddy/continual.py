@@ -23,8 +23,8 @@ from teddy.data.dataset import RealDataset
 from teddy.data.images import TensorImages
 from teddy.data.sources.classes import dataset_of_classes, of_classes
 from teddy.data.spec import DatasetSpec
+from teddy.invocation import Invocation
 from teddy.labels.stage import prepare_labels
-from teddy.pipeline import Invocation
 from teddy.plan import Plan
 from teddy.runtime import seeding
 from teddy.runtime.progress import StageProgress
@@ -43,7 +43,7 @@ class ClassIncremental:
     mode: Literal["paper", "strict"]
 
     def invocation(self, *arguments: Any) -> Invocation:
-        """The run of the pipeline that evaluates in this way; see :class:`teddy.pipeline.Invocation`."""
+        """The run of the pipeline that evaluates in this way; see :class:`teddy.invocation.Invocation`."""
         return (Continual if self.mode == "paper" else StrictContinual)(*arguments)
 
     def check(self, plan: Plan) -> None:
@@ -90,7 +90,7 @@ class Continual(Invocation):
     def _labels(self) -> None:
         """Nothing: the images of each step are labelled anew, since other classes and partners of a mix are there."""
 
-    def _sets(self, command: str) -> dict[str, Path]:
+    def sets(self, command: str) -> dict[str, Path]:
         """No folder: each step has labels of its own."""
         return {}
 
@@ -135,22 +135,17 @@ class StrictContinual(Continual):
     """A run that makes teachers and images anew in each step, from the images of its classes alone."""
 
     def _pool(self) -> None:
-        self.task.parts(self.dataset.spec.num_classes, 0)
+        self._made: dict[tuple[int, ...], Invocation] = {}  # by the classes of a step
         for order in range(self.task.orders):
-            for part in self.task.parts(self.dataset.spec.num_classes, order):
-                self._step(part)
+            for part in map(tuple, self.task.parts(self.dataset.spec.num_classes, order)):
+                if part not in self._made:
+                    self._made[part] = self._step(part)
 
     def _synthesis(self) -> None:
         """Nothing: each step has made its own."""
 
-    @cached_property
-    def _made(self) -> dict[tuple[int, ...], Invocation]:
-        return {}
-
     def _step(self, part: Sequence[int]) -> Invocation:
-        """Teachers and images of the classes of one step, from the store once they are there."""
-        if tuple(part) in self._made:
-            return self._made[tuple(part)]
+        """Teachers and images of the classes of one step."""
         step = Invocation(self.plan, self.folder, self.store, self._seen(part), self.device_config, self.log)
         step._pool()
         if "synthesis" in self.config.stages:
@@ -164,12 +159,11 @@ class StrictContinual(Continual):
                 self.pools.setdefault(name, step.pools[name])
             if name in step.images:
                 self.images.setdefault(name, step.images[name])
-        self._made[tuple(part)] = step
         return step
 
     def _memories(self, name: str, order: int) -> Iterator[Memory]:
         parts = self.task.parts(self.dataset.spec.num_classes, order)
-        made = [self._step(part).images[name] for part in parts]
+        made = [self._made[tuple(part)].images[name] for part in parts]
         for count in range(1, len(parts) + 1):
             classes = sorted(label for part in parts[:count] for label in part)
             pixels = torch.cat([one.images.images for one in made[:count]])

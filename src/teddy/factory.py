@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
+from typing import Any
 
+import torch
+from lightning.pytorch import Callback
 from lightning.pytorch.strategies import StrategyRegistry
 
 from teddy.artifacts.store import ArtifactStore
@@ -27,74 +30,74 @@ from teddy.labels.views import ViewRecipe
 from teddy.pool.members import ModelPool
 from teddy.pool.schedule import Recipe
 from teddy.pool.trajectory import BaseTraining
-from teddy.runtime.device import DeviceConfig, resolve_device, usable_cores
+from teddy.runtime.device import DeviceConfig, default_threads, resolve_device, usable_cores
 from teddy.runtime.loggers import RunLog
 from teddy.runtime.memory import machine_memory
 from teddy.sets.description import LabelFacts, TeacherFacts
 from teddy.synthesis.method import Method
 from teddy.synthesis.stage import SyntheticImages
 
+STAGE_OF_KIND = {
+    "trajectory": "pool",
+    "base": "pool",
+    "pruned": "pool",
+    "images": "synthesis",
+    "labels": "labels",
+    "students": "evaluation",
+}
+"""The stage that makes each kind of artifact."""
+
+
+def _shared(kind: type, node: Any, **others: Any) -> dict[str, Any]:
+    """The keys of a node that a dataclass has fields of the same name for, and others, which come first."""
+    return {one.name: getattr(node, one.name) for one in fields(kind) if hasattr(node, one.name)} | others
+
 
 def device_config_of(config: TeddyConfig) -> DeviceConfig:
-    """The machine that the run uses; more loader processes than cores would only wait for each other.
+    """The machine that the run uses, with its number of threads set; more loader processes than cores would only wait.
 
-    Raises:
-        UserError: this machine or Lightning does not have what is asked for.
+    UserError if this machine or Lightning does not have what is asked for.
     """
     trainer = config.trainer
     known = ["auto", *StrategyRegistry.available_strategies()]
     if trainer.strategy not in known:
         raise UserError(
-            f"trainer.strategy={trainer.strategy} is no strategy of Lightning's; choose one of {', '.join(known)}."
+            f"trainer.strategy={trainer.strategy} is unknown to Lightning; choose one of {', '.join(known)}."
         )
-    return resolve_device(
-        trainer.accelerator,
-        trainer.precision,
-        devices=trainer.devices,
-        workers=min(trainer.workers, usable_cores()),
-        num_nodes=trainer.num_nodes,
-        strategy=trainer.strategy,
-        sync_batchnorm=trainer.sync_batchnorm,
-        deterministic=trainer.deterministic,
-        callbacks=lambda: [build(f"trainer.callbacks.{name}", node) for name, node in trainer.callbacks.items()],
-    )
+    torch.set_num_threads(trainer.threads or default_threads())
+
+    def callbacks() -> list[Callback]:
+        return [build(f"trainer.callbacks.{name}", node) for name, node in trainer.callbacks.items()]
+
+    workers = min(trainer.workers, usable_cores())
+    return resolve_device(**_shared(DeviceConfig, trainer, workers=workers, callbacks=callbacks))
+
+
+def store_of(config: TeddyConfig) -> ArtifactStore:
+    """The store, in which only the stages that are asked for make anything."""
+    store = ArtifactStore(Path(config.store))
+    store.closed = {kind: stage for kind, stage in STAGE_OF_KIND.items() if stage not in config.stages}
+    return store
 
 
 def dataset_of(config: TeddyConfig, source: Source) -> RealDataset:
     """The real dataset; its images are read when needed."""
-    node = config.dataset
-    return RealDataset(
-        node.name,
-        source,
-        num_classes=node.num_classes,
-        channels=node.channels,
-        size=node.size,
-        resize=node.resize,
-        mean=node.mean,
-        std=node.std,
-        class_names=node.class_names,
-        per_class=node.per_class,
-        keep=node.keep,
-        long_tail=node.long_tail,
-        subset_seed=node.subset_seed,
-        zca=node.zca,
-    )
+    return RealDataset(**_shared(RealDataset, config.dataset, source=source))
 
 
 def base_training(
     config: TeddyConfig, store: ArtifactStore, dataset: RealDataset, device_config: DeviceConfig, log: RunLog
 ) -> BaseTraining:
     """What a pool strategy works with; the training of the base model is shared by all pools of a run."""
-    recipe = asdict(config.pool.training)
-    save_every = recipe.pop("save_every")
+    training = config.pool.training
     return BaseTraining(
         store=store,
         dataset=dataset,
         network=config.model.name,
-        recipe=Recipe(**recipe),
+        recipe=Recipe(**_shared(Recipe, training)),
         augment=Augmentation(**asdict(config.dataset.augment)),
         holdout=config.dataset.holdout,
-        save_every=save_every,
+        save_every=training.save_every,
         seed=config.seed,
         device_config=device_config,
         log=log,
@@ -109,46 +112,34 @@ def eval_split(config: TeddyConfig, dataset: RealDataset) -> EvalSplit:
 
 
 def divergence(
-    config: TeddyConfig, dataset: RealDataset, pool: ModelPool, device_config: DeviceConfig
+    config: TeddyConfig, dataset: RealDataset, pool: ModelPool | None, device_config: DeviceConfig
 ) -> Divergence | None:
     """The measure of the distance of students to their teachers on held-out images, if that is asked for."""
-    if not config.evaluation.divergence:
+    if pool is None or not config.evaluation.divergence:
         return None
     held = open_split("heldout", dataset, config.dataset.holdout, config.seed)
     return Divergence(pool, held.images, held.identity, device_config)
 
 
 def check_size(config: TeddyConfig, methods: Mapping[str, Method], dataset: RealDataset, store: Path) -> None:
-    """Check that the images and the stored labels, whatever else a run needs, can fit this machine at all.
-
-    Raises:
-        UserError: they cannot.
-    """
+    """Raise UserError if the images or the stored labels, whatever else a run needs, cannot fit this machine at all."""
     loaded = dataset.loaded
     count = max(method.ipc for method in methods.values()) * len(loaded.class_ids)
     batch, pixels = min(config.pool.training.batch_size, len(loaded.train)), loaded.channels * loaded.size**2
-    memory, room = machine_memory(), 0
-    label_bytes = 0
+    needs = [
+        ("synthesis.ipc", f"{count:,} images of {loaded.size} x {loaded.size} pixels", count * pixels),
+        ("dataset.size or pool.training.batch_size", f"a batch of {batch:,} training images", 4 * batch * pixels),
+    ]
+    checks = [(*need, "memory", machine_memory()) for need in needs]
     if needs_soft_labels(config) and config.labels.kind == "stored":
         place = next(folder for folder in (store, *store.parents) if folder.is_dir())
-        room = shutil.disk_usage(place).total
-        # float16
-        label_bytes = 2 * label_epochs(config) * count * (config.labels.top_k or len(loaded.class_ids))
-    for key, what, needed, there in (
-        ("synthesis.ipc", f"{count:,} images of {loaded.size} x {loaded.size} pixels", count * pixels, memory),
-        (
-            "dataset.size or pool.training.batch_size",
-            f"a batch of {batch:,} training images",
-            4 * batch * pixels,
-            memory,
-        ),
-        ("labels.epochs, evaluation.epochs or synthesis.ipc", "stored labels", label_bytes, room),
-    ):
+        logits = label_epochs(config) * count * (config.labels.top_k or len(loaded.class_ids))
+        key = "labels.epochs, evaluation.epochs or synthesis.ipc"
+        checks.append((key, "stored labels", 2 * logits, "the disk of the store", shutil.disk_usage(place).total))
+    for key, what, needed, kind, there in checks:
         if needed > there:
-            kind = "the disk of the store" if what == "stored labels" else "memory"
-            raise UserError(
-                f"{what} take {needed / 1e9:,.0f} GB or more, and {kind} has {there / 1e9:,.0f} GB; lower {key}."
-            )
+            sizes = f"take {needed / 1e9:,.0f} GB or more, and {kind} has {there / 1e9:,.0f} GB"
+            raise UserError(f"{what} {sizes}; lower {key}.")
 
 
 def check_labels(config: TeddyConfig, dataset: RealDataset) -> None:
@@ -160,16 +151,9 @@ def check_labels(config: TeddyConfig, dataset: RealDataset) -> None:
 def label_recipe(config: TeddyConfig, pool: ModelPool) -> LabelRecipe:
     """How images are labelled; a pool that is smaller than ``labels.members`` is used in full."""
     node = config.labels
-    return LabelRecipe(
-        kind=node.kind,
-        members=None if node.members == "all" else min(int(node.members), len(pool)),
-        temperature=node.temperature,
-        batch_size=node.batch_size,
-        epochs=label_epochs(config),
-        top_k=node.top_k,
-        view=view_recipe(config),
-        seed=config.seed,
-    )
+    members = None if node.members == "all" else min(int(node.members), len(pool))
+    own = {"members": members, "epochs": label_epochs(config), "view": view_recipe(config), "seed": config.seed}
+    return LabelRecipe(**_shared(LabelRecipe, node, **own))
 
 
 def label_facts(config: TeddyConfig, labels: Labels | None, precision: str) -> LabelFacts:
@@ -198,15 +182,13 @@ def label_epochs(config: TeddyConfig) -> int:
 
 def view_recipe(config: TeddyConfig) -> ViewRecipe:
     """The views that are labelled and learned from."""
-    node = config.labels
-    return ViewRecipe(min_scale=node.min_scale, flip=node.flip, mix=node.mix, alpha=node.alpha)
+    return ViewRecipe(**_shared(ViewRecipe, config.labels))
 
 
 def protocol_list(config: TeddyConfig, learned_lr: float | None = None) -> dict[str, Protocol]:
     """The chosen protocols by name, with the run's own number of epochs and batch size where given.
 
-    Args:
-        learned_lr: learning rate that belongs to a synthetic set, for the protocols that use it.
+    The learning rate that belongs to a synthetic set, if any, is for the protocols that use it.
     """
     node = config.evaluation
     own = {key: value for key, value in (("epochs", node.epochs), ("batch_size", node.batch_size)) if value is not None}

@@ -20,26 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """A configuration and the objects that it names.
-
-    Attributes:
-        methods: by name, in the order typed.
-        task: makes the run of the pipeline that evaluates in its own way; None: students of all classes.
-    """
+    """A configuration and the objects that it names."""
 
     config: TeddyConfig
     source: Source
     strategy: PoolStrategy
-    methods: dict[str, Method]
-    task: Any = None
+    methods: dict[str, Method]  # by name, in the order typed
+    task: Any = None  # makes the invocation that evaluates in its own way; None: students of all classes
 
 
 def make_plan(config: TeddyConfig) -> Plan:
-    """Build what a checked configuration names.
-
-    Raises:
-        UserError: the first thing that is wrong, with its key and what to do.
-    """
+    """Build what a checked configuration names; UserError for the first thing that is wrong, with its key and what to do."""
     for node in config.logger.values():
         if "offline" in node:  # W&B's: without a key it cannot go online
             choose_mode(node["offline"])
@@ -53,7 +44,7 @@ def make_plan(config: TeddyConfig) -> Plan:
     from teddy.pool.strategy import PoolStrategy
     from teddy.synthesis.method import Method
 
-    strategy = build("pool.strategy", config.pool.strategy, PoolStrategy)
+    strategy: PoolStrategy = build("pool.strategy", config.pool.strategy, PoolStrategy)
     saved = saved_epochs(config.pool.training.epochs, config.pool.training.save_every)
     members, wanted = strategy.members(saved), config.labels.members
     if members is not None and wanted != "all" and wanted > members:
@@ -63,9 +54,7 @@ def make_plan(config: TeddyConfig) -> Plan:
     methods = {name: build(f"methods.{name}", node, Method) for name, node in config.methods.items()}
     for name, method in methods.items():
         if not isinstance(method.pool, PoolStrategy | None):
-            raise UserError(
-                f"methods.{name}.pool={method.pool!r} must be null or have a _target_, as pool.strategy has."
-            )
+            raise UserError(f"methods.{name}.pool={method.pool!r} must be null or have a _target_, as pool.strategy.")
         method.check(members if method.pool is None else method.pool.members(saved))
     for group, nodes in {"logger": config.logger, "trainer.callbacks": config.trainer.callbacks}.items():
         for name, node in nodes.items():

@@ -15,6 +15,7 @@ from teddy.config.command import check_jobs, key_of, read_command, word_of
 from teddy.config.errors import UserError
 from teddy.config.schema import register_schemas
 
+KEY = "methods.foreign"  # of the method that takes a set as it is
 USAGE = """usage: python -m teddy.score FOLDER dataset=NAME [--protocol NAME] [KEY=VALUE ...]
 
 Trains students on the images in FOLDER and on as many random real images, tests both on the real test images, and writes results
@@ -44,13 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def score_words(argv: Sequence[str]) -> list[str]:
-    """The words of ``python -m teddy`` that measure a set, apart from its number of images per class.
-
-    Raises:
-        UserError: no set or no dataset is named.
-    """
-    from teddy.methods.foreign import KEY  # imported late, so that --help is quick
-
+    """The words of ``python -m teddy`` that measure a set, but for its images per class; UserError if no dataset is named."""
     folder, rest = Path(argv[0]).expanduser().absolute(), list(argv[1:])
     if "--protocol" in rest:
         place = rest.index("--protocol")
@@ -60,25 +55,18 @@ def score_words(argv: Sequence[str]) -> list[str]:
         words |= _own_words(folder)
     typed = set(map(key_of, rest))
     if "dataset" not in {*typed, *words}:
-        raise UserError(
-            f"which dataset {folder} was made from is not known; add dataset=NAME, such as dataset=cifar10."
-        )
+        raise UserError(f"the dataset of {folder} is not known; add dataset=NAME, such as dataset=cifar10.")
     dropped = {*typed, *(("pool.strategy.folder",) if "pool" in typed else ())}
     return ["+experiment=score", *(word_of(key, value) for key, value in words.items() if key not in dropped), *rest]
 
 
 def _own_words(folder: Path) -> dict[str, Any]:
     """What is to be known of a set of ours; where its teachers lie in it, they label random real images as well."""
-    from teddy.methods.foreign import KEY
-    from teddy.sets.folder import open_set
+    from teddy.sets.folder import open_set  # imported late, so that --help is quick
 
     about = open_set(folder).description
-    words: dict[str, Any] = {
-        "dataset": about.dataset.name,
-        f"{KEY}.path": str(folder / "images"),
-        f"{KEY}.tiles": about.tiles,
-    }
-    words[f"{KEY}.title"] = about.method.title or about.method.name
+    foreign = {"path": str(folder / "images"), "tiles": about.tiles, "title": about.method.title or about.method.name}
+    words: dict[str, Any] = {"dataset": about.dataset.name, **{f"{KEY}.{key}": one for key, one in foreign.items()}}
     facts = about.labels
     if facts.kind in ("online", "fixed"):
         words |= {"pool": "given", "pool.strategy.folder": str(folder), "labels": facts.kind, "seed": facts.seed}
@@ -89,23 +77,19 @@ def _own_words(folder: Path) -> dict[str, Any]:
 def with_ipc(words: list[str]) -> list[str]:
     """Add the number of images per class, unless it is among the words; the set and all other words are checked on the way.
 
-    Raises:
-        UserError: the set does not fit the dataset, or its classes have different numbers of images.
+    UserError if the set does not fit the dataset, or its classes have different numbers of images.
     """
     if any(key_of(word) == "synthesis.ipc" for word in words):
         return words
     register_schemas()
-    command = read_command(words)
-    configs = check_jobs(command)
-    if not configs:
+    if not (configs := check_jobs(read_command(words))):
         return words
     from teddy import factory
-    from teddy.methods.foreign import KEY
     from teddy.methods.foreign_images import read_foreign
     from teddy.plan import make_plan
 
     plan = make_plan(configs[0])
-    path = Path(configs[0].methods[KEY.rpartition(".")[2]]["path"])
+    path = Path(configs[0].methods["foreign"]["path"])
     counts = read_foreign(path, factory.dataset_of(configs[0], plan.source).spec).counts
     if len(set(counts)) > 1:
         raise UserError(

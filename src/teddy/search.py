@@ -21,7 +21,7 @@ from rich.table import Table
 
 from teddy.artifacts.processes import is_leader
 from teddy.artifacts.store import atomic_write, write_json
-from teddy.config.command import SEARCH_WORDS, key_of
+from teddy.config.command import SEARCH_WORDS, key_of, word_of
 from teddy.config.errors import UserError
 from teddy.config.schema import MOST, SearchConfig, TeddyConfig
 from teddy.report.comparison import short_key, with_spread
@@ -41,7 +41,7 @@ def settings_to_try(config: TeddyConfig, typed: Sequence[str]) -> list[Setting]:
     A key that is typed keeps the value that was typed.
     """
     search, fixed = _search(config), set(map(key_of, typed))
-    lists = [[f"{key}={text(one)}" for one in values] for key, values in search.values.items() if key not in fixed]
+    lists = [[word_of(key, one) for one in values] for key, values in search.values.items() if key not in fixed]
     if not lists:
         raise UserError(f"{', '.join(search.values)}: typed values leave nothing to search; leave one of them out.")
     if math.prod(map(len, lists)) > MOST:
@@ -51,18 +51,11 @@ def settings_to_try(config: TeddyConfig, typed: Sequence[str]) -> list[Setting]:
     return [every[index] for index in sorted(drawn)]
 
 
-def text(value: object) -> str:
-    """Write a value of a YAML file as an override has it; a word stays as it is, for those who quote it themselves."""
-    if isinstance(value, list):
-        return f"[{','.join(map(text, value))}]"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def trial(config: TeddyConfig, typed: Sequence[str], setting: Setting) -> list[str]:
     """Overrides of a trial: what was typed for the judged method, the trials' shared overrides, and the setting."""
     search, fixed = _search(config), set(map(key_of, typed))
     kept = [word for word in typed if key_of(word) != "method" and not _is_of_another_method(word, search.method)]
-    shared = [f"{key}={text(value)}" for key, value in search.shared.items() if key not in fixed]
+    shared = [word_of(key, value) for key, value in search.shared.items() if key not in fixed]
     return [*kept, f"method=[{search.method}]", "evaluation.split=heldout", *shared, *setting]
 
 

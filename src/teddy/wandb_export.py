@@ -2,67 +2,50 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 import pandas as pd  # type: ignore[import-untyped]
 
-from teddy.labels.stage import Labels
-from teddy.pool.members import ModelPool
+from teddy.outcome import Outcome
 from teddy.report import tables
-from teddy.report.results_log import Result
 from teddy.runtime import metrics
-from teddy.runtime.loggers import RunLog
-from teddy.synthesis.stage import ImageFolderArtifact
 
-COLUMNS = ("method", "protocol", "labels", "student", "seed", "measure", "top1")
-COSTS = {
-    "pool_seconds": metrics.COST_POOL_SECONDS,
-    "synthesis_seconds": metrics.COST_SYNTHESIS_SECONDS,
-    "synthesis_peak_memory_mb": metrics.COST_SYNTHESIS_PEAK_MEMORY_MB,
-}
+SETTING = ["method", "protocol", "labels", "student"]
 
 
-def export_results(log: RunLog, folder: Path, rows: Sequence[Result], cost: Mapping[str, float]) -> None:
-    """Numbers, the table of students, and the pictures of the report.
-
-    Args:
-        cost: of the first method, as in :class:`teddy.report.results_log.Result`.
-    """
-    groups: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for row in rows:
-        groups[f"{row.method}/{row.protocol}/{row.labels}/{row.student}", row.measure].append(row.top1)
-    for (name, measure), values in groups.items():
-        spread = {metrics.student(name, f"{measure}_std"): stdev(values)} if len(values) > 1 else {}
-        log.summary({metrics.student(name, measure): fmean(values), **spread})
-    log.summary({name: cost[key] for key, name in COSTS.items() if key in cost})
-    first = rows[0].method if rows else ""
-    distances = [nats for row in rows if row.method == first for nats in row.divergence.values()]
+def export(run: Outcome) -> None:
+    """Hand over the numbers, the table of students, the pictures of the report, and what each method's set came from."""
+    log, rows, cost = run.log, run.rows, run.rows[0].cost
+    table = pd.DataFrame(rows)[[*SETTING, "seed", "measure", "top1"]]
+    for (*setting, measure), some in table.groupby([*SETTING, "measure"], sort=False).top1:
+        name = "/".join(setting)
+        log.summary({metrics.student(name, measure): some.mean()})
+        if len(some) > 1:
+            log.summary({metrics.student(name, f"{measure}_std"): some.std()})
+    log.summary({f"cost/{key}": value for key, value in cost.items() if f"cost/{key}" in metrics.FIXED})
+    distances = [nats for row in rows if row.method == rows[0].method for nats in row.divergence.values()]
     if distances:
         log.summary({metrics.DIVERGENCE_MEAN: fmean(distances)})
-    table = [[getattr(row, column) for column in COLUMNS] for row in rows]
-    log.text("results", tables.markdown(pd.DataFrame(table, columns=COLUMNS).astype(str)))
+    log.text("results", tables.markdown(table.astype(str)))
     if log.wandb is not None:
-        log.wandb.table("results", COLUMNS, table)
-    for picture in sorted(folder.glob("figures/*.png")):
+        log.wandb.table("results", table)
+    for picture in sorted(run.folder.glob("figures/*.png")):
         log.image(f"report/{picture.stem}", picture)
+    for method in run.images:
+        _lineage(run, method)
 
 
-def export_lineage(
-    log: RunLog, name: str, pool: ModelPool | None, images: ImageFolderArtifact, labels: Labels | None, made: set[str]
-) -> None:
+def _lineage(run: Outcome, method: str) -> None:
     """What a method's students came from: pool to images to labels; as artifacts in W&B, as text elsewhere.
 
     Weights and labels are described, not uploaded: an ImageNet pool and its labels are gigabytes.
-
-    Args:
-        made: fingerprints of what this invocation made itself; the rest it found in the store.
     """
-    lines = []
+    lines, log, name = [], run.log, f"{run.config.name}-{method}"
+    pool, images, labels = run.pools.get(method), run.images[method], run.labels.get(method)
+    made = {one.fingerprint for one in run.store.made}  # the rest was found
 
     def show(kind: str, type: str, folder: Path | None, facts: dict[str, Any], parents: list[str], made: bool) -> None:
         source = f", made from {' and '.join(parents)}" if parents else ""

@@ -11,7 +11,7 @@ from teddy.config.paths import config_dir
 METHODS = ", ".join(sorted(file.stem for file in (config_dir() / "method").glob("*.yaml"))) + "."
 DATASETS = (
     "; choose one of cifar10, cifar100, cifar10_hf, fashion_mini, fashion_mnist, hf, imagefolder, imagenet, imagenet_shards, "
-    "shapes, tiny_imagenet, voc."
+    "own, shapes, tiny_imagenet, voc."
 )
 EXPERIMENTS = (
     "; choose one of " + ", ".join(sorted(file.stem for file in (config_dir() / "experiment").glob("[!_]*.yaml"))) + "."

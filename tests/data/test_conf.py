@@ -48,6 +48,7 @@ def test_the_first_look_fetches_nothing(tmp_path):
         config = configured(name)
         if config["source"].get("root") is None and name not in (
             "imagefolder",
+            "own",
             "imagenet",
             "imagenet_shards",
             "tiny_imagenet",
@@ -63,7 +64,7 @@ def test_the_first_look_fetches_nothing(tmp_path):
         build("dataset.source", configured("cifar10", f"dataset.root={tmp_path}")["source"]).check()
 
 
-@pytest.mark.parametrize("name", ["imagenet", "imagenet_shards", "imagefolder", "tiny_imagenet", "hf", "voc"])
+@pytest.mark.parametrize("name", ["imagenet", "imagenet_shards", "imagefolder", "own", "tiny_imagenet", "hf", "voc"])
 def test_a_folder_that_was_not_given_is_asked_for(name):
     with pytest.raises(UserError, match=r"dataset\.root"):
         build("dataset.source", configured(name)["source"])

@@ -129,7 +129,7 @@ class Workspace:
             ENVIRONMENT={"TEDDY_STORE": str(self.store), **(environment or {})},
             OUT=str(out),
             ERR=str(err),
-            SETTINGS={"teddy.pipeline.MEASURE": False, **(settings or {})},
+            SETTINGS={"teddy.preview.MEASURE": False, **(settings or {})},
         )
         return Command(process, self.folder / name, out, err)
 

@@ -32,6 +32,7 @@ def run(finished, tmp_path_factory):
         "logger=[csv,offline,tensorboard]",
         "evaluation.divergence=true",
         "evaluation.curve=true",
+        "synthesis.probe_every=5",
         "evaluation.seeds=2",
         stages,
     )

@@ -25,7 +25,7 @@ def counts(text, word):
 
 def test_a_plan_names_what_the_run_then_makes_and_writes_nothing(finished, tmp_path):
     workspace = type(finished.workspace)(tmp_path, finished.workspace.start_process)
-    done = workspace.run("--plan", settings={"teddy.pipeline.MEASURE": True})
+    done = workspace.run("--plan", settings={"teddy.preview.MEASURE": True})
     assert not workspace.store.exists()
     assert not done.folder.exists()
     made = finished.workspace.kinds()
@@ -49,7 +49,7 @@ def test_a_plan_finds_what_is_there(finished, tmp_path):
 
 def test_measuring_changes_no_result(finished, tmp_path):
     workspace = type(finished.workspace)(tmp_path, finished.workspace.start_process)
-    done = workspace.run(settings={"teddy.pipeline.MEASURE": True})
+    done = workspace.run(settings={"teddy.preview.MEASURE": True})
     assert workspace.results() == finished.workspace.results(), "the whole run measured as well; the bytes are the same"
     lines = done.out.splitlines()
     assert lines[0].startswith("tiny: pool, synthesis, labels, evaluation on cpu (")
@@ -79,7 +79,7 @@ def test_the_plan_of_a_sweep_counts_shared_work_once(finished, tmp_path):
 )
 def test_the_plan_of_other_pools_methods_and_tasks(words, finished, tmp_path):
     workspace = type(finished.workspace)(tmp_path, finished.workspace.start_process)
-    done = workspace.run("--plan", *words, settings={"teddy.pipeline.MEASURE": True})
+    done = workspace.run("--plan", *words, settings={"teddy.preview.MEASURE": True})
     assert "unknown" not in done.out
     made = workspace.run(*words)
     found = {

@@ -9,7 +9,16 @@ from rich.console import Console
 
 from teddy.report.comparison import compare
 from teddy.report.runs import read_runs
-from teddy.report.tables import ConsoleTable, condense, console, latex, markdown, students_csv, text_table
+from teddy.report.tables import (
+    ConsoleTable,
+    condense,
+    console,
+    differences,
+    latex,
+    markdown,
+    students_csv,
+    text_table,
+)
 
 UNESCAPED = {
     r"\&": "&",
@@ -69,7 +78,7 @@ def test_the_table_of_a_sweep(teachers_sweep):
         "| ours | 3 | stored | paper | 53.0 ± 2.0 | +4.0 |",
         "| real | any | stored | paper | 49.0 ± 1.0 |  |",
     ]
-    assert shared == dict(student="convnet3", IPC="10", seeds="3")
+    assert shared == ["student convnet3", "IPC 10", "seeds 3"]
 
 
 def test_the_paper_s_number_belongs_to_the_very_setting(table_of, students):
@@ -243,3 +252,15 @@ def test_the_csv_has_every_student_with_its_setting(teachers_sweep):
     assert [float(row["top1"]) for row in ours] == [51.0, 53.0, 55.0]
     assert {row["run"] for row in ours} == {"2"}
     assert json.loads(ours[0]["cost"])["synthesis_seconds"] == 90.0
+
+
+def test_jobs_of_two_sweeps_with_one_number_are_told_apart(tmp_path, make_run, students):
+    folders = [tmp_path / sweep / "0" for sweep in ("morning", "evening")]
+    for ipc, folder in enumerate(folders, start=1):
+        settings, overrides = {"synthesis": {"lr": ipc}}, {"synthesis.lr": ipc}
+        make_run(folder, students("ours", [50.0], folder.parent.name), settings, overrides)
+    comparison = compare(read_runs(folders))
+    table = differences(comparison)
+    assert list(table) == ["key", "run morning/0", "run evening/0"]
+    assert markdown(table).splitlines()[-1] == "| synthesis.lr | 1 | 2 |"
+    assert [row["run"] for row in csv.DictReader(io.StringIO(students_csv(comparison)))] == ["morning/0", "evening/0"]

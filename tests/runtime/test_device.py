@@ -65,7 +65,7 @@ def test_what_the_machine_lacks_is_refused(machine, wanted: str) -> None:
 def test_more_gpus_than_there_are_is_refused(machine) -> None:
     machine(cuda=2)
     assert resolve_device("cuda", "32-true", devices=2).devices == 2
-    with pytest.raises(UserError, match=r"trainer\.devices=3 asks for more than the 2 GPUs"):
+    with pytest.raises(UserError, match=r"trainer\.devices=3 asks for more than 2 on this machine \(cuda\)"):
         resolve_device("gpu", "32-true", devices=3)
 
 

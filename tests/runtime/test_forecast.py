@@ -80,7 +80,7 @@ def test_what_cannot_be_begun_has_no_time(forecast, clock):
 
     forecast.produce("images", {"a": 1}, build, outlook=lambda: Outlook("some", {}))
     assert forecast.items[0].seconds is None
-    assert forecast.lines({"images": "synthesis"})[0].endswith("1 to make: time unknown, 0 KB")
+    assert forecast.lines({"images": "synthesis"})[0].endswith("1 to make: time unknown")
     assert total([*forecast.items, Item("images", "b", False, "", 0, {"x": (3, 2.0)})]).startswith("at least 6 s")
 
 

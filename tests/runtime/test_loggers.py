@@ -40,6 +40,7 @@ OFFLINE_RUN = """
 import os, sys
 from functools import partial
 from pathlib import Path
+import pandas as pd
 import torch
 from lightning.pytorch.loggers import CSVLogger, WandbLogger
 from PIL import Image
@@ -59,7 +60,7 @@ log.stage("evaluation/resnet18/seed0").log_metrics({"evaluation/loss": 0.5}, 9)
 (folder / "images").mkdir()
 Image.new("RGB", (12, 8), (200, 30, 40)).save(folder / "images" / "grid.png")
 log.image("report/grid", folder / "images" / "grid.png")
-log.wandb.table("report/results", ["student", "top1"], [["resnet18", 61.2]])
+log.wandb.table("report/results", pd.DataFrame({"student": ["resnet18"], "top1": [61.2]}))
 (folder / "teachers").mkdir()
 (folder / "teachers" / "member.json").write_text("{}")
 (folder / "teachers" / ".lock").touch()

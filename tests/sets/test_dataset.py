@@ -20,8 +20,8 @@ from teddy.config.errors import UserError
 from teddy.config.schema import register_schemas
 from teddy.data.tiles import decode_tiles
 from teddy.evaluation.stage import Classification
+from teddy.invocation import Invocation
 from teddy.models.networks import build_network
-from teddy.pipeline import Invocation
 from teddy.plan import make_plan
 from teddy.runtime.device import DeviceConfig
 from teddy.runtime.loggers import RunLog

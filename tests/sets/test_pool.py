@@ -54,7 +54,7 @@ def test_the_name_of_the_pool_is_that_of_its_weights_wherever_they_lie(tmp_path,
 
 @pytest.mark.parametrize("kind", ["hard", "stored"])
 def test_a_set_without_teachers_is_no_pool(make_set, kind):  # noqa: F811
-    with pytest.raises(UserError, match="is no set that holds its teachers"):
+    with pytest.raises(UserError, match="holds no teachers"):
         GivenPool(str(make_set(kind).path)).check(None)
     with pytest.raises(UserError, match=r"pool\.strategy\.folder=None"):
         GivenPool(None).check(None)

@@ -90,39 +90,28 @@ def collect(store: Path, commands: dict[str, str], old_runs: bool, delete: bool)
             for place, _, _ in os.walk(folder, topdown=False) if delete else ():
                 with contextlib.suppress(OSError):  # it holds something that no manifest lists
                     os.rmdir(place)
-    print(
-        f"{unused} artifacts that no run refers to, {total:.1f} MB: {'deleted' if delete else '--delete removes them'}."
-    )
+    done = "deleted" if delete else "--delete removes them"
+    print(f"{unused} artifacts that no run refers to, {total:.1f} MB: {done}.")
     print(f"{left} more are unfinished, damaged, in use, or less than a day old, and are left alone.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code: 0 done, 1 something is damaged, 2 the input cannot be used."""
-    parser = argparse.ArgumentParser(
-        prog="python -m teddy.artifacts", description="Check and tidy finished work on disk."
-    )
+    parser = argparse.ArgumentParser("python -m teddy.artifacts", description="Check and tidy finished work on disk.")
     parser.add_argument("task", choices=("verify", "gc"), help="name what is damaged; or list what no run refers to")
-    parser.add_argument(
-        "path", type=Path, metavar="PATH", help="a store, or for verify one <store>/<kind>/<fingerprint>"
-    )
-    parser.add_argument(
-        "--runs", nargs="+", type=Path, default=[Path("outputs")], metavar="FOLDER", help="default: outputs"
-    )
+    parser.add_argument("path", type=Path, metavar="PATH", help="a store; for verify also <store>/<kind>/<fingerprint>")
+    parser.add_argument("--runs", nargs="+", type=Path, default=[Path("outputs")], help="folders; default: outputs")
     parser.add_argument("--delete", action="store_true", help="gc: remove what it lists")
     args = parser.parse_args(argv)
     for folder in [args.path] if args.task == "verify" else [args.path, *args.runs]:
         if not folder.is_dir():
-            parser.error(
-                f"{folder} is no folder; give the store as PATH, and the folders of all runs that use it with --runs."
-            )
+            parser.error(f"{folder} is no folder; give the store as PATH, and the folders of all its runs with --runs.")
     commands, old = read_runs(args.runs)
     if args.task == "verify":
         return min(verify(args.path.absolute(), commands), 1)
     collect(args.path.absolute(), commands, bool(old), args.delete)
     if old:
-        print(
-            f"Runs of an earlier version, such as {old[0]}, name no teachers, labels and banks, so all of those are kept."
-        )
+        print(f"Runs of an earlier version, such as {old[0]}, name no teachers, labels and banks, so those are kept.")
     return 0
 
 

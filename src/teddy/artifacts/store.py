@@ -79,8 +79,7 @@ class Artifact:
     fingerprint: str
     facts: dict[str, Any]
     files: frozenset[str] = frozenset()
-    planned: bool = False
-    """Whether it only stands for one to come, in the plan of a run."""
+    planned: bool = False  # whether it only stands for one to come, in the plan of a run
 
     @classmethod
     def of(cls, folder: Path, manifest: Mapping[str, Any]) -> Artifact:
@@ -95,27 +94,16 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What is known of an artifact before it is made: the plan of a run consists of these.
+    """What is known of an artifact before it is made: the plan of a run consists of these."""
 
-    Attributes:
-        what: it holds, for people, such as ``convnet3, 10 epochs``.
-        facts: those that later stages read, nan where nobody knows them yet.
-        stand_in: writes files with the names and sizes of those to come, without the work.
-        alike: the same for artifacts that take the same time.
-        label: of the progress that takes the time; empty: none takes any.
-        units: of that progress; None: as many as it says itself.
-        passes: images that go through a network of the pool, forward and back; they tell the time where none is measured.
-        timed: whether the time is measured, by the first units of the build.
-    """
-
-    what: str
-    facts: Mapping[str, Any]
-    stand_in: Callable[[Path], object] = lambda folder: None
-    alike: Any = None
-    label: str = ""
-    units: float | None = None
-    passes: float = 0.0
-    timed: bool = True
+    what: str  # it holds, for people, such as "convnet3, 10 epochs"
+    facts: Mapping[str, Any]  # those that later stages read, nan where nobody knows them yet
+    stand_in: Callable[[Path], object] = lambda folder: None  # writes files with the names and sizes of those to come
+    alike: Any = None  # the same for artifacts that take the same time
+    label: str = ""  # of the progress that takes the time; empty: none takes any
+    units: float | None = None  # of that progress; None: as many as it says itself
+    passes: float = 0.0  # images forward and back through a teacher, by which time is told where none is measured
+    timed: bool = True  # whether the time is measured, by the first units of the build
 
 
 class ArtifactStore:

@@ -36,11 +36,7 @@ def plugins() -> list[str]:
 
 
 def import_plugins() -> None:
-    """Import every plug-in, so that it can register its networks.
-
-    Raises:
-        UserError: one of them cannot be imported.
-    """
+    """Import every plug-in, so that it can register its networks; UserError if one of them cannot be imported."""
     for name in plugins():
         try:
             importlib.import_module(name)
@@ -49,11 +45,7 @@ def import_plugins() -> None:
 
 
 def target_of(key: str, node: Any) -> str:
-    """The ``_target_`` of the node at ``key``; its package is allowed, but nothing is imported yet.
-
-    Raises:
-        UserError: there is none, or it is not allowed.
-    """
+    """The ``_target_`` of the node at ``key``, not imported yet; UserError if there is none or its package is not allowed."""
     target = node.get("_target_") if isinstance(node, Mapping) else None
     if not isinstance(target, str) or not _within(target, (*OWN, *plugins())):
         raise UserError(
@@ -64,15 +56,10 @@ def target_of(key: str, node: Any) -> str:
 
 
 def build(key: str, node: Any, kind: type | None = None) -> Any:
-    """Build the object that a configuration node names; nodes inside it that name a class are built first.
+    """Build the object that the node at ``key`` names; nodes inside it that name a class are built first.
 
-    Args:
-        key: of the node, for messages.
-        node: mapping with ``_target_`` and keyword arguments. The fields of a dataclass are checked against their types.
-        kind: class that the object must be an instance of.
-
-    Raises:
-        UserError: the target is not allowed, does not exist, does not take these arguments, or is of another kind.
+    The fields of a dataclass are checked against their types. UserError if the target is not allowed, does not exist, does not
+    take these arguments, or makes no object of ``kind``.
     """
     made = factory_of(key, node, complete=True)
     if kind is not None and not (inspect.isclass(made.func) and issubclass(made.func, kind)):
@@ -82,11 +69,7 @@ def build(key: str, node: Any, kind: type | None = None) -> Any:
 
 
 def factory_of(key: str, node: Any, complete: bool = False) -> partial[Any]:
-    """The class that a node names with the node's arguments, to be called later, with more of them unless ``complete``.
-
-    Raises:
-        UserError: as :func:`build`.
-    """
+    """The class that a node names with the node's arguments, to be called later, with more of them unless ``complete``."""
     target = target_of(key, node)
     factory = find_class(key, target, (*OWN, *plugins()))
     arguments = {name: value for name, value in node.items() if name != "_target_"}
@@ -102,11 +85,7 @@ def factory_of(key: str, node: Any, complete: bool = False) -> partial[Any]:
 
 
 def find_class(key: str, target: str, packages: Sequence[str]) -> type:
-    """The class with the full name ``target``, defined in one of ``packages``.
-
-    Raises:
-        UserError: there is no such class, or it is defined elsewhere.
-    """
+    """The class with the full name ``target``; UserError if there is none, or it is not defined in one of ``packages``."""
     if not _within(target, packages):
         raise UserError(f"{key}: _target_ {target} may not be named; only classes of {', '.join(packages)} can.")
     module, _, name = target.rpartition(".")
@@ -117,9 +96,7 @@ def find_class(key: str, target: str, packages: Sequence[str]) -> type:
     if not inspect.isclass(found) or inspect.isabstract(found):
         raise UserError(f"{key}: _target_ {target} is not a class of which an object can be made.")
     if not _within(found.__module__, packages):
-        raise UserError(
-            f"{key}: _target_ {target} is imported there from {found.__module__}; name a class where it is defined."
-        )
+        raise UserError(f"{key}: _target_ {target} is defined in {found.__module__}; name a class where it is defined.")
     return found
 
 

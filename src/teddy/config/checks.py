@@ -19,10 +19,8 @@ SEEDS = 1000  # student seeds of a run, at most
 def check(config: TeddyConfig) -> None:
     """Check one composed configuration; UserError names the first rule that is broken, its key and what to do."""
     for key, name in (("name", config.name), *(("method", name) for name in config.methods)):
-        _require(
-            _NAME.fullmatch(name),
-            f"{key}={name!r} names folders; use letters, digits, '_', '-' and '.' only, at most 100.",
-        )
+        allowed = "letters, digits, '_', '-' and '.' only, at most 100"
+        _require(_NAME.fullmatch(name), f"{key}={name!r} names folders; use {allowed}.")
     secret = os.environ.get("WANDB_API_KEY")
     for key, value, one in walk(config):
         _require(
@@ -38,8 +36,8 @@ def check(config: TeddyConfig) -> None:
     for stage in config.stages:
         _require(stage in STAGES, f"stages={stage!r} is not known; choose one of {', '.join(STAGES)}.")
     for key, published in config.paper.items():
-        known = len(published) in (1, 2)
-        _require(known, f"paper.{key}={published} must be [mean] or [mean,standard deviation], in percent.")
+        text = f"paper.{key}={published} must be [mean] or [mean,standard deviation], in percent."
+        _require(len(published) in (1, 2), text)
     _require(config.methods, "method=[] leaves nothing to compare; name at least one file of conf/method.")
     nodes = {"dataset.source": config.dataset.source, "pool.strategy": config.pool.strategy}
     if config.evaluation.task is not None:
@@ -124,15 +122,11 @@ def _check_evaluation(config: TeddyConfig) -> None:
     _require(named, f"evaluation.protocol={chosen!r} must be a name or a list of names.")
     _require(chosen, f"evaluation.protocol is empty; name some of {known}.")
     for name in protocols(config):
-        _require(
-            name in config.evaluation.protocols,
-            f"evaluation.protocol={name!r} is not known; choose one of {known}.",
-        )
+        found = name in config.evaluation.protocols
+        _require(found, f"evaluation.protocol={name!r} is not known; choose one of {known}.")
     for name, protocol in config.evaluation.protocols.items():
-        _require(
-            protocol.labels == "hard" or protocol.augment == "views",
-            f"evaluation.protocols.{name}: soft labels belong to views; set augment=views or labels=hard.",
-        )
+        fits = protocol.labels == "hard" or protocol.augment == "views"
+        _require(fits, f"evaluation.protocols.{name}: soft labels belong to views; set augment=views or labels=hard.")
     low, most = (0, 2**63 - 1) if isinstance(seed, list) else (1, SEEDS)
     counts = seed if isinstance(seed, list) else [seed]
     _require(
@@ -144,16 +138,15 @@ def _check_evaluation(config: TeddyConfig) -> None:
 
 
 def _check_search(config: TeddyConfig, search: SearchConfig) -> None:
-    methods = list(config.methods)
+    every = ",".join([search.method, *config.methods])
     _require(
-        search.method in methods,
-        f"search.method={search.method} is not among the methods of this run; add it with "
-        f"method=[{','.join([search.method, *methods])}], or choose another search.",
+        search.method in config.methods,
+        f"search.method={search.method} is not among the methods of this run; add it with method=[{every}], or choose another "
+        "search.",
     )
     _require("evaluation" in config.stages, "A search compares students; add evaluation to stages.")
     _require(search.values, "search.values names no key; give candidates, such as {synthesis.lr: [0.01,0.1]}.")
     for key, values in search.values.items():
         _require(values, f"search.values.{key}=[] names no candidate; give some.")
-        _require(
-            key != "evaluation.split" and key != "method", f"search.values.{key} is fixed by the search; leave it out."
-        )
+        free = key not in ("evaluation.split", "method")
+        _require(free, f"search.values.{key} is fixed by the search; leave it out.")

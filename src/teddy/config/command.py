@@ -153,9 +153,7 @@ def check_search(command: Command) -> None:
     if not command.searches:
         return
     if command.multirun:
-        raise UserError(
-            "+search makes its own jobs; leave out -m, +sweep and hydra.mode, and type one command for each search."
-        )
+        raise UserError("+search makes its own jobs; leave out -m, +sweep and hydra.mode, and type a command for each.")
     if "evaluation.split" in keys:
         raise UserError(
             "evaluation.split belongs to the search, whose trials use held-out images and its final run the test images; "

@@ -14,19 +14,15 @@ def saved_epochs(epochs: int, save_every: int) -> list[int]:
 
 
 def member_epochs(first: int, last: int | None, every: int, size: int | None, saved: list[int]) -> list[int]:
-    """Epochs of a pool's members, early to late.
+    """Epochs of a pool's members, early to late; UserError if one was not saved, or fewer were than ``size`` asks for.
 
     They run from ``first`` to ``last`` in steps of ``every`` and include ``last``, as the eight teachers of the paper's "16-50,
     with step 5" do. With ``size`` they are that many, evenly spread over the saved ones between the same ends (Fig. 3c); with
     ``size`` and no ``last``, a window of that many from ``first`` on (Fig. 2c).
-
-    Raises:
-        UserError: an epoch was not saved, or fewer epochs were saved than ``size`` asks for.
     """
-    if last is None and size is None:
-        raise UserError("pool.last and pool.size are both null; give the last epoch or the number of members.")
     if last is None:
-        assert size is not None
+        if size is None:
+            raise UserError("pool.last and pool.size are both null; give the last epoch or the number of members.")
         wanted = list(range(first, first + every * size, every))
     elif size is None:
         wanted = sorted({*range(first, last + 1, every), last})
@@ -49,6 +45,4 @@ def member_epochs(first: int, last: int | None, every: int, size: int | None, sa
 
 
 def _brief(epochs: list[int]) -> str:
-    return (
-        ", ".join(map(str, epochs)) if len(epochs) <= 8 else f"{epochs[0]}, {epochs[1]}, {epochs[2]}, …, {epochs[-1]}"
-    )
+    return ", ".join(map(str, epochs if len(epochs) <= 8 else [*epochs[:3], "…", epochs[-1]]))

@@ -14,6 +14,11 @@ class UserError(Exception):
         return super().__str__().rpartition("teddy.config.errors.UserError: ")[2].strip()
 
 
+def reason(error: BaseException) -> str:
+    """The first line of an error of a library, or its kind, for brackets in a sentence of ours."""
+    return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+
+
 class StageFailed(Exception):
     """A stage could not be finished for a reason outside the input (disk full, device lost); exit code 1."""
 

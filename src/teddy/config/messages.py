@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 import re
 import traceback
-import typing
-from typing import Any
 
 from teddy.config.paths import config_dir
-from teddy.config.schema import TeddyConfig
+from teddy.config.schema import EvaluationConfig, ProtocolConfig, SearchConfig, TeddyConfig, walk
 
 _HELP = "'python -m teddy --help' lists groups and experiments"
-_FRAME = re.compile(
-    r"In '|full_key:|object_type=|reference_type=|Error merging override|.*raised while composing config:?$"
-)
+_FRAME = re.compile(r"In '|full_key:|\w+_type=|Error merging override|.*raised while composing config:?$")
 _UNKNOWN = r"Key '([^']+)' (?:is not in struct|not in '\w+')|override '([^']+)'\. No match in the defaults"
 _KINDS = {"Integer": "a whole number", "Float": "a number", "String": "a word"}
 # What a library says, and what we say: {0}, {1} are the groups, {key} is the key's full name, {place} its file.
@@ -28,14 +23,14 @@ _SENTENCES = (
     (r"Sweep parameters '([^']+)' requires --multirun", "{0} stands for several values: add -m to run each of them."),
     (
         r"Could not override '(experiment|sweep|search)'",
-        "{0} has no default to replace: write +{0}=NAME; " + _HELP + ".",
+        f"{{0}} has no default to replace: write +{{0}}=NAME; {_HELP}.",
     ),
     (r"An item is already at '([^']+)'", "{0} exists already: write it without the +."),
     (r"not Optional|Incompatible value 'None'", "{key}{place} must have a value, not null."),
     (r"is not a ListConfig, list or tuple", "{key}{place} must be a list such as [a,b]."),
     (
         r"Config group override must be",
-        "A group of conf/ takes the name of one of its files, or a list of them; " + _HELP + ".",
+        f"A group of conf/ takes the name of one of its files, or a list of them; {_HELP}.",
     ),
     (r"missing mandatory value: ", "{key} has no value; set it in its file or write {key}=VALUE."),
     (r"Value '(.*)' is not a valid bool", "{key}{place} must be true or false, not '{0}'."),
@@ -86,18 +81,10 @@ def unknown_key(key: str, place: str = "") -> str:
     return f"There is no key '{key}'{place}{near}; {_HELP}."
 
 
-def known_keys(node: type = TeddyConfig, prefix: str = "") -> list[str]:
+def known_keys() -> list[str]:
     """Every dotted key of the schema; ``*`` stands for a name that the user chooses."""
-    keys = []
-    hints: dict[str, Any] = typing.get_type_hints(node)
-    for field in dataclasses.fields(node):
-        kind = hints[field.name]
-        keys.append(prefix + field.name)
-        star = "*." if typing.get_origin(kind) is dict else ""
-        for part in typing.get_args(kind) or (kind,):
-            if dataclasses.is_dataclass(part) and isinstance(part, type):
-                keys += known_keys(part, f"{prefix}{field.name}.{star}")
-    return keys
+    evaluation = EvaluationConfig(protocols={"*": ProtocolConfig()})
+    return [key for key, *_ in walk(TeddyConfig(evaluation=evaluation, search=SearchConfig()))]
 
 
 def _no_file(name: str, place: str) -> str:
@@ -134,7 +121,6 @@ def _chain(error: BaseException) -> list[BaseException]:
 
 
 def _near(word: str, options: list[str]) -> str:
-    close = difflib.get_close_matches(word, options, n=1) or [
-        option for option in options if option.split(".")[-1] == word.split(".")[-1]
-    ]
+    namesakes = [option for option in options if option.split(".")[-1] == word.split(".")[-1]]
+    close = difflib.get_close_matches(word, options, n=1) or namesakes
     return f"; did you mean '{close[0]}'?" if close else ""

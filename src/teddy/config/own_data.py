@@ -39,10 +39,9 @@ UNKNOWN = Facts(2000, 10, 32)
 
 
 def side_of(shapes: Sequence[tuple[int, int]]) -> int:
-    """The side to bring images to: their own if they are squares of one size, else what most of their shorter sides reach.
+    """The side to bring images to, from the widths and heights of some.
 
-    Args:
-        shapes: width and height of some of the images.
+    It is their own if they are squares of one size, else what most of their shorter sides reach.
     """
     shorter = sorted(min(shape) for shape in shapes)
     if shorter[0] == max(max(shape) for shape in shapes) <= SIZES[-1]:

@@ -6,12 +6,9 @@ from pathlib import Path
 
 
 def config_dir() -> Path:
-    """The folder that holds ``config.yaml``.
+    """The folder that holds ``config.yaml``; FileNotFoundError if the installation is broken.
 
     Never the working directory: any folder called ``conf`` there would take over the program.
-
-    Raises:
-        FileNotFoundError: the installation is broken.
     """
     package = Path(__file__).resolve().parent.parent
     for folder in (package / "conf", package.parent.parent / "conf"):

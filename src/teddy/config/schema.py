@@ -21,47 +21,38 @@ MOST = 10_000_000
 """The largest number that makes sense anywhere, lest a mistyped one fills the memory; seeds alone may be larger."""
 EPOCHS = 100_000
 RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "count": (lambda value: 1 <= value <= MOST, f"must be at least 1 and at most {MOST:,}"),
-    "epochs": (lambda value: 1 <= value <= EPOCHS, f"must be at least 1 and at most {EPOCHS:,}"),
-    "trials": (lambda value: 1 <= value <= 1000, "must be at least 1 and at most 1,000"),
-    "threads": (lambda value: 1 <= value <= 1024, "must be at least 1 and at most 1,024"),
-    "pixels": (lambda value: 1 <= value <= 4096, "must be at least 1 and at most 4,096 pixels"),
-    "batch": (lambda value: 2 <= value <= MOST, f"must be at least 2, as BatchNorm needs, and at most {MOST:,}"),
-    "positive": (lambda value: 0 < value <= MOST, f"must be greater than 0 and at most {MOST:,}"),
-    "weight": (lambda value: 0 <= value <= MOST, f"must not be negative and at most {MOST:,}"),
-    "padding": (lambda value: 0 <= value <= 4096, "must not be negative and at most 4,096 pixels"),
-    "seed": (lambda value: 0 <= value < 2**63, "must not be negative and below 2^63"),
-    "temperature": (lambda value: 0.001 <= value <= 1000, "must lie between 0.001 and 1,000"),
-    "means": (
-        lambda value: all(map(math.isfinite, value)),
-        "must be finite numbers, one for each channel, such as [0.5]",
-    ),
+    "count": (lambda x: 1 <= x <= MOST, f"must be at least 1 and at most {MOST:,}"),
+    "epochs": (lambda x: 1 <= x <= EPOCHS, f"must be at least 1 and at most {EPOCHS:,}"),
+    "trials": (lambda x: 1 <= x <= 1000, "must be at least 1 and at most 1,000"),
+    "threads": (lambda x: 1 <= x <= 1024, "must be at least 1 and at most 1,024"),
+    "pixels": (lambda x: 1 <= x <= 4096, "must be at least 1 and at most 4,096 pixels"),
+    "batch": (lambda x: 2 <= x <= MOST, f"must be at least 2, as BatchNorm needs, and at most {MOST:,}"),
+    "positive": (lambda x: 0 < x <= MOST, f"must be greater than 0 and at most {MOST:,}"),
+    "weight": (lambda x: 0 <= x <= MOST, f"must not be negative and at most {MOST:,}"),
+    "padding": (lambda x: 0 <= x <= 4096, "must not be negative and at most 4,096 pixels"),
+    "seed": (lambda x: 0 <= x < 2**63, "must not be negative and below 2^63"),
+    "temperature": (lambda x: 0.001 <= x <= 1000, "must lie between 0.001 and 1,000"),
+    "means": (lambda x: all(map(math.isfinite, x)), "must be finite numbers, one for each channel, such as [0.5]"),
     "deviations": (
-        lambda value: all(0 < one <= MOST for one in value),
+        lambda x: all(0 < one <= MOST for one in x),
         "must be numbers greater than 0, one for each channel, such as [0.25]",
     ),
-    "title": (lambda value: 1 <= len(value) <= 100, "must have at least 1 and at most 100 characters"),
-    "titles": (lambda value: all(1 <= len(one) <= 100 for one in value), "must be names of 1 to 100 characters"),
-    "area": (lambda value: 0 < value <= 1, "is a share of the image's area: above 0 and at most 1"),
-    "share": (lambda value: 0 < value < 1, "must lie between 0 and 1, for example 0.05"),
-    "shares": (
-        lambda value: all(0 < share < 1 for share in value),
-        "must be shares of the epochs between 0 and 1, such as [0.5]",
-    ),
-    "probability": (lambda value: 0 <= value <= 1, "is a probability and must lie between 0 and 1"),
+    "title": (lambda x: 1 <= len(x) <= 100, "must have at least 1 and at most 100 characters"),
+    "titles": (lambda x: all(1 <= len(one) <= 100 for one in x), "must be names of 1 to 100 characters"),
+    "area": (lambda x: 0 < x <= 1, "is a share of the image's area: above 0 and at most 1"),
+    "share": (lambda x: 0 < x < 1, "must lie between 0 and 1, for example 0.05"),
+    "shares": (lambda x: all(0 < one < 1 for one in x), "must be shares of the epochs between 0 and 1, such as [0.5]"),
+    "probability": (lambda x: 0 <= x <= 1, "is a probability and must lie between 0 and 1"),
     "bounds": (
-        lambda value: len(value) == 2 and 0 < value[0] <= value[1] <= 1,
+        lambda x: len(x) == 2 and 0 < x[0] <= x[1] <= 1,
         "must be the smallest and the largest share of a class's images that are kept, such as [0.4,1.0]",
     ),
-    "factor": (lambda value: 1 <= value < float("inf"), "must be at least 1, such as 100"),
+    "factor": (lambda x: 1 <= x < float("inf"), "must be at least 1, such as 100"),
     "betas": (
-        lambda value: len(value) == 2 and all(0 <= beta < 1 for beta in value),
+        lambda x: len(x) == 2 and all(0 <= one < 1 for one in x),
         "must be two numbers in [0, 1), such as [0.5,0.9]",
     ),
-    "members": (
-        lambda value: value == "all" or (type(value) is int and 1 <= value <= MOST),
-        "must be 'all' or a number of teachers",
-    ),
+    "members": (lambda x: x == "all" or (type(x) is int and 1 <= x <= MOST), "must be 'all' or a number of teachers"),
     "networks": (bool, "names no network; name at least one, such as [convnet3]"),
     "stages": (bool, f"leaves nothing to do; name some of {', '.join(STAGES)}"),
 }
@@ -297,12 +288,9 @@ def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Fi
     known = {one.name: one for one in dataclasses.fields(node)}
     for name, value in vars(node).items():
         yield prefix + name, value, known.get(name)
-        children = (
-            {f"{name}.{key}": child for key, child in value.items()} if isinstance(value, dict) else {name: value}
-        )
-        for key, child in children.items():
+        for key, child in value.items() if isinstance(value, dict) else [("", value)]:
             if dataclasses.is_dataclass(child):
-                yield from walk(child, f"{prefix}{key}.")
+                yield from walk(child, f"{prefix}{name}.{key}{'.' if key else ''}")
 
 
 def register_schemas() -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 from teddy.config.errors import UserError
 from teddy.data.images import PIL_MODES, TensorImages, open_image, to_tensor
 from teddy.data.spec import DatasetSpec
+from teddy.data.tiles import decode_tiles
 
 ANNOTATIONS = "annotations.json"  # COCO file beside the class folders, where the images have boxes
 
@@ -27,8 +28,11 @@ def export_images(folder: Path, images: torch.Tensor, labels: torch.Tensor, spec
         count[label] += 1
 
 
-def load_distilled(folder: Path, spec: DatasetSpec) -> TensorImages:
-    """Read what ``export_images`` wrote, by class and number; UserError if a class has no image, or one does not fit."""
+def load_distilled(folder: Path, spec: DatasetSpec, tiles: int = 1) -> TensorImages:
+    """Read what ``export_images`` wrote, by class and number, with each of its tiles enlarged to an image.
+
+    UserError if a class has no image, or one does not fit.
+    """
     images, labels = [], []
     wanted = (PIL_MODES[spec.channels], (spec.size, spec.size))
     for index, class_id in enumerate(spec.class_ids):
@@ -44,4 +48,4 @@ def load_distilled(folder: Path, spec: DatasetSpec) -> TensorImages:
                     )
                 images.append(to_tensor(image))
             labels.append(index)
-    return TensorImages(torch.stack(images), torch.tensor(labels))
+    return TensorImages(decode_tiles(torch.stack(images), tiles), torch.tensor(labels).repeat_interleave(tiles**2))

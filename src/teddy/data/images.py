@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -16,6 +16,7 @@ from PIL import Image
 from teddy.config.errors import UserError
 
 Indices = Sequence[int] | np.ndarray | torch.Tensor
+Header = tuple[str, tuple[int, int]]  # Pillow's mode of an image, and its width and height
 
 GREY_MODES = frozenset({"L", "1", "I;16", "I;16B"})  # Pillow's modes of images with one channel
 PIL_MODES = {1: "L", 3: "RGB"}  # Pillow's mode by the number of channels
@@ -50,7 +51,7 @@ class TensorImages:
 
 
 class DecodedImages(ABC):
-    """Images that are decoded on demand; a subclass implements ``open``.
+    """Images that are decoded on demand; a subclass implements ``opened``.
 
     There are two geometries. Evaluation (``take``) scales the shorter side to ``resize`` pixels, or ``size``, and cuts the centre
     ``size`` x ``size``; ``fit="stretch"`` scales both sides. Teacher training (``crop``) cuts a box out of the undistorted
@@ -67,8 +68,21 @@ class DecodedImages(ABC):
         return len(self.labels)
 
     @abstractmethod
+    def opened(self, index: int) -> AbstractContextManager[Image.Image]:
+        """Open an image, of which no more than the header is read; UserError if that cannot be done."""
+
+    def header(self, index: int) -> Header:
+        with self.opened(index) as image:
+            return image.mode, image.size
+
+    def headers(self) -> set[Header]:
+        """The headers of a hundred images, evenly spaced; nothing is decoded."""
+        return {self.header(index) for index in range(0, len(self), max(1, len(self) // 100))}
+
     def open(self, index: int) -> Image.Image:
         """Decode an image to mode L or RGB, at its own size; UserError if that cannot be done."""
+        with self.opened(index) as image:
+            return to_mode(image, self.channels)
 
     def open_all(self, indices: Sequence[int]) -> Iterator[Image.Image]:
         """Decode several images, one after the other; a subclass may have a faster way to read them."""
@@ -101,9 +115,8 @@ class FileImages(DecodedImages):
         super().__init__(labels, channels, size, resize, fit)
         self.paths = paths
 
-    def open(self, index: int) -> Image.Image:
-        with open_image(self.paths[index], str(self.paths[index])) as image:
-            return to_mode(image, self.channels)
+    def opened(self, index: int) -> AbstractContextManager[Image.Image]:
+        return open_image(self.paths[index], str(self.paths[index]))
 
 
 class Subset:

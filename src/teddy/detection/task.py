@@ -12,7 +12,7 @@ from teddy.config.errors import UserError
 from teddy.detection.objects import objects_of
 from teddy.detection.synthesis import Annotated, SceneInputs
 from teddy.detection.training import Detecting, DetectorBase
-from teddy.pipeline import Invocation
+from teddy.invocation import Invocation
 from teddy.plan import Plan
 from teddy.pool.prior import PriorPool
 from teddy.pool.single import SinglePool
@@ -60,6 +60,6 @@ class DetectionInvocation(Invocation):
 
     learning, inputs = Detecting(), SceneInputs
 
-    def _base(self) -> BaseTraining:
+    def base(self) -> BaseTraining:
         objects_of(self.dataset.train, 0)  # images without boxes are found before anything is trained
-        return DetectorBase(**vars(super()._base()))
+        return DetectorBase(**vars(super().base()))

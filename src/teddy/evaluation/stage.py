@@ -29,7 +29,7 @@ from teddy.runtime import metrics
 from teddy.runtime.device import DeviceConfig
 from teddy.runtime.loggers import RunLog
 from teddy.runtime.memory import PeakMemory
-from teddy.runtime.progress import StageProgress
+from teddy.runtime.progress import StageProgress, counted
 from teddy.runtime.resume import ResumePoint
 from teddy.runtime.trainer import make_trainer
 from teddy.synthesis.stage import SyntheticImages
@@ -139,7 +139,7 @@ def evaluate(
 def _outlook(student: Student, images: SyntheticImages, split: EvalSplit, method: str) -> Outlook:
     protocol, count = student.protocol, len(images.images)
     return Outlook(
-        f"{method}: {student.network}, protocol {student.protocol_name}, {protocol.epochs} epochs",
+        f"{method}: {student.network}, protocol {student.protocol_name}, {counted(protocol.epochs, 'epoch')}",
         {"top1": math.nan, "seconds": math.nan, "peak_memory_mb": math.nan},
         alike=(student.network, repr(protocol), student.labels.kind, count, len(split.images())),
         label="evaluation",

@@ -49,7 +49,7 @@ def _export(args: argparse.Namespace) -> str:
     from teddy.export import ddranking, fkd, hf, imagefolder  # imported late, so that --help is quick
     from teddy.runtime.device import resolve_device
     from teddy.sets.dataset import DistilledSet
-    from teddy.sets.folder import open_set
+    from teddy.sets.folder import CARD, open_set
 
     if args.to != "hf" and (args.push or args.dry_run or args.licence):
         raise UserError("--push, --dry-run and --licence belong to --to hf; leave them out.")
@@ -57,31 +57,34 @@ def _export(args: argparse.Namespace) -> str:
         raise UserError(f"--push {args.push} must be OWNER/NAME, as the Hub names datasets.")
     opened = open_set(args.folder.expanduser())
     facts = opened.description
-    device_config = resolve_device("auto", facts.labels.precision)
-    source = DistilledSet(opened).labels_for(device_config).source()
-    args.out = (args.out or Path(f"{facts.name}-{args.to}")).expanduser()
-    if args.out.exists():
-        raise UserError(f"{args.out} is there already; remove it or name another folder with --out.")
+    out = (args.out or Path(f"{facts.name}-{args.to}")).expanduser()
+    if out.exists():
+        raise UserError(f"{out} is there already; remove it or name another folder with --out.")
+    on = resolve_device("auto", facts.labels.precision)
+    labels = DistilledSet(opened).labels_for(on)
     write: dict[str, Callable[[], str]] = {
-        "imagefolder": lambda: imagefolder.export(opened, args.out),
-        "hf": lambda: hf.export(opened, args.out, args.push or f"OWNER/{facts.name}", args.licence),
-        "sre2l": lambda: fkd.export(opened, args.out, source, device_config.device, args.epochs, args.batch_size),
-        "ddranking": lambda: ddranking.export(opened, args.out, source, device_config.device),
-        "rethinkdc": lambda: imagefolder.export_rethinkdc(opened, args.out),
+        "imagefolder": lambda: imagefolder.export(opened, out),
+        "hf": lambda: hf.export(opened, out, args.push or f"OWNER/{facts.name}", args.licence),
+        "sre2l": lambda: fkd.export(opened, out, labels.source(), on.device, args.epochs, args.batch_size),
+        "ddranking": lambda: ddranking.export(opened, out, labels.source(), on.device),
+        "rethinkdc": lambda: imagefolder.export_rethinkdc(opened, out),
     }
-    args.out.mkdir(parents=True)
+    out.mkdir(parents=True)
     try:
-        done = write[args.to]()
+        use = write[args.to]()
+        if args.to != "hf":  # whose card is its own
+            (out / CARD).write_text(f"{imagefolder.about(opened)}\nFor {args.to}:\n\n    {use}\n")
+        if args.dry_run:
+            use = hf.listing(out)
     except BaseException:  # half a form is none
-        shutil.rmtree(args.out)
+        shutil.rmtree(out)
         raise
     if args.dry_run:
-        listed = hf.listing(args.out)
-        shutil.rmtree(args.out)
-        return listed
+        shutil.rmtree(out)
+        return use
     if args.push:
-        hf.push(args.out, args.push)
-    return f"{done}\nWritten to {args.out}"
+        hf.push(out, args.push)
+    return f"{use}\nWritten to {out}"
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from torchvision.transforms.functional import to_pil_image
 from teddy.config.errors import UserError
 from teddy.data import geometry
 from teddy.data.images import TensorImages, to_tensor
-from teddy.export.imagefolder import about, copy_images
+from teddy.export.imagefolder import copy_images
 from teddy.labels.mixing import MIX_DRAWS, beta_quantile
 from teddy.labels.sources import FixedLabels, LabelSource, OnlineLabels
 from teddy.runtime import seeding
@@ -34,27 +34,22 @@ from teddy.runtime.progress import StageProgress
 from teddy.sets.description import LabelFacts
 from teddy.sets.folder import SetFolder
 
-SEED = 42
-"""``--fkd-seed`` of SRe2L's scripts."""
+SEED = 42  # ``--fkd-seed`` of SRe2L's scripts
 
 
 def export(
     opened: SetFolder, out: Path, source: LabelSource, device: torch.device, epochs: int, batch_size: int
 ) -> str:
-    """Write ``images/<class index>/`` and ``labels/epoch_<n>/batch_<n>.tar``.
+    """Write ``images/<class index>/`` and ``labels/epoch_<n>/batch_<n>.tar``, which the set's teachers on ``device`` give.
 
-    Args:
-        source: of the set's labels, with teachers on ``device``.
-
-    Raises:
-        UserError: the set holds no teachers, or a logit is not finite in float16.
+    UserError if the set holds no teachers, or a logit is not finite in float16.
     """
     if not isinstance(source, OnlineLabels | FixedLabels):
         raise UserError(
             f"{opened.path} holds no teachers, and FKD's views need labels of their own; make the set again with a protocol of "
             "soft labels and labels=online, which puts its teachers into its folder."
         )
-    copy_images(opened, out / "images", lambda label: f"{label:05d}")
+    copy_images(opened, out / "images", [f"{label:05d}" for label in range(opened.spec.num_classes)])
     facts, images = opened.description.labels, opened.images
     order = RandomSampler(images, generator=torch.Generator().manual_seed(SEED))
     with StageProgress("FKD labels", epochs * len(images), "views") as progress:
@@ -69,12 +64,10 @@ def export(
                 torch.save([*recipe, logits], folder / f"batch_{number}.tar")
                 progress.advance(len(indices))
     mix = "--mix-type cutmix " if facts.view.mix == "cutmix" else ""
-    command = (
+    return (
         f"python train_FKD.py --train-dir {out / 'images'} --fkd-path {out / 'labels'}/ --batch-size "
         f"{min(batch_size, len(images))} --epochs {epochs} {mix}-T {facts.temperature:g} --cos"
     )
-    (out / "README.md").write_text(f"{about(opened)}\nSRe2L's validate/:\n\n    {command}\n")
-    return command
 
 
 def _views(
@@ -96,9 +89,8 @@ def _views(
         ratio = float(beta_quantile(draws[:1], view.alpha)[0])
         half = int(size * (1 - ratio) ** 0.5) // 2
         row, column = (int(draw * size) for draw in draws[1:])
-        first, start, last, end = (
-            min(max(edge, 0), size) for edge in (row - half, column - half, row + half, column + half)
-        )
+        first, start = max(row - half, 0), max(column - half, 0)
+        last, end = min(row + half, size), min(column + half, size)
         partner = torch.from_numpy(seeding.permutation(len(indices), seed, "fkd", "partners", epoch, number))
         pixels[:, :, first:last, start:end] = pixels[partner, :, first:last, start:end]
         mix = [partner, ratio, [first, start, last, end]]

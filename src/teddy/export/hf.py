@@ -15,17 +15,12 @@ from teddy.labels.store import LABELS
 from teddy.report.comparison import with_spread
 from teddy.sets.folder import CARD, PARQUET, SetFolder
 
+# Of the real data, by dataset, as the Hub names licences.
 LICENCES = {"fashion_mnist": "mit", "fashion_mini": "mit", "imagenet": "other", "tiny_imagenet": "other"}
-"""Of the real data, by dataset, as the Hub names licences."""
 
 
 def export(opened: SetFolder, out: Path, name: str, licence: str | None) -> str:
-    """Write the dataset.
-
-    Args:
-        name: OWNER/NAME on the Hub, for the card.
-        licence: of the data; None: that of the dataset, where it is known.
-    """
+    """Write the dataset, whose card has its ``name`` on the Hub and a licence: that of the dataset, unless one is given."""
     library, spec = datasets_library(), opened.spec
     shutil.copytree(opened.path, out, dirs_exist_ok=True)
     distinct = len(set(spec.class_names)) == spec.num_classes  # of ImageNet's, two pairs are equal

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
 from teddy.config.errors import UserError
@@ -18,10 +18,10 @@ def image_files(opened: SetFolder) -> list[tuple[Path, int]]:
     return [(file, label) for label, name in ids for file in sorted((root / name).glob("*.png"))]
 
 
-def copy_images(opened: SetFolder, folder: Path, name: Callable[[int], str] | None = None) -> None:
-    """Copy the images to ``folder/<name of the class index>/``; by default the name is the class's id."""
+def copy_images(opened: SetFolder, folder: Path, names: Sequence[str]) -> None:
+    """Copy the images into folders that are named by class."""
     for file, label in image_files(opened):
-        target = folder / (name(label) if name else opened.spec.class_ids[label]) / file.name
+        target = folder / names[label] / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, target)
 
@@ -36,24 +36,16 @@ def about(opened: SetFolder) -> str:
 
 
 def export(opened: SetFolder, out: Path) -> str:
-    """Write the class folders, ``classes.txt`` (folder and name of each class) and a ``README.md`` to ``out``."""
-    copy_images(opened, out)
+    """Write the class folders and ``classes.txt`` (folder and name of each class) to ``out``."""
+    copy_images(opened, out, opened.spec.class_ids)
     names = zip(opened.spec.class_ids, opened.spec.class_names, strict=True)
     (out / "classes.txt").write_text("".join(f"{folder}\t{name}\n" for folder, name in names))
-    (out / "README.md").write_text(about(opened))
     return f'torchvision.datasets.ImageFolder("{out}")'
 
 
 def export_rethinkdc(opened: SetFolder, out: Path) -> str:
-    """Write ``images/``, which holds class folders and nothing else, as ``rethinkdc`` expects of its first argument.
-
-    Raises:
-        UserError: the set is none of ImageNet-1K.
-    """
+    """Write ``images/``, class folders and nothing else as ``rethinkdc`` expects; UserError if the set is none of ImageNet-1K."""
     if opened.spec.num_classes != 1000:
-        raise UserError(
-            f"rethinkdc compares sets of ImageNet-1K alone, and this one is of {opened.spec.name}; choose another --to."
-        )
-    copy_images(opened, out / IMAGES)
-    (out / "README.md").write_text(about(opened))
+        raise UserError(f"rethinkdc compares sets of ImageNet-1K, not of {opened.spec.name}; choose another --to.")
+    copy_images(opened, out / IMAGES, opened.spec.class_ids)
     return f"IMAGENET_VAL_DIR=/data/imagenet/val rethinkdc {out / IMAGES} --soft --ipc {opened.description.ipc}"

@@ -17,6 +17,7 @@ from teddy.labels.store import LABELS, StoredLabels, allocate, write_stored_labe
 from teddy.labels.views import ViewMaker, ViewRecipe
 from teddy.pool.members import Member, ModelPool
 from teddy.runtime.device import DeviceConfig
+from teddy.runtime.progress import counted
 from teddy.synthesis.stage import SyntheticImages
 
 VERSION = 2
@@ -112,7 +113,7 @@ def prepare_labels(
 
     shape, full = (recipe.epochs, len(images.images)), (spec.num_classes, recipe.batch_size)
     outlook = Outlook(
-        f"{shape[0]} epochs of {shape[1]:,} views by {len(chosen)} teachers",
+        f"{counted(shape[0], 'epoch')} of {counted(shape[1], 'view')} by {counted(len(chosen), 'teacher')}",
         {"megabytes": stored.megabytes(*shape), "seconds": math.nan},
         stand_in,
         alike=("labels", [pool.members[index].network for index in chosen], *shape, full),

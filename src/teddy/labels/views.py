@@ -11,10 +11,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 
+from teddy.config.types import Area, Positive
 from teddy.data import geometry
 from teddy.data.spec import DatasetSpec
 from teddy.labels.mixing import MIX_DRAWS, cutmix
@@ -27,10 +30,10 @@ KEPT_BYTES = 1 << 28  # largest size in bytes of an epoch's views that are kept 
 class ViewRecipe:
     """How a view is made."""
 
-    min_scale: float = 0.08  # of the random resized crop, as a share of the area
-    flip: float = 0.5  # probability
-    mix: str = "cutmix"  # or "none"
-    alpha: float = 1.0  # of Beta(alpha, alpha), from which the mixing ratio is drawn
+    min_scale: Area = 0.08  # of the random resized crop, as a share of the area
+    flip: Annotated[float, Field(ge=0, le=1)] = 0.5  # probability
+    mix: Annotated[str, Field(pattern="^(cutmix|none)$")] = "cutmix"
+    alpha: Positive = 1.0  # of Beta(alpha, alpha), from which the mixing ratio is drawn
 
 
 @dataclass(frozen=True)

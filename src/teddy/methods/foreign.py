@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from teddy.config.errors import UserError
 from teddy.config.types import Count
 from teddy.data.spec import DatasetSpec
@@ -19,15 +21,10 @@ _log = logging.getLogger("teddy")
 
 @dataclass(frozen=True, kw_only=True)
 class Foreign(Method):
-    """The first IPC images of each class of a set; its name in the fingerprint is its content, wherever it lies.
+    """The first IPC images of each class of a set; its name in the fingerprint is its content, wherever it lies."""
 
-    Attributes:
-        path: image folders by class, a Hugging Face table, or tensors (:mod:`teddy.methods.foreign`).
-        tiles: rows and columns of tiles in an image, each of which students see enlarged.
-    """
-
-    path: str | None = field(compare=False)
-    tiles: Count
+    path: str | None = field(compare=False)  # in a form of :mod:`teddy.methods.foreign_images`
+    tiles: Count  # rows and columns of tiles in an image, each of which students see enlarged
 
     def content(self) -> dict[str, Any]:
         return super().content() | {"files": content_of(Path(self.path or ""))}
@@ -46,6 +43,5 @@ class Foreign(Method):
         found = read_foreign(Path(self.path or ""), inputs.spec)
         for note in found.notes:
             _log.info("%s: %s", self.path, note)
-        ends = [sum(found.counts[:label]) for label in range(inputs.spec.num_classes)]
-        chosen = [end + slot for end in ends for slot in range(self.ipc)]
+        chosen = torch.cat([(found.labels == label).nonzero()[: self.ipc, 0] for label in found.labels.unique()])
         return SyntheticSet(found.images[chosen], found.labels[chosen], {"notes": list(found.notes)}, self.tiles)

@@ -13,9 +13,9 @@ import torch
 
 from teddy.artifacts.fingerprint import file_digest, fingerprint
 from teddy.config.errors import UserError
-from teddy.data.images import PIL_MODES, FileImages, open_image
-from teddy.data.sources.folders import class_folders, list_images
-from teddy.data.sources.hf import TableImages, datasets_library
+from teddy.data.images import PIL_MODES, DecodedImages, FileImages
+from teddy.data.sources.hf import TableImages, columns_of, datasets_library
+from teddy.data.sources.listing import class_folders, list_images
 from teddy.data.spec import DatasetSpec
 from teddy.models.weights import load_plain
 
@@ -24,18 +24,15 @@ _FORMS = (
     "a folder for each class, parquet files or a folder of save_to_disk, or a .pt or .safetensors file with a tensor of images "
     "(N, C, H, W) and one of labels"
 )
-Read = tuple[torch.Tensor, torch.Tensor, list[str]]
-"""Images as the dataset's, uint8, class indices, and sentences on what was assumed."""
-_SAMPLE = 100  # images whose headers are looked at
 
 
 @dataclass(frozen=True)
 class ForeignSet:
-    """Images as the dataset's, uint8 (N, C, H, W), by class, with their class indices, and sentences on what was assumed."""
+    """Images as the dataset's, with their class indices."""
 
-    images: torch.Tensor
-    labels: torch.Tensor
-    notes: tuple[str, ...]
+    images: torch.Tensor  # uint8 (N, C, H, W)
+    labels: torch.Tensor  # int64 (N,)
+    notes: tuple[str, ...]  # sentences on what was assumed
 
     @property
     def counts(self) -> list[int]:
@@ -52,10 +49,7 @@ def files_of(path: Path) -> list[Path]:
         if found := sorted(path.rglob(pattern)):
             return [file for file in found if "train" in file.relative_to(path).as_posix()] or found
     if classes := class_folders(path):
-        try:
-            return [Path(file) for file, _ in list_images(path, classes)]
-        except OSError as error:
-            raise UserError(f"{error.filename} cannot be read ({error.strerror}); make it readable.") from error
+        return [Path(file) for file, _ in list_images(path, classes)]
     if found := sorted(file for file in path.iterdir() if file.suffix in TENSORS):
         return found
     raise UserError(f"{path} holds no set of images; give {_FORMS}.")
@@ -67,7 +61,7 @@ def content_of(path: Path) -> str:
 
 
 def read_foreign(path: Path, spec: DatasetSpec) -> ForeignSet:
-    """Read a set, unless it was the last one; raise UserError if it is damaged or does not fit the dataset."""
+    """Read a set by class, unless it was the last one; raise UserError if it is damaged or does not fit the dataset."""
     return _read(path, spec, content_of(path))
 
 
@@ -75,13 +69,13 @@ def read_foreign(path: Path, spec: DatasetSpec) -> ForeignSet:
 def _read(path: Path, spec: DatasetSpec, content: str) -> ForeignSet:
     files = files_of(path)
     kinds = {".parquet": _from_table, ".arrow": _from_table} | dict.fromkeys(TENSORS, _from_tensors)
-    images, labels, notes = kinds.get(files[0].suffix, _from_folders)(path, files, spec)
-    missing = set(range(spec.num_classes)) - set(labels.tolist())
+    found = kinds.get(files[0].suffix, _from_folders)(path, files, spec)
+    missing = set(range(spec.num_classes)) - set(found.labels.tolist())
     if missing:
         name = spec.class_names[min(missing)]
         raise UserError(f"{path} has no image of {name}; every class of {spec.name} needs one.")
-    order = labels.argsort(stable=True)
-    return ForeignSet(images[order], labels[order], tuple(notes))
+    order = found.labels.argsort(stable=True)
+    return ForeignSet(found.images[order], found.labels[order], found.notes)
 
 
 def match_classes(names: Sequence[str], spec: DatasetSpec, where: Path) -> list[int]:
@@ -105,61 +99,49 @@ def _plain(name: str) -> str:
     return re.sub(r"\W+|_+", "_", name.casefold()).strip("_")
 
 
-def _from_folders(path: Path, files: list[Path], spec: DatasetSpec) -> Read:
+def _from_folders(path: Path, files: list[Path], spec: DatasetSpec) -> ForeignSet:
     names = [file.relative_to(path).parts[0] for file in files]
     distinct = sorted(set(names))
     index = dict(zip(distinct, match_classes(distinct, spec, path), strict=True))
-    labels = torch.tensor([index[name] for name in names])
-    seen = set()
-    for file in files[:: max(1, len(files) // _SAMPLE)]:
-        with open_image(file, str(file)) as image:
-            seen.add((image.mode, image.size))
-    return FileImages(files, labels, spec.channels, spec.size).take(range(len(files))), labels, _changes(seen, spec)
+    return _decoded(FileImages(files, torch.tensor([index[name] for name in names]), spec.channels, spec.size))
 
 
-def _from_table(path: Path, files: list[Path], spec: DatasetSpec) -> Read:
+def _from_table(path: Path, files: list[Path], spec: DatasetSpec) -> ForeignSet:
     datasets = datasets_library()
     from pyarrow import parquet  # comes with it
 
     try:
-        whole = files[0].suffix == ".parquet"
-        parts = [
-            datasets.Dataset(parquet.read_table(file)) if whole else datasets.Dataset.from_file(str(file))
-            for file in files
-        ]
+        if files[0].suffix == ".parquet":
+            parts = [datasets.Dataset(parquet.read_table(file)) for file in files]
+        else:
+            parts = [datasets.Dataset.from_file(str(file)) for file in files]
         table = datasets.concatenate_datasets(parts)
     except Exception as error:  # Arrow's and the library's own kinds
         raise UserError(f"{path} cannot be read ({' '.join(str(error).split())}); fetch it again.") from error
-    features = table.features
-    images = [name for name, one in features.items() if isinstance(one, datasets.Image)]
-    classes = [name for name, one in features.items() if isinstance(one, datasets.ClassLabel)]
-    classes = classes or [name for name, one in features.items() if "int" in str(getattr(one, "dtype", ""))]
+    images, classes = columns_of(table.features)
     if len(images) != 1 or len(classes) != 1:
-        raise UserError(f"{path} has the columns {', '.join(features)}; leave one of images and one of class indices.")
+        columns = ", ".join(table.features)
+        raise UserError(f"{path} has the columns {columns}; leave one of images and one of class indices.")
     labels = torch.tensor(table[classes[0]][:])
-    names = getattr(features[classes[0]], "names", None)
+    names = getattr(table.features[classes[0]], "names", None)
     if names and len(names) == spec.num_classes and not all(name.isdigit() for name in names):
         labels = torch.tensor(match_classes(names, spec, path))[labels]
     _check_labels(labels, spec, path)
-    table = table.cast_column(images[0], datasets.Image(decode=False))
-    pictures = TableImages(table, images[0], labels, spec.channels, spec.size, None, path)
-    seen = {pictures.header(row) for row in range(0, len(labels), max(1, len(labels) // _SAMPLE))}
-    return pictures.take(range(len(labels))), labels, _changes(seen, spec)
+    return _decoded(TableImages(table, images[0], path, labels, spec.channels, spec.size, None))
 
 
-def _changes(seen: set[tuple[str, tuple[int, int]]], spec: DatasetSpec) -> list[str]:
-    """A sentence on images that are not read as they are."""
-    wanted = (PIL_MODES[spec.channels], (spec.size, spec.size))
-    odd = sorted(seen - {wanted})
-    if not odd:
-        return []
-    mode, (width, height) = odd[0]
-    return [
-        f"Images such as one of {width} x {height} pixels, mode {mode}, are read as {spec.size} x {spec.size}, {wanted[0]}."
+def _decoded(images: DecodedImages) -> ForeignSet:
+    """Decode images, with a sentence on some that are not read as they are."""
+    size, wanted = images.size, PIL_MODES[images.channels]
+    odd = sorted(images.headers() - {(wanted, (size, size))})
+    notes = [
+        f"Images such as one of {width} x {height} pixels, mode {mode}, are read as {size} x {size}, {wanted}."
+        for mode, (width, height) in odd[:1]
     ]
+    return ForeignSet(images.take(range(len(images))), images.labels, tuple(notes))
 
 
-def _from_tensors(path: Path, files: list[Path], spec: DatasetSpec) -> Read:
+def _from_tensors(path: Path, files: list[Path], spec: DatasetSpec) -> ForeignSet:
     save = "save images (N, C, H, W) and labels (N,) as plain tensors"
     found = [one for file in files for one in _walk(load_plain(file, "file of tensors", save))]
     images = [one for one in found if one.dim() == 4]
@@ -167,11 +149,9 @@ def _from_tensors(path: Path, files: list[Path], spec: DatasetSpec) -> Read:
     if len(images) != 1 or len(labels) != 1:
         raise UserError(f"{path} holds {len(images)} tensors of images and {len(labels)} of labels for them; {save}.")
     (pixels,), (targets,), notes = images, labels, []
-    wanted = (spec.channels, spec.size, spec.size)
-    if tuple(pixels.shape[1:]) != wanted:
-        raise UserError(
-            f"the images in {path} are {tuple(pixels.shape[1:])}, those of {spec.name} {wanted}; resize them."
-        )
+    shape, wanted = tuple(pixels.shape[1:]), (spec.channels, spec.size, spec.size)
+    if shape != wanted:
+        raise UserError(f"the images in {path} are {shape}, those of {spec.name} {wanted}; resize them.")
     if targets.dim() == 2:
         notes.append("Of the soft labels, the largest of each image is its class.")
         targets = targets.argmax(1)
@@ -179,7 +159,7 @@ def _from_tensors(path: Path, files: list[Path], spec: DatasetSpec) -> Read:
         raise UserError(f"the labels in {path} are not whole numbers; {save}.")
     _check_labels(targets, spec, path)
     levels, said = _levels(pixels.detach(), spec, path)
-    return levels, targets.long(), notes + said
+    return ForeignSet(levels, targets.long(), (*notes, *said))
 
 
 def _levels(pixels: torch.Tensor, spec: DatasetSpec, path: Path) -> tuple[torch.Tensor, list[str]]:

@@ -19,7 +19,7 @@ import torch
 import torch_pruning
 from torch import nn
 
-from teddy.config.errors import UserError
+from teddy.config.errors import UserError, reason
 
 History = list[list[Any]]
 
@@ -126,9 +126,8 @@ def _traceable(network: nn.Module) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # on a network that it does not support DepGraph raises errors of any kind
-        why = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
         raise UserError(
-            f"this {type(network).__name__} cannot be pruned ({why}); choose another network, such as model=resnet18."
+            f"this {type(network).__name__} cannot be pruned ({reason(error)}); choose another network, such as model=resnet18."
         ) from error
     finally:
         network.train(training).requires_grad_(not frozen)

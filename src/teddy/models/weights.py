@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from teddy.config.errors import UserError
+from teddy.config.errors import UserError, reason
 
 IMAGENET_CLASSES = 1000
 _OLD_DENSENET = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")
@@ -96,8 +96,7 @@ def load_plain(path: Path, what: str, remedy: str) -> Any:
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} is no {what} or holds more than that, and nothing in it was run; {remedy}.") from error
     except Exception as error:  # on damaged files torch raises errors of any kind
-        why = str(error).partition("\n")[0].rstrip(".") or type(error).__name__
-        raise UserError(f"{path} is not a whole {what} ({why}); {remedy}.") from error
+        raise UserError(f"{path} is not a whole {what} ({reason(error)}); {remedy}.") from error
 
 
 def fit_weights(network: nn.Module, tensors: Mapping[str, torch.Tensor], what: str) -> None:

@@ -22,7 +22,7 @@ from teddy.pool.schedule import Recipe
 from teddy.pool.teacher import SnapshotPool, TeacherTraining, snapshot_file
 from teddy.runtime.device import DeviceConfig
 from teddy.runtime.loggers import RunLog
-from teddy.runtime.progress import ProgressCallback
+from teddy.runtime.progress import ProgressCallback, counted
 from teddy.runtime.resume import ResumePoint, save_tensors
 from teddy.runtime.trainer import make_trainer
 
@@ -125,7 +125,7 @@ def _outlook(base: BaseTraining) -> Outlook:
         for path in others:
             path.symlink_to(first)
 
-    what, alike = f"{base.network}, {recipe.epochs} epochs", (base.network, recipe)
+    what, alike = f"{base.network}, {counted(recipe.epochs, 'epoch')}", (base.network, recipe)
     return Outlook(what, {"members": members}, stand_in, alike, base.name)
 
 

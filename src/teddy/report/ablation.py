@@ -13,8 +13,8 @@ import pandas as pd  # type: ignore[import-untyped]
 from matplotlib.ticker import NullLocator
 from matplotlib.transforms import offset_copy
 
-from teddy.report.charts import chart, palette_of
-from teddy.report.comparison import SETTING, Comparison, has_column, is_number, value_of, value_text
+from teddy.report.charts import palette_of, panels
+from teddy.report.comparison import SETTING, Comparison, has_column, is_number, value_text
 
 PAPER = "#606060"
 MARKERS = "osD^vP"
@@ -65,18 +65,17 @@ def ablation(comparison: Comparison, key: str, path: Path) -> Path | None:
     rows = series_of(comparison, key)
     rows["value"] = [row.setting[key] for row in rows.itertuples()]
     by = "series" if "." in key else "panel"  # a file of a group stands for many settings anyway
-    values_of = {title: some[~some.level].groupby(by).value.nunique() for title, some in rows.groupby("panel")}
-    panels = {title: some for title, some in rows.groupby("panel") if values_of[title].max() > 1}
-    if not panels:
+    rows = rows.groupby("panel").filter(lambda some: some[~some.level].groupby(by).value.nunique().max() > 1)
+    if rows.empty:
         return None
-    colours = palette_of(rows[rows.panel.isin(panels)])
+    colours = palette_of(rows)
     values: list[Any] = list(comparison.values[key])
     joined = comparison.numeric(key)
     native = joined and all(map(is_number, values))
     if native:
         values.sort()
-    with chart(path, 6.4 if len(panels) == 1 else 5.2, 4.2 + 0.1 * len(colours), list(panels)) as axes:
-        for axis, some in zip(axes, panels.values(), strict=True):
+    with panels(rows.sort_values("panel", kind="stable"), path, 4.2 + 0.1 * len(colours)) as found:
+        for axis, some in found:
             here = list(dict.fromkeys(some[~some.level].series))
             for name, line in some.groupby("series", sort=False):
                 look: Any = dict(color=colours[name], label=name)
@@ -92,15 +91,13 @@ def ablation(comparison: Comparison, key: str, path: Path) -> Path | None:
                 number = here.index(name)
                 look |= dict(ls="-" if joined else "none", marker=MARKERS[number % len(MARKERS)])
                 drawn = axis.plot(points.x.astype(float), points["mean"], zorder=3, **look)
-                drawn += axis.errorbar(
-                    points.x, points["mean"], points["std"], fmt="none", capsize=4, color=colours[name]
-                ).get_children()
+                whiskers: Any = dict(fmt="none", capsize=4, color=colours[name])
+                drawn += axis.errorbar(points.x, points["mean"], points["std"], **whiskers).get_children()
                 shift = 7 * (number - (len(here) - 1) / 2)  # in points, so that whiskers do not overlap
                 for part in drawn:
                     part.set_transform(offset_copy(axis.transData, axis.figure, x=shift, units="points"))
                 if (paper := points[points.paper.notna()]).size:
-                    grey: Any = dict(color="white", edgecolor=PAPER, label="the paper")
-                    axis.scatter(paper.x, paper.paper.str[0], 60, **grey)
+                    axis.scatter(paper.x, paper.paper.str[0], 60, color="white", edgecolor=PAPER, label="the paper")
             _set_ticks(axis, values, native)
             axis.set(xlabel=key, ylabel=comparison.axis)
             axis.margins(y=0.14)
@@ -118,7 +115,7 @@ def short_names(texts: Sequence[str]) -> list[str]:
 
 def _follows(comparison: Comparison, key: str, other: str) -> bool:
     """Whether the value of ``other`` determines that of ``key`` in these runs."""
-    pairs = {(value_of(run, other), value_of(run, key)) for run in comparison.runs}
+    pairs = {(run.value(other), run.value(key)) for run in comparison.runs}
     return len(pairs) == len({value for value, _ in pairs})
 
 

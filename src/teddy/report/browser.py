@@ -71,4 +71,9 @@ def _uri(image: torch.Tensor) -> str:
     if picture.width > grids.CELL:
         picture = picture.resize((grids.CELL, round(grids.CELL * picture.height / picture.width)))
     picture.save(stream, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return data_uri(stream.getvalue())
+
+
+def data_uri(png: bytes) -> str:
+    """Write a PNG file into an address."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"

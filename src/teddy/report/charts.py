@@ -16,7 +16,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from teddy.report.comparison import SETTING, Comparison, has_column
+from teddy.report.comparison import SETTING, Comparison
 
 INK, GREY = "#222222", "#949494"
 COLOURS = [colour for colour in sns.color_palette("colorblind").as_hex() if colour != GREY]
@@ -49,13 +49,23 @@ def chart(path: Path, width: float, height: float, titles: Sequence[str], **opti
         yield axes
         legend: dict[str, Any] = {}
         for axis, title in zip(axes, titles, strict=True):
-            axis.set_title(title)
+            axis.set_title(textwrap.fill(title, int(10 * width)))
             legend |= dict(zip(*axis.get_legend_handles_labels()[::-1], strict=True))
         if legend := {textwrap.fill(name, int(11 * width * across)): line for name, line in legend.items()}:
             columns = max(1, min(len(legend), int(width * across / (0.7 + 0.08 * max(map(len, legend))))))
             figure.legend(legend.values(), legend.keys(), loc="outside lower left", ncols=columns)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
+
+
+@contextlib.contextmanager
+def panels(
+    rows: pd.DataFrame, path: Path, height: float, width: float | None = None, **options: Any
+) -> Iterator[list[tuple[Any, pd.DataFrame]]]:
+    """Open a chart of some rows with a panel for each ``panel``: its axis and its rows."""
+    found = dict(list(rows.groupby("panel", sort=False)))
+    with chart(path, width or (6.4 if len(found) == 1 else 5.2), height, list(found), **options) as axes:
+        yield list(zip(axes, found.values(), strict=True))
 
 
 def palette_of(rows: pd.DataFrame) -> dict[str, str]:
@@ -65,17 +75,15 @@ def palette_of(rows: pd.DataFrame) -> dict[str, str]:
 
 
 def accuracy_bars(comparison: Comparison, path: Path) -> Path:
-    """Bars from zero with the sample standard deviation as whisker, and a dot per seed at its left; a panel per protocol and
-    labels.
-    """
+    """Bars with the sample standard deviation as whisker, and a dot per seed at its left; a panel per protocol and labels."""
     rows = comparison.rows.copy()
     rows["series"] = [", ".join(filter(None, (row.title, comparison.distinction(row)))) for row in rows.itertuples()]
     rows["group"] = rows.student + (rows.ipc.map("\nIPC {}".format) if rows.ipc.nunique() > 1 else "")
-    colours, panels = palette_of(rows), dict(list(rows.groupby("panel", sort=False)))
+    colours = palette_of(rows)
     width = 0.8 / len(colours)
     inches = 0.8 + 0.5 * len(colours) * rows.groupby("panel").group.nunique().max()
-    with chart(path, max(4.0, inches), 4, list(panels), sharey=True) as axes:
-        for axis, some in zip(axes, panels.values(), strict=True):
+    with panels(rows, path, 4, max(4.0, inches), sharey=True) as drawn:
+        for axis, some in drawn:
             groups = list(dict.fromkeys(some.group))
             for name, line in some.groupby("series", sort=False):
                 x = line.group.map(groups.index) + width * (list(colours).index(name) - (len(colours) - 1) / 2)
@@ -91,17 +99,14 @@ def accuracy_bars(comparison: Comparison, path: Path) -> Path:
 
 
 def class_curves(comparison: Comparison, path: Path) -> Path:
-    """Accuracy on the classes so far over their number (Fig. 3e), with the standard deviation as whisker; a panel per protocol,
-    labels, student and further settings.
-    """
+    """Accuracy on the classes so far over their number (Fig. 3e); a panel per protocol, labels, student and further settings."""
     rows = comparison.rows.assign(series=comparison.rows.title)
     rows["panel"] += ", " + rows.student if rows.student.nunique() > 1 else ""
-    keys = [key for key in comparison.values if not has_column(key)]
-    further = [", ".join(["", *comparison.texts(row, keys)]) for row in rows.itertuples()]
+    further = [", ".join(["", *comparison.texts(row, comparison.own_keys)]) for row in rows.itertuples()]
     rows["panel"] += further if rows.panel.nunique() < (rows.panel + further).nunique() else ""
-    colours, panels = palette_of(rows), dict(list(rows.groupby("panel", sort=False)))
-    with chart(path, 6.4 if len(panels) == 1 else 5.2, 4.2, list(panels), sharey=True) as axes:
-        for axis, some in zip(axes, panels.values(), strict=True):
+    colours = palette_of(rows)
+    with panels(rows, path, 4.2, sharey=True) as drawn:
+        for axis, some in drawn:
             series = list(some.sort_values("classes").groupby("series", sort=False))
             apart = 0.008 * (some.classes.max() - some.classes.min())  # so that whiskers do not overlap
             for number, (name, line) in enumerate(series):
@@ -127,9 +132,7 @@ def term_curves(terms: Path, path: Path) -> Path | None:
         for axis, name, colour in zip(axes, frame, COLOURS * len(names), strict=False):
             term = frame[name].dropna()
             blocks = term.unstack("block")
-            count = blocks.shape[1]
-            if count > 1:
-                axis.plot(blocks, color=colour, lw=0.7, alpha=max(0.15, 1 / count))
+            axis.plot(blocks, color=colour, lw=0.7, alpha=max(0.15, 1 / blocks.shape[1]))
             axis.plot(blocks.median(axis=1), color=colour, lw=2)
             if term.min() > 0 and term.max() >= 10 * term.min():
                 axis.set_yscale("log")
@@ -179,10 +182,10 @@ def efficiency(comparison: Comparison, path: Path) -> Path | None:
         return None
     rows["series"] += rows.ipc.map(", IPC {}".format) if rows.ipc.nunique() > 1 else ""
     rows["panel"] += ", " + rows.student if rows.student.nunique() > 1 else ""
-    colours, panels = palette_of(rows), dict(list(rows.groupby("panel", sort=False)))
+    colours = palette_of(rows)
     memory = " to ".join(f"{rows[MEMORY].agg(end) / 1000:.2g}" for end in ("min", "max"))
-    with chart(path, 6.4 if len(panels) == 1 else 5.2, 4.4, list(panels)) as axes:
-        for axis, some in zip(axes, panels.values(), strict=True):
+    with panels(rows, path, 4.4) as drawn:
+        for axis, some in drawn:
             for name, line in some.sort_values("time").groupby("series", sort=False):
                 axis.plot(line.time, line["mean"], color=colours[name], label=name)
                 axis.errorbar(line.time, line["mean"], line["std"], color=INK, ls="none", capsize=4)
@@ -194,7 +197,7 @@ def efficiency(comparison: Comparison, path: Path) -> Path | None:
             axis.margins(0.15)
             axis.set_xlim(left=0)
             axis.set(xlabel="minutes for pool and synthesis", ylabel=comparison.axis)
-        axes[0].plot([], [], ls="none", label=f"number: {', '.join(keys)}; area: {memory} GB")
+        drawn[0][0].plot([], [], ls="none", label=f"number: {', '.join(keys)}; area: {memory} GB")
     return path
 
 
@@ -216,9 +219,8 @@ def stages(comparison: Comparison, path: Path) -> Path | None:
         left.plot([], [], color=GREY, lw=3, label="mean over a run's teachers")
         for (_, some), colour in zip(rows.groupby(SETTING, sort=False), COLOURS * len(rows), strict=False):
             name = ", ".join(f"{'IPC ' * (one == 'ipc')}{some[one].iloc[0]}" for one in varied) or None
-            right.errorbar(
-                some.centre, some["mean"], some["std"], marker="o", lw=1, capsize=5, color=colour, label=name
-            )
+            look: Any = dict(color=colour, label=name, marker="o", lw=1, capsize=5)
+            right.errorbar(some.centre, some["mean"], some["std"], **look)
             segment: Any = dict(color=colour, lw=3, alpha=0.5, solid_capstyle="butt")
             for row in some.itertuples():
                 ends = [min(row.epochs), max(row.epochs)]

@@ -14,15 +14,10 @@ import pandas as pd  # type: ignore[import-untyped]
 from teddy.report.runs import Run, Value
 
 ENOUGH_SEEDS = 3
-SETTING = ["dataset", "protocol", "student", "labels", "ipc", "classes"]
-"""Columns in which two rows must agree to be compared."""
 ANY = "any"
-MEASURES = {"top1": "top-1", "map50": "mAP50"}
-"""Names for people, by ``Result.measure``."""
-NOT_COMPARED = ("hydra", "sweep", "search", "launch", "store", "logger")
-"""Groups that change where work is done, not its results."""
-NULL_MEANS = {"labels.top_k": "all"}
-"""Keys for which null is a value like any other."""
+SETTING = ["dataset", "protocol", "student", "labels", "ipc", "classes"]  # in which two rows must agree to be compared
+MEASURES = {"top1": "top-1", "map50": "mAP50"}  # for people, by Result.measure
+NOT_COMPARED = ("hydra", "sweep", "search", "launch", "store", "logger")  # where work is done
 
 
 @dataclass(frozen=True)
@@ -37,6 +32,11 @@ class Comparison:
     the values that these very students belong to; more than one where the key does not matter to them), ``against`` (points
     above random real images under the same setting, or NaN), ``paper`` (published [mean, std], [mean] or None), and ``panel``
     (title of the panel of a chart)."""
+
+    @property
+    def own_keys(self) -> list[str]:
+        """Varied keys whose values no other column of a table has."""
+        return [key for key in self.values if not has_column(key)]
 
     @property
     def methods(self) -> list[str]:
@@ -78,7 +78,7 @@ class Comparison:
         """Distinguish a row from others of its method in the same setting, e.g. ``pool prior``; empty if it is alone."""
         if sum(_equal(self.rows, row, [*SETTING, "method"])) == 1:
             return ""
-        return ", ".join(self.texts(row, [key for key in self.values if not has_column(key)])) or f"pool {row.pool}"
+        return ", ".join(self.texts(row, self.own_keys)) or f"pool {row.pool}"
 
     def partners(self, row: Any, candidates: pd.DataFrame) -> pd.DataFrame:
         """Select the candidates of a row's setting, and where there are some, those with its varied values, then its pool."""
@@ -94,13 +94,12 @@ def compare(runs: Sequence[Run]) -> Comparison:
     Students that are the same under all values of a key, by their fingerprints, are one row, not one per run.
     """
     keys = varied_keys(runs)
-    settings = [tuple(value_of(run, key) for key in keys) for run in runs]
+    settings = [tuple(run.value(key) for key in keys) for run in runs]
     distinct = list(dict.fromkeys(settings))
-    students = pd.concat([pd.DataFrame(run.results).assign(run=index) for index, run in enumerate(runs)])
-    students = students.reset_index(drop=True)
-    rows = summarize(
-        students.assign(setting_index=[distinct.index(settings[run]) for run in students.run]), ["setting_index"]
-    )
+    results = [pd.DataFrame(run.results).assign(run=index) for index, run in enumerate(runs)]
+    students = pd.concat(results, ignore_index=True)
+    indices = [distinct.index(settings[run]) for run in students.run]
+    rows = summarize(students.assign(setting_index=indices), ["setting_index"])
     prefix = rows.dataset + ": " if rows.dataset.nunique() > 1 else ""
     rows["panel"] = prefix + rows.apply(evaluation_text, axis=1)
     paper = [runs[settings.index(one)].paper for one in distinct]
@@ -111,16 +110,10 @@ def compare(runs: Sequence[Run]) -> Comparison:
     result.rows["against"] = [_against(result, row) for row in result.rows.itertuples()]
 
     def order(row: Any) -> tuple:
-        indices = [values[key].index(row.setting[key][0]) for key in keys]
         free = any(result.any_of(row, key) for key in keys)
-        return (
-            *(getattr(row, name) for name in SETTING[:4]),
-            free,
-            indices,
-            row.ipc,
-            row.classes,
-            result.methods.index(row.method),
-        )
+        indices = [values[key].index(row.setting[key][0]) for key in keys]
+        setting = [getattr(row, name) for name in SETTING]
+        return *setting[:4], free, indices, *setting[4:], result.methods.index(row.method)
 
     ordered = sorted(result.rows.itertuples(), key=order)
     return dataclasses.replace(result, rows=result.rows.loc[[row.Index for row in ordered]].reset_index(drop=True))
@@ -158,22 +151,8 @@ def varied_keys(runs: Sequence[Run]) -> list[str]:
     are distinguished by ``name``.
     """
     given = dict.fromkeys(key for run in runs for key in run.overrides if key.partition(".")[0] not in NOT_COMPARED)
-    varied = [key for key in given if len({value_of(run, key) for run in runs}) > 1]
+    varied = [key for key in given if len({run.value(key) for run in runs}) > 1]
     return varied or ["name"] * (len({run.name for run in runs}) > 1)
-
-
-def value_of(run: Run, key: str) -> Value:
-    """Look up the resolved setting of a run, or the value from the command line for a group such as ``pool``."""
-    if key in run.settings:
-        return NULL_MEANS.get(key) if run.settings[key] is None else run.settings[key]
-    if key not in run.overrides:
-        return run.name if key in ("name", "experiment") else None
-    for kind in (int, float):
-        try:
-            return kind(run.overrides[key])
-        except ValueError:
-            continue
-    return run.overrides[key]
 
 
 def value_text(value: Value) -> str:
@@ -182,7 +161,9 @@ def value_text(value: Value) -> str:
 
 
 def with_spread(mean: float, std: float | None = None) -> str:
-    """Write an accuracy: ``61.2 ± 0.4``, or ``61.2`` without a known spread."""
+    """Write an accuracy: ``61.2 ± 0.4``, ``61.2`` without a known spread, and nothing if it is unknown itself."""
+    if math.isnan(mean):
+        return ""
     return f"{mean:.1f}" if std is None or math.isnan(std) else f"{mean:.1f} ± {std:.1f}"
 
 

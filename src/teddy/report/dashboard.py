@@ -18,24 +18,20 @@ from teddy.report.runs import Run, read_runs
 from teddy.runtime import metrics
 from teddy.runtime.wandb_run import has_key
 
+# By section, regular expressions for the names of curves, so that any method's and term's are drawn.
 CURVES = {
     "Synthesis": "^synthesis/(?!.*(step|block|iteration|lr)$)",
     "Pool": "^pool/.*(loss|top1)$",
     "Students": "^evaluation/.*(loss|top1)$",
     "Learning rates": "^(pool|synthesis|evaluation)/.*lr$",
 }
-"""Curves by section: regular expressions for the names of metrics, so that any method's and term's are drawn."""
 COSTS = tuple(name for name in metrics.FIXED if name.startswith("cost/") or name == metrics.LABELS_STORAGE_MB)
 
 
 def workspace(entity: str, project: str, runs: Sequence[Run] = ()) -> Any:
     """Build the workspace without saving it; neither account nor network is needed.
 
-    Args:
-        runs: from which it takes the students and the settings that vary; without any there are curves and costs alone.
-
-    Raises:
-        UserError: the extra is not installed.
+    Students and the settings that vary are those of the runs; without any there are curves and costs alone.
     """
     try:
         import wandb_workspaces.reports.v2 as wr
@@ -44,9 +40,7 @@ def workspace(entity: str, project: str, runs: Sequence[Run] = ()) -> Any:
         remedy = "install 'teddy-distill[dashboard]'"
         raise UserError(f"the dashboard needs wandb-workspaces ({error}); {remedy}.") from error
     bars: Any = partial(wr.BarPlot, groupby_aggfunc="mean", groupby_rangefunc="stddev")
-    panels: dict[str, list[Any]] = {
-        name: [wr.LinePlot(title=name, metric_regex=regex, log_y=True)] for name, regex in CURVES.items()
-    }
+    panels: Any = {name: [wr.LinePlot(title=name, metric_regex=regex, log_y=True)] for name, regex in CURVES.items()}
     panels["Cost"] = [bars(title=name, metrics=[name]) for name in COSTS]
     if runs:
         rows = sorted((row for run in runs for row in run.results), key=lambda row: row.baseline)

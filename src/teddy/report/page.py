@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader
+from jinja2 import Environment, FileSystemLoader, select_autoescape
 from markupsafe import Markup
 
 from teddy.artifacts.store import atomic_write
 from teddy.config.errors import UserError
 from teddy.report import tables
-from teddy.report.browser import browsers
+from teddy.report.browser import browsers, data_uri
 from teddy.report.comparison import Comparison, compare
 from teddy.report.pictures import draw_pictures
 from teddy.report.runs import jobs_of, read_runs, unfinished
@@ -26,9 +26,8 @@ from teddy.runtime.progress import duration
 def write_report(*folders: Path, out: Path | None = None, title: str = "") -> Path:
     """Write the report on runs and sweeps and return the path of ``index.html``.
 
-    Args:
-        out: where to write; by default a single folder itself, else ``report``. It is made if it is not there.
-        title: by default the names of the runs; a sweep adds the keys that it varies.
+    It goes to ``out``, by default a single folder itself, else ``report``. Its title is by default the names of the runs, to
+    which a sweep adds the keys that it varies.
 
     Raises:
         UserError: ``out`` cannot be written to, or is one of several runs and would lose its own report; a folder is no run,
@@ -49,54 +48,37 @@ def write_report(*folders: Path, out: Path | None = None, title: str = "") -> Pa
         logging.getLogger("teddy").warning(sentence)
     commands = dict.fromkeys(run.record["command"] for run in runs if run.record.get("command"))
     shared, table = tables.condense(tables.text_table(comparison))
+    same = [f"In all rows: {', '.join(shared)}."] if shared else []
     differences = tables.differences(comparison)
-    varied = int(differences.key.isin(list(comparison.values)).sum())
-    same = [f"In all rows: {', '.join(f'{name} {value}' for name, value in shared.items())}."] if shared else []
-    content: dict[str, Any] = {
-        "title": title,
-        "notes": [*same, *notes(comparison), *missing],
-        "sentences": sentences(comparison),
-        "pictures": draw_pictures(comparison, out / "figures"),
-        "facts": _facts(comparison),
-        "command": "\n".join(commands) or f"python -m teddy.report {' '.join(map(str, folders))}",
-        "varied": differences[:varied],
-    }
     first = comparison.first_method(comparison.rows)
-    always = [name for name in table if name in tables.ALWAYS]
     here = Path(__file__).parent
     script = (here / "page.js").read_text()
-    page = Environment(loader=FileSystemLoader(here), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    page.globals |= {"numeric": tables.numeric_columns, "always": always}
-    html = page.get_template("page.html.j2").render(
-        **{**content, "varied": varied},
-        table=table[[*always, *table.columns.drop(always)]],
-        emphasized=[method == first for method in comparison.rows.method],
-        browsers=browsers(comparison),
-        costs=tables.cost_table(comparison),
-        differences=differences,
-        config=runs[0].config,
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    content: dict[str, Any] = {
+        "title": title,
+        "table": table,
+        "always": [name for name in table if name in tables.ALWAYS],
+        "emphasized": [method == first for method in comparison.rows.method],
+        "notes": [*same, *notes(comparison), *missing],
+        "sentences": sentences(comparison),
+        "browsers": browsers(comparison),
+        "pictures": draw_pictures(comparison, out / "figures"),
+        "costs": tables.cost_table(comparison),
+        "differences": differences,
+        "varied": int(differences.key.isin(list(comparison.values)).sum()),
+        "command": "\n".join(commands) or f"python -m teddy.report {' '.join(map(str, folders))}",
+        "facts": _facts(comparison),
+        "config": runs[0].config,
+        "script": Markup(script),
+        "script_hash": base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    }
+    templates = Environment(
+        loader=FileSystemLoader(here), autoescape=select_autoescape(["html.j2"]), trim_blocks=True, lstrip_blocks=True
     )
+    templates.globals |= {"numeric": tables.numeric_columns, "markdown": tables.markdown, "data_uri": data_uri}
     atomic_write(out / "results.csv", tables.students_csv(comparison))
     atomic_write(out / "results.tex", tables.latex(comparison, title))
-    atomic_write(out / "results.md", _markdown(out, tables.markdown(table), **content))
-    return atomic_write(out / "index.html", html)
-
-
-def _markdown(out: Path, table: str, title: str, command: str, facts: dict[str, str], **lists: Any) -> str:
-    """Write the content of the page as Markdown, without the configuration."""
-    lines = [f"# {title}", "", table, *(f"*{note}*\n" for note in lists["notes"])]
-    lines += [*(f"- {sentence}" for sentence in lists["sentences"]), "", "## What ran", "", "```sh", command, "```", ""]
-    lines += [f"- {name}: {text}" for name, text in facts.items()]
-    lines += ["- every student: [results.csv](results.csv)", "- the table for LaTeX: [results.tex](results.tex)"]
-    lines += ["- all on one page: [index.html](index.html)", ""]
-    if len(lists["varied"]):
-        lines += ["## What differs between the runs", "", tables.markdown(lists["varied"])]
-    for picture in lists["pictures"]:
-        link = f"![{picture.heading}]({picture.path.relative_to(out).as_posix()})"
-        lines += [f"## {picture.heading}", "", link, "", picture.caption, ""]
-    return "\n".join(lines)
+    atomic_write(out / "results.md", templates.get_template("results.md.j2").render(content))
+    return atomic_write(out / "index.html", templates.get_template("page.html.j2").render(content))
 
 
 def _title(folders: Sequence[Path], comparison: Comparison) -> str:
@@ -115,7 +97,8 @@ def _facts(comparison: Comparison) -> dict[str, str]:
     known = [run.record.get("facts", {}) for run in runs]
     for name in dict.fromkeys(name for one in known for name in one):
         texts = dict.fromkeys(_fact(name, one[name]) for one in known if one.get(name))
-        facts |= {name.replace("_mb", " (MB)").replace("_", " "): "; ".join(texts)} if len(texts) <= 2 else {}
+        if len(texts) <= 2:
+            facts[name.replace("_mb", " (MB)").replace("_", " ")] = "; ".join(texts)
     return facts
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from teddy.data.distilled import ANNOTATIONS
 from teddy.report import grids
 from teddy.report.ablation import ablation, keys_to_draw, short_names
 from teddy.report.charts import accuracy_bars, class_curves, efficiency, pool_curve, stages, term_curves
-from teddy.report.comparison import Comparison, is_number, short_key, value_of, value_text
+from teddy.report.comparison import Comparison, is_number, short_key, value_text
 from teddy.report.runs import Run
 
 SPREAD = "Mean over seeds; whisker: sample standard deviation; "
@@ -26,10 +25,6 @@ class Picture:
     path: Path | None
     heading: str
     caption: str
-
-    def base64(self) -> str:
-        """Encode the file for a data URI."""
-        return base64.b64encode(self.path.read_bytes()).decode() if self.path else ""
 
 
 def plain(name: str) -> str:
@@ -78,9 +73,7 @@ def _one_run(run: Run, folder: Path, axis: str) -> Iterator[Picture]:
             yield Picture(path, f"Over the iterations: {title}", caption)
         if source := run.path(name, "terms"):
             path = term_curves(source, folder / f"terms_{method}.png")
-            caption = (
-                "The terms of the objective over the iterations: thin lines are blocks, the thick line is their median."
-            )
+            caption = "The terms of the objective: thin lines are blocks, the thick line is their median."
             yield Picture(path, f"Synthesis: {title}", caption)
         if (source := run.folder / f"probe_{name}.csv").is_file():
             path, caption = term_curves(source, folder / f"probe_{method}.png"), "A small student, on held-out images."
@@ -123,7 +116,7 @@ def image_sets(comparison: Comparison) -> dict[str, dict[str, tuple[str, Run]]]:
 
 def _varied(comparison: Comparison, run: Run, others: list[Run]) -> Iterator[str]:
     for key, values in comparison.values.items():
-        value = value_of(run, key)
-        if value is not None and len({value_of(other, key) for other in others}) > 1:
+        value = run.value(key)
+        if value is not None and len({other.value(key) for other in others}) > 1:
             text = short_names([value_text(one) for one in values])[values.index(value)]
             yield f"{short_key(key)} {text}" if is_number(value) else text

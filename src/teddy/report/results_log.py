@@ -63,11 +63,7 @@ class ResultsLog:
 
     @property
     def rows(self) -> list[Result]:
-        """All results, oldest first, without the incomplete last line that a killed run may leave.
-
-        Raises:
-            UserError: a complete line is damaged.
-        """
+        """All results, oldest first, without the incomplete last line that a killed run may leave."""
         results = []
         lines = self.path.read_bytes().split(b"\n")[:-1] if self.path.is_file() else []
         for number, line in enumerate(lines, start=1):

@@ -15,6 +15,7 @@ from teddy.report.results_log import Result, ResultsLog
 
 RESULTS, CONFIG, RECORD, REPORT = "results.jsonl", "config.yaml", "run.json", "results.md"
 Value = int | float | str | bool | None
+NULL_MEANS = {"labels.top_k": "all"}  # for these keys null is a value like any other
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,19 @@ class Run:
         entry = self.methods.get(method, {}).get(kind)
         return self.folder / entry if entry and (self.folder / entry).exists() else None
 
+    def value(self, key: str) -> Value:
+        """Look up a resolved setting, or the value from the command line for a group such as ``pool``."""
+        if key in self.settings:
+            return NULL_MEANS.get(key) if self.settings[key] is None else self.settings[key]
+        if key not in self.overrides:
+            return self.name if key in ("name", "experiment") else None
+        for kind in (int, float):
+            try:
+                return kind(self.overrides[key])
+            except ValueError:
+                continue
+        return self.overrides[key]
+
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
     """Read runs in the order given, each once; a sweep is replaced by its jobs in the order of their numbers.
@@ -45,10 +59,16 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     """
     runs = [_read(folder) for folder in _folders(paths) if _has_results(folder)]
     if not runs:
-        raise UserError(
-            f"There are no results in {', '.join(map(str, paths))}; give runs with at least one evaluated student."
-        )
+        names = ", ".join(map(str, paths))
+        raise UserError(f"There are no results in {names}; give runs with at least one evaluated student.")
     return runs
+
+
+def folder_names(runs: Sequence[Run]) -> list[str]:
+    """Name runs by their folders, and jobs of several sweeps by their sweeps as well."""
+    paths = [run.folder.resolve() for run in runs]
+    unique = len({path.name for path in paths}) == len(paths)
+    return [path.name if unique else f"{path.parent.name}/{path.name}" for path in paths]
 
 
 def unfinished(paths: Sequence[Path]) -> list[str]:

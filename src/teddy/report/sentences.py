@@ -11,11 +11,8 @@ from teddy.report.comparison import ENOUGH_SEEDS, SETTING, Comparison, evaluatio
 
 def sentences(comparison: Comparison) -> list[str]:
     """Say how far each numeric key moves the accuracy; without one, how the first method compares with each other one."""
-    keys = [
-        key
-        for key in keys_to_draw(comparison)
-        if key == "seed" or (comparison.numeric(key) and not key.endswith(".ipc"))
-    ]
+    numeric = [key for key in keys_to_draw(comparison) if key == "seed" or comparison.numeric(key)]
+    keys = [key for key in numeric if not key.endswith(".ipc")]
     return [line for key in keys for line in _effects(comparison, key)] if keys else _comparisons(comparison)
 
 
@@ -42,15 +39,8 @@ def _comparisons(comparison: Comparison) -> list[str]:
     found = []
     for _, some in comparison.rows.groupby(SETTING, sort=False):
         for lead in some[(some.method == comparison.first_method(some)) & ~some.baseline].itertuples():
-            classes = f"{lead.classes} classes" if lead.classes else ""
-            where = [
-                lead.dataset,
-                f"IPC {lead.ipc}",
-                classes,
-                lead.student,
-                evaluation_text(lead),
-                comparison.distinction(lead),
-            ]
+            size = f"IPC {lead.ipc}" + f", {lead.classes} classes" * bool(lead.classes)
+            where = [lead.dataset, size, lead.student, evaluation_text(lead), comparison.distinction(lead)]
             start = ", ".join(filter(None, where))
             for method in some.method.drop_duplicates():
                 if method != lead.method:
@@ -110,9 +100,8 @@ def _differing(comparison: Comparison, one: Any, other: Any) -> list[str]:
 def _effect(comparison: Comparison, key: str, low: Any, high: Any) -> str:
     if len(keys := _differing(comparison, low, high)) > 1:
         settings = [", ".join(f"{one} {comparison.text(row, one)}" for one in keys) for row in (high, low)]
-        ends = " and ".join(
-            f"{with_spread(r.mean, r.std)} with {s}" for r, s in zip((high, low), settings, strict=True)
-        )
+        means = [with_spread(row.mean, row.std) for row in (high, low)]
+        ends = " and ".join(f"{mean} with {setting}" for mean, setting in zip(means, settings, strict=True))
         return f"is {ends}; as more than one key differs, none is named as the cause."
     best, worst = (f"{comparison.text(row, key)} ({with_spread(row.mean, row.std)})" for row in (high, low))
     ends = f"is best at {key} {best} and worst at {worst}"

@@ -14,39 +14,18 @@ from rich.console import Console, ConsoleOptions, Group
 from rich.markup import escape
 from rich.table import Table
 
-from teddy.report.comparison import (
-    MEASURES,
-    NOT_COMPARED,
-    SETTING,
-    Comparison,
-    compare,
-    has_column,
-    value_of,
-    value_text,
-    with_spread,
-)
-from teddy.report.runs import read_runs
+from teddy.report.comparison import MEASURES, NOT_COMPARED, SETTING, Comparison, compare, value_text, with_spread
+from teddy.report.runs import folder_names, read_runs
 from teddy.report.sentences import sentences
 
 F1, COCO, LABELS_MB, SECONDS, TEACHERS = "macro-F1 %", "mAP50-95 %", "labels MB", "seconds", "teachers"
-NUMBERS = {
-    "IPC",
-    "classes",
-    "seeds",
-    LABELS_MB,
-    SECONDS,
-    F1,
-    COCO,
-    *(f"{one} %" for one in MEASURES.values()),
-    "against random",
-    "paper",
-}
-ALWAYS = ("method", "labels", "protocol", *(f"{one} %" for one in MEASURES.values()))  # however narrow a table is
+ACCURACIES = [f"{one} %" for one in MEASURES.values()]
+NUMBERS = {"IPC", "classes", "seeds", LABELS_MB, SECONDS, *ACCURACIES, "against random", F1, COCO, "paper"}
+ALWAYS = ("method", "labels", "protocol", *ACCURACIES)  # however narrow a table is
+# Columns that move into a note where they are the same in every row; what was compared, how and with what result never do.
 SHAREABLE = {"dataset", "student", "classes", "IPC", "seeds"}
-"""Columns that move into a note where they are the same in every row; what was compared, how and with what result never do."""
-
+# What pandas does not escape.
 LATEX = {"±": r"$\pm$", "–": "--", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
-"""What pandas does not escape."""
 
 
 def text_table(comparison: Comparison) -> pd.DataFrame:
@@ -57,20 +36,24 @@ def text_table(comparison: Comparison) -> pd.DataFrame:
     lines = []
     for row in comparison.rows.itertuples():
         line = {"dataset": row.dataset, "method": row.method}
-        seeds = str(row.seeds) if row.seeds == len(row.top1) else f"{len(row.top1)} runs of {row.seeds}"
-        own = {TEACHERS: row.pool, "labels": row.labels, "protocol": row.protocol, "student": row.student}
-        own |= {
+        own = {
+            TEACHERS: row.pool,
+            "labels": row.labels,
+            "protocol": row.protocol,
+            "student": row.student,
             "classes": str(row.classes or ""),
             "IPC": str(row.ipc),
-            "seeds": seeds,
+            "seeds": str(row.seeds) if row.seeds == len(row.top1) else f"{len(row.top1)} runs of {row.seeds}",
             LABELS_MB: _labels_mb(row),
             SECONDS: _seconds_before(row),
+            f"{comparison.measure} %": with_spread(row.mean, row.std),
+            "against random": _signed(row.against),
+            F1: with_spread(*row.f1),
+            COCO: with_spread(*row.coco),
+            "paper": with_spread(*row.paper) if row.paper else "",
         }
-        own |= {f"{comparison.measure} %": with_spread(row.mean, row.std), "against random": _signed(row.against)}
-        own |= {name: "" if math.isnan(one[0]) else with_spread(*one) for name, one in ((F1, row.f1), (COCO, row.coco))}
-        own |= {"paper": with_spread(*row.paper) if row.paper else ""}
-        keys = [key for key in comparison.values if not has_column(key)]
-        lines.append(line | {_free_name(key, {*line, *own}): comparison.text(row, key) for key in keys} | own)
+        keys = {_free_name(key, {*line, *own}): comparison.text(row, key) for key in comparison.own_keys}
+        lines.append(line | keys | own)
     table = pd.DataFrame(lines)
     sizes = table[table[LABELS_MB] != ""].groupby(["dataset", "IPC"])[LABELS_MB].nunique()
     iterations = {run.settings[key] for run in comparison.runs for key in run.settings if key.endswith(".iterations")}
@@ -85,40 +68,34 @@ def text_table(comparison: Comparison) -> pd.DataFrame:
 
 def cost_table(comparison: Comparison) -> pd.DataFrame:
     """Write what each method cost, as text: time and peak memory of every stage that its students needed."""
-    lines = []
-    for row in comparison.rows.itertuples():
-        costs = {
-            key: row.cost.get(key, 0.0) for key in dict.fromkeys(key for cost in comparison.rows.cost for key in cost)
-        }
-        cost = {key.replace("_", " "): f"{one:,.{0 if one >= 100 else 2}f}" * bool(one) for key, one in costs.items()}
-        line = {name: getattr(row, name) for name in ("method", "labels", "protocol", "student")}
-        lines.append(line | cost | {key: comparison.text(row, key) for key in comparison.values if not has_column(key)})
-    return pd.DataFrame(lines).fillna("").drop_duplicates()
+    rows = comparison.rows
+    costs = pd.DataFrame(rows.cost.to_list()).rename(columns=lambda name: name.replace("_", " ")).fillna(0.0)
+    costs = costs.map(lambda one: f"{one:,.{0 if one >= 100 else 2}f}" if one else "")
+    keys = {key: [comparison.text(row, key) for row in rows.itertuples()] for key in comparison.own_keys}
+    return rows[["method", "labels", "protocol", "student"]].join(costs).assign(**keys).drop_duplicates()
 
 
 def differences(comparison: Comparison) -> pd.DataFrame:
     """Write the settings that differ between runs, a column per run: first the varied ones, then what follows from them."""
     runs = comparison.runs
     keys = dict.fromkeys([*comparison.values, *(key for run in runs for key in run.settings)])
-    values = {key: [value_text(value_of(run, key)) for run in runs] for key in keys}
+    values = {key: [value_text(run.value(key)) for run in runs] for key in keys}
     lines = [[key, *some] for key, some in values.items() if key.split(".")[0] not in NOT_COMPARED and len({*some}) > 1]
-    return pd.DataFrame(lines, columns=["key", *(f"run {run.folder.resolve().name}" for run in runs)])
+    return pd.DataFrame(lines, columns=["key", *(f"run {name}" for name in folder_names(runs))])
 
 
-def condense(table: pd.DataFrame) -> tuple[dict[str, str], pd.DataFrame]:
-    """Separate what all rows share, by column, from the table without it and without empty columns."""
+def condense(table: pd.DataFrame) -> tuple[list[str], pd.DataFrame]:
+    """Separate what all rows share, such as ``IPC 10``, from the table without it and without empty columns."""
     table = table.loc[:, (table != "").any() | table.columns.isin(ALWAYS)]
-    shared = {name: table[name].iloc[0] for name in table if name in SHAREABLE and table[name].nunique() == 1}
-    return shared, table.drop(columns=list(shared))
+    shared = [name for name in table if name in SHAREABLE and table[name].nunique() == 1]
+    return [f"{name} {table[name].iloc[0]}" for name in shared], table.drop(columns=shared)
 
 
 def numeric_columns(table: pd.DataFrame) -> list[bool]:
     """Which columns are set flush right: the known ones, and those with a number in every row."""
     return [
-        name in NUMBERS
-        or name.endswith((" seconds", " mb"))
-        or bool(pd.to_numeric(table[name], errors="coerce").notna().all())
-        for name in table
+        name in NUMBERS or name.endswith((" seconds", " mb")) or pd.to_numeric(column, errors="coerce").notna().all()
+        for name, column in table.items()
     ]
 
 
@@ -144,19 +121,19 @@ def latex(comparison: Comparison, title: str = "") -> str:
     changes = (rows[SETTING[:4]] != rows[SETTING[:4]].shift()).any(axis=1)
     for index in reversed(changes[changes].index[1:]):
         lines.insert(first + index, r"\midrule")
-    facts = [" ".join(title.split()), *(f"{name} {value}" for name, value in shared.items())]
-    return "\n".join([f"% {', '.join(filter(None, facts))}; needs \\usepackage{{booktabs}}", *lines, ""])
+    facts = filter(None, [" ".join(title.split()), *shared])
+    return "\n".join([f"% {', '.join(facts)}; needs \\usepackage{{booktabs}}", *lines, ""])
 
 
 def students_csv(comparison: Comparison) -> str:
     """Write a line for every student: the run's folder, the varied keys, the fields of a result; mappings are JSON."""
     students = comparison.students.rename(columns={"pool": TEACHERS})
-    runs = [comparison.runs[index] for index in students.pop("run")]
+    runs = [comparison.runs[index] for index in students.run]
+    folders = students.pop("run").map(dict(enumerate(folder_names(comparison.runs))))
     for name in ("fingerprints", "cost", "divergence"):
         students[name] = students[name].map(lambda one: json.dumps(one, sort_keys=True))
-    keys = {_free_name(key, students): [value_text(value_of(run, key)) for run in runs] for key in comparison.values}
-    frame = pd.DataFrame({"run": [run.folder.resolve().name for run in runs], **keys})
-    return frame.join(students).to_csv(index=False, lineterminator="\n")
+    keys = {_free_name(key, students): [value_text(run.value(key)) for run in runs] for key in comparison.values}
+    return pd.DataFrame({"run": folders, **keys}).join(students).to_csv(index=False, lineterminator="\n")
 
 
 def console(*folders: Path, title: str = "") -> Group:
@@ -174,7 +151,7 @@ class ConsoleTable:
 
     def __init__(self, comparison: Comparison, title: str = "") -> None:
         shared, self.table = condense(text_table(comparison))
-        self.title = ", ".join(filter(None, [title, *(f"{name} {value}" for name, value in shared.items())]))
+        self.title = ", ".join(filter(None, [title, *shared]))
         first = comparison.first_method(comparison.rows)
         self.styles = ["bold" if method == first else None for method in comparison.rows.method]
 

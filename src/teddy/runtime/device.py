@@ -19,25 +19,17 @@ CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 @dataclass(frozen=True)
 class DeviceConfig:
-    """The device and the precision of a run, and what Lightning's Trainer is given.
+    """The device and the precision of a run, and what Lightning's Trainer is given."""
 
-    Attributes:
-        accelerator: "cpu", "cuda" or "mps".
-        precision: "32-true" or "bf16-mixed" (autocast; parameters, pixels and statistics stay float32).
-        devices: processes on each machine, one per device.
-        workers: processes that read image files.
-        callbacks: makes the user's own callbacks, fresh for each fit.
-    """
-
-    accelerator: str
-    precision: str
-    devices: int = 1
+    accelerator: str  # "cpu", "cuda" or "mps"
+    precision: str  # "32-true" or "bf16-mixed" (autocast; parameters, pixels and statistics stay float32)
+    devices: int = 1  # processes on each machine, one per device
     num_nodes: int = 1
     strategy: str = "auto"
     sync_batchnorm: bool = False
     deterministic: bool = False
-    workers: int = 0
-    callbacks: Callable[[], list[L.Callback]] = field(default=list, compare=False)
+    workers: int = 0  # processes that read image files
+    callbacks: Callable[[], list[L.Callback]] = field(default=list, compare=False)  # the user's own, fresh for each fit
 
     @property
     def device(self) -> torch.device:
@@ -77,27 +69,18 @@ def default_threads() -> int:
 
 
 def resolve_device(accelerator: str, precision: str, devices: int = 1, workers: int = 0, **rest: Any) -> DeviceConfig:
-    """Resolve "auto" to what this machine has.
+    """Resolve "auto" to what this machine has; UserError if it lacks the devices that are asked for.
 
-    Args:
-        rest: further fields of :class:`DeviceConfig`.
-
-    Raises:
-        UserError: the machine lacks the devices that are asked for.
+    ``rest`` are further fields of :class:`DeviceConfig`.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     best = next(name for name, found in available.items() if found)
     wanted = best if accelerator in ("auto", "gpu") else accelerator
     if not available.get(wanted) or (accelerator, wanted) == ("gpu", "cpu"):
-        raise UserError(
-            f"trainer.accelerator={accelerator} is not available on this machine; set trainer.accelerator=auto."
-        )
-    if wanted == "cuda" and devices > torch.cuda.device_count():
-        raise UserError(
-            f"trainer.devices={devices} asks for more than the {torch.cuda.device_count()} GPUs of this machine; lower it."
-        )
-    most = 1 if wanted == "mps" else max(2, os.cpu_count() or 1)  # two processes on one core, to try them out
-    if wanted != "cuda" and devices > most:
+        raise UserError(f"trainer.accelerator={accelerator} is not available here; set trainer.accelerator=auto.")
+    cpus = max(2, os.cpu_count() or 1)  # two processes on one core, to try them out
+    most = {"cuda": torch.cuda.device_count(), "mps": 1, "cpu": cpus}[wanted]
+    if devices > most:
         raise UserError(f"trainer.devices={devices} asks for more than {most} on this machine ({wanted}); lower it.")
     if wanted != "cuda" and rest.get("sync_batchnorm"):
         raise UserError("trainer.sync_batchnorm=true needs GPUs; set trainer.sync_batchnorm=false.")

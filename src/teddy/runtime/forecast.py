@@ -19,32 +19,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.filesize import decimal
+
 from teddy.artifacts.fingerprint import fingerprint
 from teddy.artifacts.store import Artifact, ArtifactStore, Outlook
 from teddy.runtime.progress import Enough, Rehearsal, StageProgress, duration
 
 Build = Callable[[Path], dict[str, Any]]
+Timed = tuple[str, float, float]  # a progress, its units, and seconds per unit
 PRIOR = 0.1
 """Share of a run whose measured time weighs as much as the plan's."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """An artifact of the run.
-
-    Attributes:
-        what: for people.
-        size: in bytes, of what is to be made.
-        parts: the progress that takes the time, by its name: units and seconds per unit; None: nobody knows. Nothing for what
-            is found.
-    """
+    """An artifact of the run."""
 
     kind: str
     fingerprint: str
     found: bool
-    what: str
-    size: int = 0
-    parts: Mapping[str, tuple[float, float]] | None = None
+    what: str  # for people
+    size: int = 0  # in bytes, of what is to be made
+    parts: Mapping[str, tuple[float, float]] | None = None  # units and seconds per unit by progress; None: nobody knows
 
     @property
     def seconds(self) -> float | None:
@@ -58,20 +54,16 @@ class Forecast(ArtifactStore):
     """A store that makes nothing and notes what a run would find and make.
 
     Args:
-        store: of the run.
         folder: for stand-ins; it is removed by whoever made it.
         timed: whether the time is measured. It cannot be by one process of several.
         known: times by kind of work from earlier plans; new ones are added.
-
-    Attributes:
-        sample: trains the base model, and ``batch``: the images of its batch; they tell the time of a pass through a teacher.
     """
 
-    def __init__(self, store: ArtifactStore, folder: Path, timed: bool, known: dict[Any, Rehearsal | None]) -> None:
+    def __init__(self, store: ArtifactStore, folder: Path, timed: bool, known: dict[str, Timed | None]) -> None:
         super().__init__(store.root)
         self.closed, self._folder, self._timed, self._known = store.closed, folder, timed, known
         self.items: list[Item] = []
-        self.sample: tuple[Any, Build, int] | None = None
+        self.sample: tuple[Any, Build, int] | None = None  # trains the base model with so many images in a batch
         self._made: dict[str, Artifact] = {}
 
     @contextlib.contextmanager
@@ -93,11 +85,7 @@ class Forecast(ArtifactStore):
         collective: bool = False,
         outlook: Callable[[], Outlook] | None = None,
     ) -> Artifact:
-        """Find an artifact, or hand out a stand-in for it.
-
-        Raises:
-            UserError: it may not be made in this run.
-        """
+        """Find an artifact, or hand out a stand-in for it; UserError if it may not be made in this run."""
         name = fingerprint(content)
         if name in self._made:
             return self._made[name]
@@ -127,45 +115,41 @@ class Forecast(ArtifactStore):
             return None
         if outlook.timed:
             timed = self._rehearse((outlook.alike, outlook.label), build)
-            if timed is None or timed.each is None:
+            if timed is None:
                 return None
-            missing = missing and timed.label != outlook.label
-            parts[timed.label] = (timed.total if missing or outlook.units is None else outlook.units, timed.each)
-        if missing:
-            passed = None if self.sample is None else self._rehearse(self.sample[0], self.sample[1])
-            if self.sample is None or passed is None or passed.each is None:
+            label, units, each = timed
+            missing = missing and label != outlook.label
+            parts[label] = (units if missing or outlook.units is None else outlook.units, each)
+        if missing:  # teachers tell the time of a pass
+            sample = self.sample and self._rehearse(self.sample[0], self.sample[1])
+            if self.sample is None or sample is None:
                 return None
             units = outlook.units or outlook.passes
-            parts[outlook.label] = (units, outlook.passes * passed.each / self.sample[2] / units)
+            parts[outlook.label] = (units, outlook.passes * sample[2] / self.sample[2] / units)
         return parts
 
-    def _rehearse(self, alike: Any, build: Build) -> Rehearsal | None:
+    def _rehearse(self, alike: Any, build: Build) -> Timed | None:
         """Begin a build in a folder of its own and time its first units; None where that fails, as for want of memory."""
         key = repr(alike)
-        if key not in self._known:
-            folder = Path(tempfile.mkdtemp(dir=self._folder))
-            StageProgress.rehearsal = rehearsal = Rehearsal()
-            self._known[key] = rehearsal
-            began = time.monotonic()
-            try:
+        if key in self._known:
+            return self._known[key]
+        folder, began = Path(tempfile.mkdtemp(dir=self._folder)), time.monotonic()
+        StageProgress.rehearsal = rehearsal = Rehearsal()
+        self._known[key] = None
+        try:
+            with contextlib.suppress(Enough):
                 build(folder)
-                if rehearsal.each is None:
-                    rehearsal.total, rehearsal.each = 1, time.monotonic() - began
-            except Enough:
-                pass
-            except Exception:
-                self._known[key] = None
-            finally:
-                StageProgress.rehearsal = None
-                shutil.rmtree(folder, ignore_errors=True)
+            each, whole = rehearsal.each, (rehearsal.label, 1, time.monotonic() - began)
+            self._known[key] = whole if each is None else (rehearsal.label, rehearsal.total, each)
+        except Exception:
+            pass
+        finally:
+            StageProgress.rehearsal = None
+            shutil.rmtree(folder, ignore_errors=True)
         return self._known[key]
 
     def lines(self, stages: Mapping[str, str], short: bool = False) -> list[str]:
-        """A line for each stage, or for each kind of work in it, and one for the whole run.
-
-        Args:
-            stages: their names by kind of artifact.
-        """
+        """A line for each stage, by kind of artifact, or for each kind of work in it, and one for the whole run."""
         groups: dict[tuple[str, str], list[Item]] = {}
         for item in self.items:
             groups.setdefault((stages[item.kind], "" if short else item.what), []).append(item)
@@ -174,19 +158,13 @@ class Forecast(ArtifactStore):
             found, new = [one for one in items if one.found], [one for one in items if not one.found]
             names = ", ".join(one.fingerprint[:8] for one in found[:3]) + (", …" if len(found) > 3 else "")
             words = [f"{len(found)} found ({names})"] if found else []
-            if new:
-                size = sum(one.size for one in new)
-                words.append(f"{len(new)} to make: {_time([one.seconds for one in new])}, {_size(size)}")
+            words += [f"{len(new)} to make: {total(new)}"] if new else []
             lines.append(f"  {stage:<11}{what}{': ' if what else ''}{'; '.join(words)}")
         return [*lines, f"  {'run':<11}{total(self.items)}"]
 
 
 class RunProgress:
-    """How far a whole run is: by the plan at first, and more and more by what was measured.
-
-    Args:
-        store: of the run, which knows what is being made.
-    """
+    """How far a whole run is: by the plan at first, and more and more by what was measured. Its store knows what is made."""
 
     def __init__(self, store: ArtifactStore, items: list[Item]) -> None:
         self._store, self._began = store, time.monotonic()
@@ -219,25 +197,15 @@ class RunProgress:
 
 def total(items: Iterable[Item]) -> str:
     """The time and disk of what is to be made, in words; what several runs share counts once."""
-    once = {item.fingerprint: item for item in items}.values()
-    return f"{_time([item.seconds for item in once])}, {_size(sum(item.size for item in once))}"
+    new = {item.fingerprint: item for item in items if not item.found}.values()
+    known = [item.seconds for item in new if item.seconds is not None]
+    size = sum(item.size for item in new)
+    if not new:
+        return "nothing to make"
+    about = "about" if len(known) == len(new) else "at least"
+    spent = f"{about} {duration(math.ceil(sum(known)))}" if known else "time unknown"
+    return f"{spent}, {decimal(size)}" if size else spent
 
 
 def _files(folder: Path) -> frozenset[str]:
     return frozenset(path.name for path in folder.iterdir())
-
-
-def _time(seconds: list[float | None]) -> str:
-    known = [one for one in seconds if one is not None]
-    if not known and seconds:
-        return "time unknown"
-    return f"{'about' if len(known) == len(seconds) else 'at least'} {duration(math.ceil(sum(known)))}"
-
-
-def _size(size: float) -> str:
-    units = ["KB", "MB", "GB"]
-    size /= 1000
-    while size >= 1000 and len(units) > 1:
-        size, units = size / 1000, units[1:]
-    unit = units[0]
-    return f"{size:.2g} {unit}" if size < 10 else f"{size:,.0f} {unit}"

@@ -25,11 +25,7 @@ GRID_COLUMNS = 10
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Say of which folder it is that it cannot be written.
-
-    Raises:
-        StageFailed: the disk is full or read-only, or the user's share of it is used up.
-    """
+    """Raise StageFailed with the folder's name if it cannot be written: a full or read-only disk, a user's share used up."""
     try:
         yield
     except BrokenPipeError:  # of what is printed, not of a file
@@ -42,26 +38,14 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 class RunLog:
-    """Everything that one invocation measures; without loggers, final numbers in a file only.
-
-    Args:
-        folder: the invocation's output folder; final numbers go to its ``summary.json``.
-        loggers: Lightning loggers.
-        wandb: an open W&B run, which also takes tables and artifacts.
-    """
+    """Everything that one invocation measures; final numbers also go to ``summary.json`` in its output folder."""
 
     def __init__(self, folder: Path, loggers: Sequence[Logger] = (), wandb: WandbRun | None = None) -> None:
         self.folder, self.loggers, self.wandb = folder, list(loggers), wandb
-        self.config: dict[str, Any] = {}  # resolved, beside which TensorBoard shows the final numbers
         self._final: dict[str, float] = {}
 
     def stage(self, name: str, first_step: int = 0) -> StageLogger:
-        """Make a Lightning logger for one fit.
-
-        Args:
-            name: a stage, or a fit within a stage as named by :func:`teddy.runtime.metrics.student_fit`.
-            first_step: steps that an earlier, interrupted run did of this fit; Lightning counts from 0 again.
-        """
+        """Make a Lightning logger for a stage or a fit within it, which an interrupted run left at its ``first_step``."""
         return StageLogger(self, name, first_step)
 
     def image(self, key: str, path: Path) -> None:
@@ -110,15 +94,15 @@ class RunLog:
             for logger in self.loggers:
                 if not isinstance(logger, TensorBoardLogger):
                     logger.log_metrics(numbers, 0)
-            if self.wandb is not None:
-                self.wandb.summary(values)
+        if self.wandb is not None:
+            self.wandb.summary(values)
 
     def finish(self, exit_code: int = 0) -> None:
         """Close all loggers."""
         with writing(self.folder):
             for logger in self.loggers:
                 if isinstance(logger, TensorBoardLogger) and self._final:
-                    logger.log_hyperparams(self.config, self._final)  # once, with all of them
+                    logger.log_hyperparams(dict(logger.hparams), self._final)  # once, with all of them
                 logger.finalize("success" if exit_code == 0 else "failed")
         if self.wandb is not None:
             self.wandb.finish(exit_code)
@@ -149,8 +133,8 @@ class StageLogger(Logger):
         with writing(self._run_log.folder):
             for logger in self._run_log.loggers:
                 logger.log_metrics(values, step)
-            if self._run_log.wandb is not None:
-                self._run_log.wandb.log(self._name, step, values)
+        if self._run_log.wandb is not None:
+            self._run_log.wandb.log(self._name, step, values)
 
     def log_image(self, key: str, images: torch.Tensor, step: int, caption: str = "") -> None:
         """Show images, uint8 (n, C, H, W), as one grid at a step of the fit."""
@@ -162,8 +146,7 @@ class StageLogger(Logger):
         grid = make_grid(images, nrow=GRID_COLUMNS, pad_value=255).permute(1, 2, 0).numpy()
         log.show(key, grid, step)
         if log.wandb is not None:
-            with writing(log.folder):
-                log.wandb.image(key, grid, caption, self._name, step)
+            log.wandb.image(key, grid, caption, self._name, step)
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """Do nothing: the whole resolved config is logged when the run is opened."""
@@ -180,18 +163,9 @@ def open_loggers(
 ) -> RunLog:
     """Make the invocation's loggers, once; none in processes other than the first.
 
-    Args:
-        factories: logger classes by their name in the configuration, each a ``functools.partial`` of the class with the
-            arguments that are configured. Of the facts below, a logger is given those that its class accepts and that are not
-            configured: ``save_dir``, ``name`` (``run_name``), and for W&B all of them.
-        folder: the invocation's output folder.
-        name: of the run.
-        group: of runs that belong together, such as the seeds of one experiment.
-        job_type: the stages.
-        config: the resolved configuration as plain data.
-
-    Raises:
-        UserError: a logger's package is missing, or W&B cannot be used as configured.
+    A factory is a ``functools.partial`` of a logger's class with the arguments that are configured. Of the run's facts it is
+    given those that its class accepts and that are not configured: ``save_dir``, ``name`` (``run_name``), and for W&B all of
+    them. UserError if a package is missing, a server does not answer, or W&B cannot be used as configured.
     """
     if not is_leader():
         return RunLog(folder)
@@ -220,9 +194,7 @@ def open_loggers(
                 raise UserError(f"logger={key} needs a package that is not installed: {error}") from error
             logger.log_hyperparams(dict(config))
             loggers.append(logger)
-    log = RunLog(folder, loggers, wandb)
-    log.config = dict(config)
-    return log
+    return RunLog(folder, loggers, wandb)
 
 
 def _missing(offered: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,10 +23,8 @@ Note = str | float | Callable[[], str | float]
 
 REFRESH_SECONDS = 0.25
 LINE_SECONDS = 10.0
-REHEARSAL_SECONDS = 0.2
-"""How long units are timed, after the first one."""
-LONG_UNIT = 2.0
-"""Seconds of a first unit after which no second one is waited for."""
+REHEARSAL_SECONDS = 0.2  # for which units are timed, after the first one
+LONG_UNIT = 2.0  # seconds of a first unit after which no second one is waited for
 
 
 def duration(seconds: float) -> str:
@@ -41,21 +39,21 @@ def duration(seconds: float) -> str:
     return (f"{days} d " if days else "") + f"{hours}:{minutes:02}:{rest:02}"
 
 
+def counted(number: int, noun: str) -> str:
+    """Write a number of things: ``1 block``, ``3,000 blocks``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 class Enough(BaseException):
     """The end of work that was begun only to be timed."""
 
 
 class Rehearsal:
-    """The speed of a build's first units: of the first progress that counts any, which then ends by :class:`Enough`.
-
-    Attributes:
-        label: of that progress, and its ``total``.
-        each: seconds per unit; None if nothing was counted.
-    """
+    """The speed of a build's first units: of the first progress that counts any, which then ends by :class:`Enough`."""
 
     def __init__(self) -> None:
-        self.label, self.total = "", 0
-        self.each: float | None = None
+        self.label, self.total = "", 0  # of that progress
+        self.each: float | None = None  # seconds per unit; None if nothing was counted
         self._start, self._since, self._units = time.monotonic(), 0.0, 0
 
     def count(self, progress: StageProgress, n: int) -> None:
@@ -74,21 +72,15 @@ class Rehearsal:
 
 
 class StageProgress:
-    """The progress of a stage: units done, speed and time left. Silent in all processes but the first.
+    """The progress of a stage: units such as ``blocks`` done, speed and time left. Silent in all processes but the first.
 
-    Args:
-        label: name of the work, e.g. ``synthesis``.
-        total: number of units.
-        unit: name of the units in the plural, e.g. ``blocks``.
-        done: units finished by an earlier run; they count as done but not for the speed.
+    Units ``done`` by an earlier run count as done but not for the speed.
     """
 
-    _live: ClassVar[Progress | None] = None
-    rehearsal: ClassVar[Rehearsal | None] = None
-    """Where units are timed instead of shown."""
+    rehearsal: ClassVar[Rehearsal | None] = None  # where units are timed instead of shown
     muted: ClassVar[bool] = False
-    whole: ClassVar[Any] = None
-    """The run that all displays belong to, a :class:`teddy.runtime.forecast.RunProgress`."""
+    whole: ClassVar[Any] = None  # the run that all displays belong to, a teddy.runtime.forecast.RunProgress
+    _live: ClassVar[Progress | None] = None
 
     def __init__(self, label: str, total: int, unit: str, *, done: int = 0) -> None:
         self.label, self.total, self.unit, self.done = label, total, unit, done
@@ -96,7 +88,6 @@ class StageProgress:
         self._notes: dict[str, Note] = {}
         self._silent = not is_leader() or StageProgress.muted
         self._display: Progress | None = None
-        self._owns_display = False
 
     def __enter__(self) -> StageProgress:
         self._started = self._next_show = time.monotonic()
@@ -110,18 +101,15 @@ class StageProgress:
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[status]}"))
             StageProgress._live = Progress(*columns, console=Console(stderr=True), refresh_per_second=4)
             StageProgress._live.start()
-            self._owns_display = True
         self._display = StageProgress._live
         total = max(self.total, 1)
         self._row = self._display.add_task(self.label, total=total, completed=self.done, status=self._count())
         return self
 
     def advance(self, n: int = 1, **notes: Note) -> None:
-        """Count ``n`` more units.
+        """Count ``n`` more units; ``notes`` are short facts to show, e.g. ``loss=2.31``.
 
-        Args:
-            notes: short facts to show, e.g. ``loss=2.31``. A function is called only when something is shown,
-                so a loss that is on the GPU is not waited for at every step.
+        A note that is a function is called only when something is shown: a loss on the GPU is not waited for at every step.
         """
         self.done += n
         self._notes.update(notes)
@@ -145,11 +133,11 @@ class StageProgress:
         ending = "done" if kind is None else "stopped"
         spent = duration(time.monotonic() - self._started)
         self._show(f"{self._count()}, {ending} in {spent}{self._note_text()}")
-        if self._owns_display and self._display is not None:
+        if self._display is not None and len(self._display.tasks) > 1:
+            self._display.remove_task(self._row)
+        elif self._display is not None:
             self._display.stop()
             StageProgress._live = None
-        elif self._display is not None:
-            self._display.remove_task(self._row)
 
     def _show(self, status: str) -> None:
         if self._display is None:
@@ -179,9 +167,7 @@ class StageProgress:
 class ProgressCallback(L.Callback):
     """Show a Lightning fit as a :class:`StageProgress`: one unit per training batch, and the last loss.
 
-    Args:
-        total: training batches of the whole fit, those of earlier runs included.
-        done: training batches that earlier runs finished.
+    ``total`` and ``done`` include the batches of earlier runs.
     """
 
     def __init__(self, label: str, total: int, unit: str = "steps", *, done: int = 0) -> None:

@@ -35,8 +35,7 @@ def make_trainer(
         callbacks: run after the user's own.
         log_every: steps between two logged values; nothing synchronises the device in between.
         validate: epochs between two runs of the module's validation loop; 0: none.
-        single: one device, no strategy and none of the user's callbacks, also where the run has several processes: each does
-            work of its own.
+        single: each process works alone: one device, no strategy and none of the user's callbacks.
     """
     _quiet()
     callbacks = [*([] if single else device_config.callbacks()), *callbacks]

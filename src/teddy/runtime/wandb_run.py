@@ -13,27 +13,22 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any
 
 from teddy.artifacts.store import write_json
 from teddy.config.errors import UserError
 from teddy.runtime import metrics as names
 
-LONG_FACT = 4000
-"""Characters of JSON beyond which a fact stays out of an artifact's metadata, such as the loss curves of all blocks."""
-PATIENCE = 5.0
-"""Seconds to wait for W&B's server, first for any answer and then for a run."""
+LONG_FACT = 4000  # characters of JSON beyond which a fact is no metadata of an artifact, such as all loss curves
+PATIENCE = 5.0  # seconds to wait for W&B's server, first for any answer and then for a run
 _log = logging.getLogger("teddy")
 
 
 def choose_mode(offline: bool | None) -> tuple[str, str]:
     """Decide on ``online``, ``offline`` or ``disabled``; return the mode and the reason.
 
-    Args:
-        offline: as configured; None means WANDB_MODE, else online if there is an API key, else offline.
-
-    Raises:
-        UserError: WANDB_MODE holds no mode, or the mode is online and there is no API key.
+    Where none is configured, it is that of WANDB_MODE, else online if there is an API key, else offline. UserError if WANDB_MODE
+    holds no mode, or the mode is online and there is no API key.
     """
     wish = os.environ.get("WANDB_MODE")
     if not wish:
@@ -52,11 +47,7 @@ def choose_mode(offline: bool | None) -> tuple[str, str]:
 
 
 def has_key() -> bool:
-    """Whether W&B finds an API key for its server in the environment, its settings files or the netrc file; asks no server.
-
-    Raises:
-        UserError: W&B cannot read its settings, or what it finds is no key.
-    """
+    """Whether W&B finds an API key for its server in the environment, its settings files or the netrc file; asks no server."""
     import wandb
     from wandb.sdk import wandb_setup
     from wandb.sdk.lib import wbauth
@@ -74,34 +65,31 @@ def has_key() -> bool:
 
 def reach(server: str) -> None:
     """Raise OSError if a server does not answer; a logger would go on trying, at the end of the program as well."""
-    found: list[BaseException | None] = []
+    problem: Exception | None = TimeoutError("timed out")
 
     def ask() -> None:
+        nonlocal problem
         try:
             urllib.request.urlopen(server, timeout=PATIENCE).close()
-            found.append(None)
+            problem = None
         except Exception as error:
-            found.append(error)
+            # An error in HTTP is an answer; and W&B has certificates of its own.
+            reason = getattr(error, "reason", None)
+            problem = None if isinstance(error, urllib.error.HTTPError) or isinstance(reason, ssl.SSLError) else error
 
     # The limit of urlopen does not hold for the look-up of a name, and holds for each address of several.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(PATIENCE + 1)
-    error = found[0] if found else TimeoutError("timed out")
-    # An error in HTTP is an answer; and W&B has certificates of its own.
-    answered = isinstance(error, urllib.error.HTTPError) or isinstance(getattr(error, "reason", None), ssl.SSLError)
-    if error is not None and not answered:
-        raise error
+    if problem is not None:
+        raise problem
 
 
-P = ParamSpec("P")
-
-
-def _spared(send: Callable[Concatenate[WandbRun, P], None]) -> Callable[Concatenate[WandbRun, P], None]:
+def _spared(send: Callable[..., None]) -> Callable[..., None]:
     """A method of :class:`WandbRun` whose failure is logged, never raised; after it nothing is sent."""
 
     @wraps(send)
-    def attempt(run: WandbRun, *arguments: P.args, **options: P.kwargs) -> None:
+    def attempt(run: WandbRun, *arguments: Any, **options: Any) -> None:
         try:
             if not run.failed:
                 send(run, *arguments, **options)
@@ -113,11 +101,7 @@ def _spared(send: Callable[Concatenate[WandbRun, P], None]) -> Callable[Concaten
 
 
 class WandbRun:
-    """An open W&B run, whose failure is none of the run's.
-
-    Args:
-        run: as returned by ``wandb.init``.
-    """
+    """An open run of ``wandb.init``, whose failure is none of Teddy's run."""
 
     def __init__(self, run: Any) -> None:
         self._run, self.failed = run, False
@@ -151,11 +135,11 @@ class WandbRun:
         self._run.summary.update(dict(values))
 
     @_spared
-    def table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        """Show a table."""
+    def table(self, key: str, table: Any) -> None:
+        """Show a table, which is a DataFrame."""
         import wandb
 
-        self._run.log({key: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+        self._run.log({key: wandb.Table(dataframe=table)})
 
     @_spared
     def artifact(
@@ -163,29 +147,23 @@ class WandbRun:
         name: str,
         type: str,
         folder: Path | None,
-        metadata: Mapping[str, Any],
+        facts: Mapping[str, Any],
         parents: Sequence[str] = (),
         made: bool = True,
     ) -> None:
-        """Log a finished artifact, for the lineage pool → images → labels → students.
+        """Log a finished artifact with its facts, among them ``fingerprint``, and with the files of a folder if there is one.
 
         What this run made becomes its output, what it found in the store its input; so W&B's graph leads from the run that
         trained a pool to the runs that used it. Steps within one run have no edges there: they stand in the metadata under
-        ``parents``. The same work is the same version, because ``artifact.json`` and an alias hold its fingerprint.
-
-        Args:
-            type: ``teachers``, ``synset`` or ``labels``.
-            folder: of the files to upload, or None to leave them in the store and hand over the facts alone.
-            metadata: facts, among them ``fingerprint``; long ones are left out.
-            parents: names of the artifacts it was made from, handed over before.
-            made: by this run, as opposed to found in the store.
+        ``parents``, as artifacts that were logged before. The same work is the same version, because ``artifact.json`` and an
+        alias hold its fingerprint.
         """
         import wandb
 
         name, *parents = (re.sub(r"[^\w.-]", "-", one) for one in (name, *parents))
-        self._artifacts[name] = fingerprint = str(metadata["fingerprint"])
+        self._artifacts[name] = fingerprint = str(facts["fingerprint"])
         lineage = {parent: self._artifacts[parent] for parent in parents}
-        facts = {key: fact for key, fact in metadata.items() if len(json.dumps(fact, default=str)) <= LONG_FACT}
+        facts = {key: fact for key, fact in facts.items() if len(json.dumps(fact, default=str)) <= LONG_FACT}
         artifact = wandb.Artifact(name, type, metadata={**facts, "parents": lineage})
         note = Path(self._run.dir).parent / "artifacts" / f"{name}.json"
         note.parent.mkdir(parents=True, exist_ok=True)
@@ -214,14 +192,9 @@ class WandbRun:
 
 
 def open_run(make: Callable[..., Any], offline: bool | None) -> WandbRun | None:
-    """Open the run and log in one line where it goes; None if W&B is disabled.
+    """Open the run of the WandbLogger that ``make`` makes, and log in one line where it goes; None if W&B is disabled.
 
-    Args:
-        make: makes Lightning's WandbLogger, with further arguments of ``wandb.init``.
-        offline: as in :func:`choose_mode`.
-
-    Raises:
-        UserError: the run cannot be opened, or online is configured and the server refuses.
+    Without a configured mode, a server that refuses leaves the run offline; UserError if the run cannot be opened as configured.
     """
     mode, why = choose_mode(offline)
     if mode == "disabled":

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch.utils.data import Dataset
 
-from teddy.config.errors import UserError
+from teddy.config.errors import UserError, reason
 from teddy.labels.compression import compression
 from teddy.labels.ensemble import PoolLabeller
-from teddy.labels.sources import FixedLabels, HardLabels, LabelledViews, LabelSource, OnlineLabels
+from teddy.labels.sources import FixedLabels, LabelledViews, LabelSource, OnlineLabels
 from teddy.labels.stage import Labels, hard_labels
 from teddy.labels.store import LABELS, StoredLabels
 from teddy.labels.views import ViewMaker
@@ -26,17 +27,13 @@ class DistilledSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
     """The distilled images; item ``i`` is the view of image i in the current epoch, and its target.
 
     A view (C, H, W) is cropped, flipped, mixed and normalised, float32; a target (classes,) is the teachers' logits, or
-    probabilities. Both depend on the epoch and the index alone, so that any loader may ask in any order.
-
-    Args:
-        device: of views and targets; loader processes need the CPU.
+    probabilities. Both depend on the epoch and the index alone, so that any loader may ask in any order. They lie on ``device``;
+    loader processes need the CPU.
     """
 
     def __init__(self, folder: SetFolder, device: str | torch.device = "cpu") -> None:
         if folder.description.dataset.boxes is not None:
-            raise UserError(
-                f"the images of {folder.path} have boxes and no classes; read images/annotations.json with a reader of COCO."
-            )
+            raise UserError(f"the images of {folder.path} have boxes; read images/annotations.json as COCO.")
         self.folder, self.description, self.device = folder, folder.description, torch.device(device)
         self.images, self.labels = folder.images.images, folder.images.labels  # uint8 (N, C, H, W); class indices (N,)
         facts, labels = self.description.dataset, self.description.labels
@@ -75,18 +72,16 @@ class DistilledSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         if facts.kind == "hard":
             return hard_labels(self.folder)
         content = {name: one.sha256 for name, one in self.description.files.items() if not name.startswith("images/")}
-        return Labels(facts.kind, {"set": content, "facts": facts}, lambda: self._source(device_config))
+        return Labels(facts.kind, {"set": content, "facts": facts}, lambda: self._soft_labels(device_config))
 
     @cached_property
     def _views(self) -> LabelledViews:
         facts = self.description.labels
         views = ViewMaker(self.images.to(self.device), self.folder.spec, facts.view, facts.seed)
-        return LabelledViews(views, self._source(DeviceConfig(self.device.type, facts.precision)))
+        return LabelledViews(views, self.labels_for(DeviceConfig(self.device.type, facts.precision)).source())
 
-    def _source(self, device_config: DeviceConfig) -> LabelSource:
+    def _soft_labels(self, device_config: DeviceConfig) -> LabelSource:
         facts, spec = self.description.labels, self.folder.spec
-        if facts.kind == "hard":
-            return HardLabels(self.labels, spec.num_classes)
         if facts.kind == "stored":
             shape = facts.epochs or 0, len(self)
             form = compression(spec.num_classes, facts.top_k, facts.temperature)
@@ -95,11 +90,12 @@ class DistilledSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         return source(_Teachers(self.folder, device_config), facts.temperature, facts.batch_size)
 
 
+@dataclass
 class _Teachers:
     """The labeller of a set whose teachers travel with it; they are loaded when they are first needed."""
 
-    def __init__(self, folder: SetFolder, device_config: DeviceConfig) -> None:
-        self.folder, self.device_config = folder, device_config
+    folder: SetFolder
+    device_config: DeviceConfig
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         return self._labeller(images)
@@ -116,8 +112,5 @@ class _Teachers:
         pool = ModelPool(self.folder.teachers, spec, "set")
         try:
             return PoolLabeller(pool.load_teachers(self.device_config), self.device_config.autocast)
-        except (
-            Exception
-        ) as error:  # a set from elsewhere may hold anything, and torch and torch-pruning have errors of any kind
-            why = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
-            raise UserError(f"the teachers of {path} cannot be loaded ({why}); use another set.") from error
+        except Exception as error:  # a set from elsewhere may hold anything, and torch has errors of any kind
+            raise UserError(f"the teachers of {path} cannot be loaded ({reason(error)}); use another set.") from error

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from teddy.config.types import Count, Epoch, Positive
+from teddy.data.spec import DatasetSpec
 from teddy.labels.views import ViewRecipe
 from teddy.pool.members import Member
 
@@ -34,10 +34,15 @@ class DatasetFacts:
     class_names: list[str]
     channels: Literal[1, 3]
     size: Annotated[int, Field(ge=1, le=4096)]
-    mean: list[float]
-    std: list[float]
+    mean: list[FiniteFloat]
+    std: list[Positive]
     whitening: str | None = None  # a file of the folder
     boxes: str | None = None  # likewise
+
+    @classmethod
+    def of(cls, spec: DatasetSpec, whitening: str | None, boxes: str | None) -> DatasetFacts:
+        classes, normal = (list(spec.class_ids), list(spec.class_names)), (list(spec.mean), list(spec.std))
+        return cls(spec.name, *classes, spec.channels, spec.size, *normal, whitening, boxes)  # type: ignore[arg-type]
 
     def __post_init__(self) -> None:
         plain = [PurePosixPath(name).name == name != ".." and name.isprintable() for name in self.class_ids]
@@ -45,8 +50,7 @@ class DatasetFacts:
             raise ValueError("class_ids must be folder names in their order")
         if len(self.class_names) != len(self.class_ids):
             raise ValueError("class_names must be as many as class_ids")
-        finite = all(map(math.isfinite, (*self.mean, *self.std))) and all(one > 0 for one in self.std)
-        if not finite or {len(self.mean), len(self.std)} != {self.channels}:
+        if {len(self.mean), len(self.std)} != {self.channels}:
             raise ValueError("mean and std must hold a number for each channel")
 
 
@@ -63,9 +67,9 @@ class TeacherFacts:
     @classmethod
     def of(cls, member: Member, index: int, carried: bool) -> TeacherFacts:
         """The facts of a teacher; ``carried``: whether it is among the files."""
-        names = [f"teachers/{index:02d}{end}" if carried else None for end in (".safetensors", ".json")]
-        facts = member.network, member.epoch, member.top1_holdout
-        return cls(*facts, file=names[0], history=names[1] if member.history else None)
+        facts, name = cls(member.network, member.epoch, member.top1_holdout), f"teachers/{index:02d}"
+        history = f"{name}.json" if member.history else None
+        return replace(facts, file=f"{name}.safetensors", history=history) if carried else facts
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,8 @@ class LabelFacts:
     teachers: list[TeacherFacts] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        view = self.view
-        known = view.mix in ("cutmix", "none") and 0 < view.min_scale <= 1
-        if not (known and 0 <= view.flip <= 1 and 0 < view.alpha <= 1e7):
-            raise ValueError("view is out of its range")
+        if self.kind == "stored" and self.epochs is None:
+            raise ValueError("epochs says how many the stored labels cover")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from teddy.config.errors import UserError
 from teddy.data.distilled import load_distilled
 from teddy.data.images import TensorImages
 from teddy.data.spec import DatasetSpec
-from teddy.data.tiles import decode_tiles
 from teddy.data.whitening import Whitening, check_whitening
 from teddy.labels.store import LABELS
 from teddy.pool.members import Member
@@ -35,15 +34,8 @@ DESCRIPTION = "teddy.json"
 CARD = "README.md"  # a text for people that may be laid beside the description, such as the card of a hub
 PARQUET = "data/train-00000-of-00001.parquet"  # the images once more, as a table, which may be laid there as well
 WHITENING = "whitening.safetensors"
-PATTERNS = [
-    DESCRIPTION,
-    CARD,
-    LABELS,
-    WHITENING,
-    f"{IMAGES}/*",
-    f"{DECODED}/*",
-    "teachers/*",
-]  # what a set may consist of
+# what a set may consist of
+PATTERNS = [DESCRIPTION, CARD, LABELS, WHITENING, f"{IMAGES}/*", f"{DECODED}/*", "teachers/*"]
 LARGEST = 1 << 28  # bytes of a description
 _ADAPTER = TypeAdapter(Description)
 
@@ -75,8 +67,7 @@ class SetFolder:
         needed = count * tiles**2 * facts.channels * facts.size**2
         if needed > machine_memory():
             raise UserError(f"the images of {self.path} take {needed / 1e9:,.0f} GB of memory; use a larger machine.")
-        stored = load_distilled(self.path / IMAGES, self.spec)
-        return TensorImages(decode_tiles(stored.images, tiles), stored.labels.repeat_interleave(tiles**2))
+        return load_distilled(self.path / IMAGES, self.spec, tiles)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -88,18 +79,13 @@ class SetFolder:
     @property
     def teachers(self) -> tuple[Member, ...]:
         """The teachers that travel along, named by their weights."""
-        return tuple(
-            Member(
-                one.network,
-                self.path / one.file,
-                one.epoch,
-                self.description.files[one.file].sha256[:16],
-                one.top1_holdout,
-                None if one.history is None else self.path / one.history,
-            )
-            for one in self.description.labels.teachers
-            if one.file in self.description.files
-        )
+        carried = []
+        for one in self.description.labels.teachers:
+            if one.file in self.description.files:
+                name = self.description.files[one.file].sha256[:16]
+                history = None if one.history is None else self.path / one.history
+                carried.append(Member(one.network, self.path / one.file, one.epoch, name, one.top1_holdout, history))
+        return tuple(carried)
 
     @property
     def learned_lr(self) -> float | None:
@@ -117,11 +103,7 @@ def write_set(
     """Write the folder of a set, in place of one that is there; it appears when it is whole.
 
     Weights and labels are links into the store where the file system has links; images, which somebody may edit, are copies.
-
-    Args:
-        description: but for the files, which are entered here.
-        teachers: those of the description, which names files for them if they are to be written.
-        labels: the file of stored ones.
+    The files are entered into the description, which names files for the teachers if these are to be written.
     """
     partial = folder.with_name(f".{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
@@ -159,13 +141,9 @@ def _link(source: Path, target: Path) -> None:
 
 
 def open_set(path: Path, within: Path | None = None) -> SetFolder:
-    """Open the folder of a set, after a comparison of all its files with their sizes and checksums.
+    """Open the folder of a set after a comparison of all files with their checksums; links may lead into ``within``, or into it.
 
-    Args:
-        within: folder that links may lead into; None: the set's own.
-
-    Raises:
-        UserError: something is missing, was changed, does not belong to it, or makes no sense.
+    UserError if something is missing, was changed, does not belong to it, or makes no sense.
     """
     path, remedy = path.absolute(), "fetch the set again, or make it again with the command that is in it."
     file = path / DESCRIPTION
@@ -174,10 +152,8 @@ def open_set(path: Path, within: Path | None = None) -> SetFolder:
             raise UserError(f"{file} has more than {LARGEST:,} bytes, and no description has; {remedy}")
         description = _ADAPTER.validate_json(file.read_bytes())
     except OSError as error:
-        raise UserError(
-            f"{path} holds no set that can be read ({error.strerror}: {DESCRIPTION}); give a folder that a run names on its "
-            "line 'Set:'."
-        ) from error
+        why = f"{error.strerror}: {DESCRIPTION}"
+        raise UserError(f"{path} holds no set ({why}); give a folder that a run names on its line 'Set:'.") from error
     except ValidationError as error:
         first = error.errors()[0]
         key, what = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
@@ -209,5 +185,3 @@ def _check(description: Description, file: Path, remedy: str) -> None:
     for name in needed:
         if name not in description.files:
             raise UserError(f"{file} lists no file {name}, which this set needs; {remedy}")
-    if labels.kind == "stored" and labels.epochs is None:
-        raise UserError(f"{file} does not say how many epochs its labels cover; {remedy}")

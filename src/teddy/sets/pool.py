@@ -23,9 +23,7 @@ class GivenPool(PoolStrategy):
 
     def check(self, base: BaseTraining) -> None:
         if self.folder is None or not open_set(Path(self.folder)).teachers:
-            raise UserError(
-                f"pool.strategy.folder={self.folder} is no set that holds its teachers; choose another pool."
-            )
+            raise UserError(f"pool.strategy.folder={self.folder} holds no teachers; choose another pool.")
 
     def make(self, base: BaseTraining) -> ModelPool:
         return ModelPool(open_set(Path(str(self.folder))).teachers, base.dataset.spec, self.label)

@@ -27,6 +27,7 @@ from teddy.pool.strategy import PoolStrategy
 from teddy.pool.trajectory import BaseTraining
 from teddy.runtime.device import DeviceConfig
 from teddy.runtime.loggers import RunLog
+from teddy.runtime.progress import counted
 
 LATER = "later"
 
@@ -166,7 +167,7 @@ class Method(ABC):
                 stream.truncate(size)
 
         facts, alike = {"ipc": self.ipc, "tiles": tiles}, (repr(self), spec.num_classes, spec.size)
-        return Outlook(f"{name}, {count:,} images", facts, stand_in, alike, timed=not self.baseline)
+        return Outlook(f"{name}, {counted(count, 'image')}", facts, stand_in, alike, timed=not self.baseline)
 
     def content(self) -> dict[str, Any]:
         """What the images depend on besides the inputs: class, version and every field that takes part in comparisons."""

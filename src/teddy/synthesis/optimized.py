@@ -21,6 +21,7 @@ from teddy.config.types import Count
 from teddy.data.spec import DatasetSpec
 from teddy.data.tiles import check_tiles, enlarge_tiles
 from teddy.runtime.device import DeviceConfig
+from teddy.runtime.progress import counted
 from teddy.synthesis.blocks import Block, make_blocks, make_groups
 from teddy.synthesis.engine import optimise
 from teddy.synthesis.method import Inputs, Method, Run, SyntheticSet, later
@@ -106,7 +107,7 @@ class OptimizedMethod(Method):
         groups = self.groups(spec)
         images = sum(len(block) for group in groups for block in group) * self.tiles**2
         known, label = super().outlook(name, spec), "synthesis"
-        what = f"{known.what}, {self.iterations} iterations of {sum(map(len, groups))} blocks"
+        what = f"{known.what}, {counted(self.iterations, 'iteration')} of {counted(sum(map(len, groups)), 'block')}"
         return replace(
             known, what=what, label=label, units=len(groups) * self.iterations, passes=self.iterations * images
         )

@@ -84,8 +84,7 @@ class ImageFolderArtifact:
             labels = torch.arange(spec.num_classes).repeat_interleave(facts["ipc"] * tiles**2)
             black = torch.zeros((), dtype=torch.uint8).expand(len(labels), spec.channels, spec.size, spec.size)
             return TensorImages(black, labels)
-        stored = load_distilled(self.folder, spec)
-        return TensorImages(decode_tiles(stored.images, tiles), stored.labels.repeat_interleave(tiles**2))
+        return load_distilled(self.folder, spec, tiles)
 
     @property
     def learned_lr(self) -> float | None:

@@ -260,7 +260,7 @@ def test_a_folder_that_may_not_be_read_is_named(root, monkeypatch, locked):
 
     monkeypatch.setattr(os, "scandir", scandir)
     monkeypatch.setattr(os, "listdir", lambda path: [entry.name for entry in scandir(path)])
-    with pytest.raises(UserError, match=rf"{locked} cannot be read \(Permission denied\); put the images"):
+    with pytest.raises(UserError, match=rf"{locked} cannot be read \(Permission denied\); make it readable"):
         ImageFolder(str(root)).fingerprint()
 
 

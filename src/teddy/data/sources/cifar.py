@@ -37,9 +37,7 @@ class _Cifar(PackedFiles):
                 f"loaded; unpack {self.site}{next(iter(self.downloads))} there instead."
             )
         if any(self.root.glob("*.parquet")):
-            raise UserError(
-                f"{self.root} holds parquet files, which dataset=hf reads; choose that or another dataset.root."
-            )
+            raise UserError(f"{self.root} holds parquet files; choose dataset=hf, which reads them, or another root.")
 
     def load(self) -> Loaded:
         *train_files, test_file, names_file = self.files().values()
@@ -48,18 +46,17 @@ class _Cifar(PackedFiles):
         return Loaded(train, test, names, numbered_ids(names), channels=3, size=32)
 
     def _read(self, paths: list[Path], classes: int) -> TensorImages:
-        parts = []
+        images, labels = [], []
         for path in paths:
             raw = np.frombuffer(self.read(path), np.uint8)
             if raw.size == 0 or raw.size % (self.label_bytes + _PIXELS):
                 raise self.damaged(path, "it is cut short")
-            parts.append(raw.reshape(-1, self.label_bytes + _PIXELS))
-            if parts[-1][:, self.label_bytes - 1].max() >= classes:
+            records = raw.reshape(-1, self.label_bytes + _PIXELS)
+            labels.append(records[:, self.label_bytes - 1])
+            images.append(records[:, self.label_bytes :].reshape(-1, 3, 32, 32))
+            if labels[-1].max() >= classes:
                 raise self.damaged(path, f"it holds labels beyond the {classes} classes")
-        records = np.concatenate(parts)
-        labels = records[:, self.label_bytes - 1].astype(np.int64)
-        images = np.ascontiguousarray(records[:, self.label_bytes :]).reshape(-1, 3, 32, 32)
-        return TensorImages(torch.from_numpy(images), torch.from_numpy(labels))
+        return TensorImages(torch.from_numpy(np.concatenate(images)), torch.from_numpy(np.concatenate(labels)))
 
 
 class CIFAR10(_Cifar):

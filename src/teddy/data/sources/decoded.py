@@ -24,11 +24,7 @@ def decode(images: ImageSet) -> TensorImages:
 
 
 def decode_once(train: ImageSet, test: ImageSet, folder: Path, key: str) -> tuple[TensorImages, TensorImages]:
-    """Load both splits into memory, from ``folder/<key>.safetensors`` if an earlier run has written it.
-
-    Raises:
-        UserError: the folder cannot be written.
-    """
+    """Load both splits from ``folder/<key>.safetensors``, which the first run writes; UserError if it cannot be written."""
     from teddy.runtime.resume import load_point, save_point  # imports Lightning, which a check can do without
 
     file = folder / f"{key}.safetensors"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,10 +12,10 @@ import torch
 
 from teddy.artifacts.fingerprint import fingerprint
 from teddy.config.errors import UserError
-from teddy.data.images import FITS, GREY_MODES, FileImages, ImageSet, open_image
+from teddy.data.images import FITS, GREY_MODES, FileImages, Header, ImageSet
 from teddy.data.sources.base import Loaded
 from teddy.data.sources.decoded import decode_once
-from teddy.data.sources.listing import Samples, class_folders, draw_test, list_images, require_classes
+from teddy.data.sources.listing import Samples, class_folders, draw_test, list_images, readable, require_classes
 from teddy.runtime.memory import machine_memory
 
 
@@ -26,32 +24,23 @@ class ImageFolder:
 
     Sorted by the user: ``root/train/<class>/*`` and ``root/test/<class>/*`` (or ``root/val``). Flat: ``root/<class>/*``, of which
     a share of each class is set aside for the test.
-
-    Args:
-        channels, size: None reads them from one image of each class.
-        resize: see :class:`teddy.data.images.DecodedImages`, as ``fit``.
-        test_fraction: share of each class, for the flat layout; None: the other one.
-        seed: of the choice of test images, which also depends on their names in ``root``.
-        cache: folder for decoded images, out of which teacher training then cuts its boxes; without it files are decoded in each
-            epoch.
     """
 
     kind = "imagefolder"
-    public = False
-    """Whether it is a dataset whose layout and geometry are known."""
+    public = False  # whether it is a dataset whose layout and geometry are known
     test_folders: tuple[str, ...] = ("test", "val")
     layout = "put the images as train/<class>/*.png, and some of each class as test/<class>/*.png, below it."
 
     def __init__(
         self,
         root: str | None,
-        channels: int | None = None,
+        channels: int | None = None,  # None: those of one image of each class, as the size
         size: int | None = None,
-        resize: int | None = None,
+        resize: int | None = None,  # see DecodedImages, as fit
         fit: str = "crop",
-        test_fraction: float | None = None,
-        seed: int = 0,
-        cache: str | None = None,
+        test_fraction: float | None = None,  # share of each class, for the flat layout; None: the other one
+        seed: int = 0,  # of the choice of test images, which also depends on their names in root
+        cache: str | None = None,  # folder for decoded images; without it files are decoded in each epoch
     ) -> None:
         if root is None:
             raise UserError(f"dataset.root is not set; give a folder and {self.layout}")
@@ -63,63 +52,53 @@ class ImageFolder:
         self.cache = None if cache is None else Path(cache).expanduser()
 
     def check(self) -> None:
-        with self._readable():
-            if self.test_fraction is None or not self.root.is_dir():
-                self._folder("train")
-                self._folder(*self.test_folders)
-                return
-            found = set(class_folders(self.root))
+        if self.test_fraction is None or not self.root.is_dir():
+            self._folder("train")
+            self._folder(*self.test_folders)
+            return
+        found = set(class_folders(self.root))
         if "train" in found and found <= {"train", *self.test_folders}:
             raise UserError(
                 f"dataset.test_fraction={self.test_fraction} is for a folder that holds the classes themselves, and {self.root} "
                 f"holds {' and '.join(sorted(found))}; set it to null, or name the folder of the classes, {self.root / 'train'}."
             )
 
-    @contextmanager
-    def _readable(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(f"{error.filename} cannot be read ({error.strerror}); {self.layout}") from error
-
     def _folder(self, *names: str) -> Path:
         for name in names:
             if (self.root / name).is_dir():
                 return self.root / name
-        state, hint = "does not exist", ""
-        if self.root.is_dir():
-            state = f"has no folder {' or '.join(names)}"
-            hint = "" if self.public else " If it holds the classes themselves, set dataset.test_fraction=0.2."
-        raise UserError(f"dataset.root={self.root} {state}; {self.layout}{hint}")
+        if not self.root.is_dir():
+            raise UserError(f"dataset.root={self.root} does not exist; {self.layout}")
+        hint = "" if self.public else " If it holds the classes themselves, set dataset.test_fraction=0.2."
+        raise UserError(f"dataset.root={self.root} has no folder {' or '.join(names)}; {self.layout}{hint}")
 
     @cached_property
     def listing(self) -> tuple[tuple[str, ...], Samples, Samples]:
         """The class folders, and the files of the training and of the test split."""
         train = self._folder("train") if self.test_fraction is None else self.root
-        with self._readable():
-            classes = class_folders(train)
-            if len(classes) < 2:
-                raise UserError(f"{train} holds {len(classes)} class folders but needs two or more; {self.layout}")
-            images = list_images(train, classes)
-            if self.test_fraction is not None:
-                return classes, *draw_test(images, self.root, self.test_fraction, self.seed)
-            return classes, images, self.list_test(self._folder(*self.test_folders), classes)
+        classes = class_folders(train)
+        if len(classes) < 2:
+            raise UserError(f"{train} holds {len(classes)} class folders but needs two or more; {self.layout}")
+        images = list_images(train, classes)
+        if self.test_fraction is not None:
+            return classes, *draw_test(images, self.root, self.test_fraction, self.seed)
+        return classes, images, self.list_test(self._folder(*self.test_folders), classes)
 
     def list_test(self, folder: Path, classes: tuple[str, ...]) -> Samples:
         """List the files of the test split; raise UserError if it has other classes than the training split."""
         require_classes(folder, class_folders(folder), classes)
         return list_images(folder, classes)
 
+    @readable()
     def fingerprint(self) -> str:
         """Hash the relative names and sizes of all files, and what else decides on pixels or split."""
         _, train, test = self.listing
         files = []
-        with self._readable():
-            for path in sorted(Path(path) for path, _ in (*train, *test)):
-                found = path.stat()
-                if not stat.S_ISREG(found.st_mode):  # to read a pipe would take for ever
-                    raise UserError(f"{path} is no ordinary file; remove it.")
-                files.append((path.relative_to(self.root).as_posix(), found.st_size))
+        for path in sorted(Path(path) for path, _ in (*train, *test)):
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):  # to read a pipe would take for ever
+                raise UserError(f"{path} is no ordinary file; remove it.")
+            files.append((path.relative_to(self.root).as_posix(), found.st_size))
         content: dict[str, Any] = {"source": self.kind, "files": files}
         if self.test_fraction is not None:
             content |= {"test_fraction": float(self.test_fraction), "seed": self.seed}
@@ -148,49 +127,39 @@ class ImageFolder:
                 )
             content = {"data": self.fingerprint(), "channels": channels, "size": size, "resize": self.resize}
             splits = decode_once(*splits, self.cache, fingerprint(content))
-        drawn = None
-        if self.test_fraction is not None:
-            both = {"train": train, "test": test}
-            drawn = {name: [os.path.relpath(path, self.root) for path, _ in part] for name, part in both.items()}
-        return Loaded(*splits, self.names(classes), classes, channels, size, drawn, self._remark(size))
+        names = {"train": train, "test": test} if self.test_fraction is not None else {}
+        drawn = {split: [os.path.relpath(path, self.root) for path, _ in part] for split, part in names.items()}
+        return Loaded(*splits, self.names(classes), classes, channels, size, drawn or None, self._remark(size))
 
     def _remark(self, size: int) -> str:
-        shapes = () if self.public else (shape for _, shape in self.headers if shape[0] != shape[1])
-        if (shape := next(iter(shapes), None)) is None:
+        odd = [] if self.public else [shape for _, shape in self.headers if shape[0] != shape[1]]
+        if not odd:
             return ""
         done = {
             "crop": "the shorter side is scaled to {} and the centre cut (dataset.source.fit=stretch keeps all)",
             "stretch": "both sides are scaled to {} (dataset.source.fit=crop keeps the proportions)",
         }
-        return f"Not all images are square ({shape[0]} x {shape[1]}): {done[self.fit].format(self.resize or size)}."
+        return f"Not all images are square ({odd[0][0]} x {odd[0][1]}): {done[self.fit].format(self.resize or size)}."
 
     def names(self, classes: tuple[str, ...]) -> tuple[str, ...]:
         """Name the classes readably, given their folders' names."""
         return classes
 
     @cached_property
-    def headers(self) -> list[tuple[str, tuple[int, int]]]:
-        """Pillow's mode, and width and height, of the first training image of each class."""
-        found = []
-        for path in {index: path for path, index in reversed(self.listing[1])}.values():
-            with open_image(path, path) as image:
-                found.append((image.mode, image.size))
-        return found
+    def headers(self) -> list[Header]:
+        """Those of the first training image of each class."""
+        first = list({index: path for path, index in reversed(self.listing[1])}.values())
+        images = FileImages(first, torch.arange(len(first)), 3, 1)  # in any geometry, for none is decoded
+        return [images.header(index) for index in range(len(first))]
 
     def geometry(self) -> tuple[int, int]:
-        """The channels and the size of the images.
-
-        Raises:
-            UserError: the images have several sizes or are not square, and none is given.
-        """
+        """The channels and the size of the images; UserError if they are not squares of one size, and none is given."""
         if self.channels is not None and self.size is not None:
             return self.channels, self.size
         modes, sizes = {mode for mode, _ in self.headers}, {shape for _, shape in self.headers}
         width, height = next(iter(sizes))
         if self.size is None and (len(sizes) > 1 or width != height):
-            raise UserError(
-                f"the images in {self.root} are not squares of one size; set dataset.size to the pixels you want."
-            )
+            raise UserError(f"the images in {self.root} are not squares of one size; set dataset.size, in pixels.")
         return self.channels or (1 if modes <= GREY_MODES else 3), self.size or width
 
 

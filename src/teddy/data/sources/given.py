@@ -7,18 +7,18 @@ from typing import Any
 
 import torch
 from PIL import Image
+from torchvision.transforms.functional import to_pil_image
 
 from teddy.artifacts.fingerprint import fingerprint
 from teddy.config.errors import UserError
-from teddy.data.images import PIL_MODES, TensorImages, centre_square, to_mode, to_tensor
+from teddy.data.images import TensorImages, centre_square, to_mode, to_tensor
 from teddy.data.sources.base import Loaded, numbered_ids
 
 
 class GivenImages:
     """Training images and perhaps test images, as :func:`read_images` takes them.
 
-    Args:
-        train: with the names of the classes as ``classes``, if it has any, as torchvision's datasets have.
+    The classes have the names in the attribute ``classes`` of ``train``, which torchvision's datasets have, or else numbers.
     """
 
     def __init__(self, train: Any, test: Any = None, channels: int | None = None, size: int | None = None) -> None:
@@ -29,9 +29,8 @@ class GivenImages:
         count = int(torch.cat([self.train.labels, self.test.labels]).max()) + 1
         self.names = tuple(map(str, getattr(train, "classes", range(count))))
         if not len(self.train.labels.unique()) == len(self.names) >= count:
-            raise UserError(
-                f"the dataset has not an image of each of its {len(self.names)} classes; add or renumber some."
-            )
+            count = len(self.names)
+            raise UserError(f"the dataset has not an image of each of its {count} classes; add or renumber some.")
 
     def check(self) -> None:
         pass  # all is in memory
@@ -50,15 +49,10 @@ def digest(images: TensorImages) -> str:
 
 
 def read_images(items: Any, channels: int | None = None, size: int | None = None) -> TensorImages:
-    """Read the pairs (image, class index) of a torch Dataset.
+    """Read the pairs (image, class index) of a torch Dataset; UserError if an item is something else.
 
-    Args:
-        items: an image is Pillow's, or a tensor (C, H, W) or (H, W), uint8 or floating point in [0, 1].
-        channels: 1 or 3; None: those of the first image.
-        size: scales the shorter side and cuts the centre; None: images of one size are left as they are.
-
-    Raises:
-        UserError: an item is something else.
+    An image is Pillow's, or a tensor (C, H, W) or (H, W), uint8 or floating point in [0, 1]. Without ``channels``, 1 or 3, it
+    has those of the first one. With a ``size``, its shorter side is scaled to that and the centre cut.
     """
     images, labels = [], []
     if not (hasattr(items, "__getitem__") and hasattr(items, "__len__") and len(items)):
@@ -88,5 +82,5 @@ def _picture(image: Any) -> Image.Image:
         if not (float(image.min()) >= 0 and float(image.max()) <= 1):
             raise ValueError("its values are not in [0, 1]")
         image = (image * 255).round()
-    array = image.to(torch.uint8).cpu().reshape(-1, *image.shape[-2:]).numpy()
-    return Image.fromarray(array[0] if len(array) == 1 else array.transpose(1, 2, 0).copy(), PIL_MODES[len(array)])
+    picture: Image.Image = to_pil_image(image.to(torch.uint8).cpu())
+    return picture

@@ -20,35 +20,31 @@ from teddy.data.images import GREY_MODES, DecodedImages, ImageSet, open_image, t
 from teddy.data.sources.base import Loaded, numbered_ids
 from teddy.data.sources.decoded import decode, decode_once
 
+# Names of the files of a split, by the builder of ``datasets`` that reads them.
 SHARDS = {"parquet": "{}-*.parquet", "webdataset": "*{}-*.tar"}
-"""Names of the files of a split, by the builder of ``datasets`` that reads them."""
 TEST_SPLITS = ("test", "validation", "valid", "val")
-IN_MEMORY_BYTES = 300_000_000
-"""Sets up to this many bytes of pixels are decoded once; larger ones in each epoch."""
+IN_MEMORY_BYTES = 300_000_000  # of pixels, up to which a set is decoded once, and a larger one in each epoch
 
 
 class TableImages(DecodedImages):
-    """A split with an image column that holds encoded bytes or a path (``datasets.Image(decode=False)``).
+    """A split of a table whose column ``column`` holds images as encoded bytes or as paths below ``folder``.
 
-    Args:
-        folder: of the dataset; a path that leads out of it is refused, since a table from elsewhere could name any file.
+    A path that leads out of the folder is refused, since a table from elsewhere could name any file.
     """
 
     def __init__(
-        self,
-        table: Any,
-        column: str,
-        labels: torch.Tensor,
-        channels: int,
-        size: int,
-        resize: int | None,
-        folder: Path,
+        self, table: Any, column: str, folder: Path, labels: torch.Tensor, channels: int, size: int, resize: int | None
     ) -> None:
         super().__init__(labels, channels, size, resize)
-        self.table, self.column, self.folder = table.select_columns([column]), column, folder
+        library = datasets_library()
+        try:
+            self.table = table.select_columns([column]).cast_column(column, library.Image(decode=False))
+        except Exception as error:  # Arrow's and the library's own kinds
+            raise UserError(f"dataset.source.image_column={column} holds no images; name another.") from error
+        self.column, self.folder = column, folder
 
-    def open(self, index: int) -> Image.Image:
-        return next(self.open_all([index]))
+    def opened(self, index: int) -> AbstractContextManager[Image.Image]:
+        return self._opened(index, self.table[index][self.column])
 
     def open_all(self, indices: Sequence[int]) -> Iterator[Image.Image]:
         cells = self.table[list(indices)][self.column]  # one query for all rows is much faster than one for each
@@ -56,11 +52,6 @@ class TableImages(DecodedImages):
             with self._opened(index, cell) as image:
                 decoded = to_mode(image, self.channels)
             yield decoded
-
-    def header(self, index: int) -> tuple[str, tuple[int, int]]:
-        """Read Pillow's mode of an image, and its width and height; nothing is decoded."""
-        with self._opened(index, self.table[index][self.column]) as image:
-            return image.mode, image.size
 
     def _opened(self, index: int, cell: dict[str, Any] | None) -> AbstractContextManager[Image.Image]:
         name, cell = f"row {index} of the column {self.column}", cell or {}
@@ -70,10 +61,20 @@ class TableImages(DecodedImages):
             raise UserError(f"{name} holds no image; remove the row.")
         path = (self.folder / cell["path"]).resolve()
         if not path.is_relative_to(self.folder.resolve()):
-            raise UserError(
-                f"{name} names the file {path}, which is not in {self.folder}; put it there or remove the row."
-            )
+            raise UserError(f"{name} names the file {path}, which is not in {self.folder}; remove the row.")
         return open_image(path, f"{name}, {path},")
+
+
+def columns_of(features: Any) -> tuple[list[str], list[str]]:
+    """List the columns of images, and those of class indices: the ones with named classes, or else all of whole numbers."""
+    library = datasets_library()
+    images = [name for name, one in features.items() if isinstance(one, library.Image)]
+    classes = [name for name, one in features.items() if isinstance(one, library.ClassLabel)]
+    return images, classes or [name for name, one in features.items() if _is_whole(one)]
+
+
+def _is_whole(feature: Any) -> bool:
+    return "int" in str(getattr(feature, "dtype", ""))
 
 
 @dataclass
@@ -81,25 +82,18 @@ class HuggingFace:
     """A dataset of the Hub (``name``) or a folder of shards, read with ``datasets``: ``<split>-*.parquet`` or ``*<split>-*.tar``.
 
     Of tar files (members ``0001.jpg``, ``0001.cls``, …) the library first makes tables in ``cache``, as large as they are.
-
-    Attributes:
-        root: the folder; takes precedence over the Hub.
-        name: OWNER/NAME of a dataset of the Hub, ``config`` its variant and ``revision`` its version.
-        image_column, label_column: needed only if several columns fit.
-        channels, size, resize: the geometry; ``None`` reads it from the first image.
-        cache: folder for decoded pixels; without it small sets are decoded in each run.
     """
 
-    root: str | None = None
-    name: str | None = None
-    config: str | None = None
-    revision: str | None = None
-    image_column: str | None = None
+    root: str | None = None  # the folder; takes precedence over the Hub
+    name: str | None = None  # OWNER/NAME
+    config: str | None = None  # variant
+    revision: str | None = None  # version
+    image_column: str | None = None  # needed only if several columns fit, as label_column
     label_column: str | None = None
-    channels: int | None = None
+    channels: int | None = None  # None: those of the first image, as size
     size: int | None = None
     resize: int | None = None
-    cache: str | None = None
+    cache: str | None = None  # folder for decoded pixels; without it small sets are decoded in each run
 
     def __post_init__(self) -> None:
         if self.root is None and self.name is None:
@@ -127,48 +121,33 @@ class HuggingFace:
 
     def load(self) -> Loaded:
         """Open the tables; small sets of images of one size are decoded into memory."""
-        library, tables = datasets_library(), self._tables()
+        tables = self._tables()
         features = tables["train"].features
-        images = [name for name, feature in features.items() if isinstance(feature, library.Image)]
-        classes = [name for name, feature in features.items() if isinstance(feature, library.ClassLabel)]
-        integers = [name for name, feature in features.items() if "int" in str(getattr(feature, "dtype", ""))]
-        image = self._column("image_column", images, features)
-        label = self._column("label_column", classes or integers, features)
-        if label not in (*classes, *integers):
+        pictures, classes = columns_of(features)
+        image, label = self._column("image_column", pictures, features), self._column("label_column", classes, features)
+        if not _is_whole(features[label]):
             raise UserError(f"dataset.source.label_column={label} holds no whole numbers; name a column that does.")
-        used = [split for split in ("train", *TEST_SPLITS) if split in tables]
-        labels = {split: self._labels(tables[split], split, label) for split in used}
-        names = self._names(labels, label, getattr(features[label], "names", None))
-        test = self._test_split(labels)
-        if int(labels[test].max()) >= len(names):
-            raise UserError(
-                f"the split {test} has the label {int(labels[test].max())}, and the training images have the classes 0 to "
-                f"{len(names) - 1}; correct the column {label}."
-            )
+        splits = [split for split in ("train", *TEST_SPLITS) if split in tables]
+        labels = {split: self._labels(tables[split], split, label) for split in splits}
+        names = self._names(labels["train"], label, getattr(features[label], "names", None))
+        test = self._test_split(labels, len(names))
+        folder = Path(self.root or datasets_library().config.HF_CACHE_HOME).expanduser()
 
         def encoded(split: str, channels: int, size: int) -> TableImages:
-            try:
-                table = tables[split].cast_column(image, library.Image(decode=False))
-            except Exception as error:  # Arrow's and the library's own kinds
-                raise UserError(
-                    f"dataset.source.image_column={image} holds no images; name a column that does."
-                ) from error
-            folder = library.config.HF_CACHE_HOME if self.root is None else self.root
-            return TableImages(table, image, labels[split], channels, size, self.resize, Path(folder).expanduser())
+            return TableImages(tables[split], image, folder, labels[split], channels, size, self.resize)
 
         mode, (width, height) = encoded("train", 3, 1).header(0)
         if self.size is None and width != height:
             raise UserError("the images are not square; set dataset.size to the pixels you want.")
         channels, size = self.channels or (1 if mode in GREY_MODES else 3), self.size or width
-        splits = encoded("train", channels, size), encoded(test, channels, size)
-        return Loaded(*self._decoded(*splits), names, numbered_ids(names), channels, size)
+        images = self._decoded(encoded("train", channels, size), encoded(test, channels, size))
+        return Loaded(*images, names, numbered_ids(names), channels, size)
 
     def _decoded(self, train: TableImages, test: TableImages) -> tuple[ImageSet, ImageSet]:
         """Decode the splits if they are small; larger images stay encoded, for random crops of the whole image."""
         channels, size = train.channels, train.size
         small = (len(train) + len(test)) * channels * size * size <= IN_MEMORY_BYTES
-        sample = range(0, len(train), max(1, len(train) // 100))
-        if not small or self.resize or any(train.header(index)[1] != (size, size) for index in sample):
+        if not small or self.resize or {shape for _, shape in train.headers()} != {(size, size)}:
             return train, test
         if self.cache is None:
             return decode(train), decode(test)
@@ -191,7 +170,7 @@ class HuggingFace:
         options: dict[str, Any] = {"path": self.name, "name": self.config, "revision": self.revision}
         if self.root is not None:
             kind, shards = self._shards(self.root)
-            files = {split: [str(path) for path in paths] for split, paths in shards.items()}
+            files = {split: list(map(str, paths)) for split, paths in shards.items()}
             cache = None if self.cache is None else str(Path(self.cache).expanduser() / "tables")
             options = {"path": kind, "data_files": files, "cache_dir": cache}
         try:
@@ -199,9 +178,7 @@ class HuggingFace:
         except Exception as error:  # Arrow's and the library's own kinds, and those of its HTTP client
             raise self._unreadable(error) from error
         if "train" not in tables:
-            raise UserError(
-                f"{self.name} has no split called train (only {', '.join(tables)}); choose another dataset."
-            )
+            raise UserError(f"{self.name} has only the splits {', '.join(tables)}; choose a dataset that has train.")
         return tables
 
     def _unreadable(self, error: Exception) -> UserError:
@@ -222,9 +199,8 @@ class HuggingFace:
             raise UserError(f"dataset.source.{option}={wanted} is no column of the data, which have {columns}.")
         if len(fitting) == 1:
             return fitting[0]
-        several = f"several columns that fit ({', '.join(fitting)})"
-        state = several if fitting else f"no column that fits among {columns}"
-        raise UserError(f"the data have {state}; set dataset.source.{option} to the right one.")
+        several, none = f"several columns that fit ({', '.join(fitting)})", f"no column that fits among {columns}"
+        raise UserError(f"the data have {several if fitting else none}; set dataset.source.{option} to the right one.")
 
     def _labels(self, table: Any, split: str, column: str) -> torch.Tensor:
         if column not in table.features:
@@ -234,9 +210,9 @@ class HuggingFace:
             raise UserError(f"row {values.index(None)} of the split {split} has no label; fill the column {column}.")
         return torch.tensor(values, dtype=torch.int64)
 
-    def _names(self, labels: dict[str, torch.Tensor], column: str, names: Sequence[str] | None) -> tuple[str, ...]:
-        """Name the classes, each of which has training images."""
-        found = labels["train"].unique().tolist()
+    def _names(self, labels: torch.Tensor, column: str, names: Sequence[str] | None) -> tuple[str, ...]:
+        """Name the classes, each of which has training images with its label."""
+        found = labels.unique().tolist()
         count = len(found) if names is None else len(names)
         odd = sorted(set(found) ^ set(range(count)))
         if odd or count < 2:
@@ -247,14 +223,17 @@ class HuggingFace:
             )
         return tuple(map(str, names or range(count)))
 
-    def _test_split(self, labels: dict[str, torch.Tensor]) -> str:
-        for split in TEST_SPLITS:
-            if split in labels and len(labels[split]) and labels[split].min() >= 0:  # -1 stands for a secret label
-                return split
-        raise UserError(
-            f"{self.root or self.name} has no labelled split called {', '.join(TEST_SPLITS)} (only {', '.join(labels)}); "
-            "choose a dataset that has one."
-        )
+    def _test_split(self, labels: dict[str, torch.Tensor], classes: int) -> str:
+        """Choose the first split of test images with labels, which are those of the training images."""
+        known = [split for split in TEST_SPLITS if split in labels and len(labels[split])]
+        known = [split for split in known if labels[split].min() >= 0]  # -1 stands for a secret label
+        if not known:
+            tests, there = ", ".join(TEST_SPLITS), ", ".join(labels)
+            raise UserError(f"the data have no labelled split called {tests} (only {there}); choose others.")
+        if (largest := int(labels[known[0]].max())) >= classes:
+            train = f"the training images have the classes 0 to {classes - 1}"
+            raise UserError(f"the split {known[0]} has the label {largest}, and {train}; correct its labels.")
+        return known[0]
 
 
 def datasets_library() -> ModuleType:
@@ -262,9 +241,7 @@ def datasets_library() -> ModuleType:
     try:
         import datasets
     except ImportError as error:
-        raise UserError(
-            "this dataset is read with the package datasets; run pip install 'teddy-distill[hf]'."
-        ) from error
+        raise UserError("the package datasets is missing; run pip install 'teddy-distill[hf]'.") from error
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()  # they would fill a log file
     return datasets

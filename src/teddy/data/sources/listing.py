@@ -4,40 +4,42 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from teddy.config.errors import UserError
 from teddy.runtime.seeding import stable_seed
 
-Samples = list[tuple[str, int]]
-"""Image files with their class indices, as torchvision lists them."""
+Samples = list[tuple[str, int]]  # image files with their class indices, as torchvision lists them
+IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
 
 
-IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""Ends of the names of image files, those of torchvision."""
+@contextmanager
+def readable() -> Iterator[None]:
+    """Turn an error of the file system into a UserError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{error.filename} cannot be read ({error.strerror}); make it readable.") from error
 
 
+@readable()
 def list_images(folder: Path, classes: Sequence[str]) -> Samples:
     """List the image files below each class folder, sorted by class and path; what is hidden is ignored.
 
-    Raises:
-        UserError: a class has no image, or a link leads back to a folder that it lies in.
-        OSError: a folder cannot be read.
+    UserError if a class has no image, a folder cannot be read, or a link leads back to a folder that it lies in.
     """
     samples: Samples = []
     for index, name in enumerate(classes):
         found = sorted(_walk(folder / name))
-        images = [
-            os.path.join(place, file) for place, files in found for file in files if file.lower().endswith(IMAGES)
-        ]
-        if not images:
+        if not found:
             raise UserError(f"{folder / name} holds no image; add some or remove the folder of that class.")
-        samples += [(path, index) for path in images]
+        samples += [(os.path.join(place, file), index) for place, file in found]
     return samples
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Yield every folder with the names of its files, sorted."""
+def _walk(folder: Path) -> Iterator[tuple[str, str]]:
+    """Yield the folder and the name of every image file."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -47,9 +49,10 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
         for path in (os.path.join(place, name) for name in inner):
             if os.path.islink(path) and Path(place).resolve().is_relative_to(Path(path).resolve()):
                 raise UserError(f"{path} is a link to a folder that it lies in; remove it.")
-        yield place, sorted(name for name in files if not name.startswith("."))
+        yield from ((place, name) for name in files if name.lower().endswith(IMAGES) and not name.startswith("."))
 
 
+@readable()
 def class_folders(folder: Path) -> tuple[str, ...]:
     """List the class folders in a folder by name, sorted; hidden ones are ignored."""
     return tuple(sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")))
@@ -59,19 +62,15 @@ def require_classes(folder: Path, found: Iterable[str], classes: Sequence[str]) 
     """Raise UserError if the classes found in a folder are not those of the training images."""
     odd = sorted(set(found) ^ set(classes))
     if odd:
-        raise UserError(
-            f"{folder} and the training images do not both have the class {', '.join(odd[:5])}; add or remove it."
-        )
+        names = ", ".join(odd[:5])
+        raise UserError(f"{folder} and the training images do not both have the class {names}; add or remove it.")
 
 
 def draw_test(images: Samples, root: Path, share: float, seed: int) -> tuple[Samples, Samples]:
     """Split images into those to train on and a share of each class for the test, at least one and never the last.
 
     A random order of the names below ``root`` decides: the split is the same wherever the folder lies, and an image more or less
-    moves few others.
-
-    Raises:
-        UserError: a class has a single image.
+    moves few others. UserError if a class has a single image.
     """
     test: set[str] = set()
     for label in sorted({label for _, label in images}):

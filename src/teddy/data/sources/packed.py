@@ -13,24 +13,13 @@ from teddy.config.errors import UserError
 
 
 class PackedFiles:
-    """The files of one dataset.
+    """The files of one dataset, in the first of some folders that has them all; a download goes to the first."""
 
-    Args:
-        folders: to search; a download goes to the first.
-
-    Attributes:
-        kind: name of the source in fingerprints.
-        title: readable name.
-        site: address of the downloads.
-        downloads: MD5 checksums of the files of the site, by name.
-        names: names of the files that are read, without ``.gz``.
-    """
-
-    kind: str
-    title: str
-    site: str
-    downloads: ClassVar[dict[str, str]]
-    names: tuple[str, ...]
+    kind: str  # name of the source in fingerprints
+    title: str  # for people
+    site: str  # address of the downloads
+    downloads: ClassVar[dict[str, str]]  # MD5 checksums of the files of the site, by name
+    names: tuple[str, ...]  # of the files that are read, without ``.gz``
 
     def __init__(self, folders: Sequence[Path], may_download: bool) -> None:
         self.folders, self.may_download = folders, may_download
@@ -50,11 +39,7 @@ class PackedFiles:
         return None
 
     def files(self) -> dict[str, Path]:
-        """Find the files by name; download them if they are missing and may be downloaded.
-
-        Raises:
-            UserError: the files are missing and cannot be downloaded.
-        """
+        """Find the files by name, or download them; UserError if they may not or cannot be downloaded."""
         self.check()
         if self.find() is None:
             self._download(str(self.folders[0]))
@@ -76,11 +61,7 @@ class PackedFiles:
         return fingerprint({"source": self.kind, "files": files})
 
     def read(self, path: Path) -> bytes:
-        """Read the content of a file, unzipped.
-
-        Raises:
-            UserError: the file is damaged.
-        """
+        """Read the content of a file, unzipped; UserError if it is damaged."""
         try:
             return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         except (OSError, EOFError, zlib.error) as error:

@@ -33,9 +33,9 @@ class TinyImageNet(ImageFolder):
         annotations = folder / "val_annotations.txt"
         if not annotations.is_file():
             raise UserError(f"{annotations} is missing; {self.layout}")
-        rows = [line.split("\t") for line in annotations.read_text().splitlines() if line.strip()]
-        require_classes(folder, [row[1] for row in rows], classes)
-        samples = [(str(folder / "images" / Path(row[0]).name), classes.index(row[1])) for row in rows]
+        rows = [line.split("\t")[:2] for line in annotations.read_text().splitlines() if line.strip()]
+        require_classes(folder, [wnid for _, wnid in rows], classes)
+        samples = [(str(folder / "images" / Path(name).name), classes.index(wnid)) for name, wnid in rows]
         return sorted(samples, key=itemgetter(1))
 
     def names(self, classes: tuple[str, ...]) -> tuple[str, ...]:
