@@ -183,8 +183,17 @@ METHOD_WORDS = re.compile(
 METHOD_STRINGS = re.compile(
     rf"\[?({'|'.join(names('method'))})\]?|.*\bmethods?(=|\.|/)\[?({'|'.join(names('method'))})\b.*", re.S
 )
-# The scripts that a form of export is for have the name of their method.
-OTHERWISE = {("pool/single.py", "converged"), ("export/__main__.py", "sre2l"), ("export/fkd.py", "SRe2L")}
+# The scripts that a form of export is for have the name of their method; teddy.distill has a default, the protocol dm is named
+# like a method, and teddy.score is a front to one.
+OTHERWISE = {
+    ("pool/single.py", "converged"),
+    ("export/__main__.py", "sre2l"),
+    ("export/fkd.py", "SRe2L"),
+    ("api.py", "classwise"),
+    ("api.py", "dm"),
+    ("score.py", "foreign"),
+    ("score.py", "methods.foreign"),
+}
 
 
 def strings(path: Path) -> list[str]:
