@@ -1,6 +1,7 @@
 """Sweeps: shared work is done once, in whichever process the jobs run; a sweep that was killed ends with the same table."""
 
 import csv
+import itertools
 import importlib.util
 import os
 import signal
@@ -25,8 +26,9 @@ def students(folder):
 
 
 def printed(folder):
-    """The table as Markdown."""
-    return [line for line in (folder / "results.md").read_text().splitlines() if line.startswith("|")]
+    """The table of results as Markdown; another one says what differs between the runs."""
+    lines = (folder / "results.md").read_text().partition("\n|")[2].splitlines()
+    return list(itertools.takewhile(bool, lines))
 
 
 def jobs(folder):
