@@ -1,8 +1,8 @@
 """Sweeps: shared work is done once, in whichever process the jobs run; a sweep that was killed ends with the same table."""
 
 import csv
-import itertools
 import importlib.util
+import itertools
 import os
 import signal
 import subprocess
