@@ -92,7 +92,7 @@ class HuggingFace:
     label_column: str | None = None
     channels: int | None = None  # None: those of the first image, as size
     size: int | None = None
-    resize: int | None = None
+    resize: int | None = None  # shorter side before a centre crop to `size`
     cache: str | None = None  # folder for decoded pixels; without it small sets are decoded in each run
 
     def __post_init__(self) -> None:
