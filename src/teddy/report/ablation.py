@@ -59,8 +59,8 @@ def ablation(comparison: Comparison, key: str, path: Path) -> Path | None:
     """Accuracy over the values of one key: mean, sample standard deviation as whisker, the paper's accuracy in grey.
 
     Numbers have their position on the axis (a logarithmic one where their steps grow much) and are joined by a line; names
-    are side by side. Students that the key does not matter to are a dashed level with a band of one standard deviation. None
-    where no series has several values: then other keys differ as well.
+    are side by side. Students that the key does not matter to are a dashed level with a band of one standard deviation. Series
+    with a single value are left out, where others have several; None where none has: then other keys differ as well.
     """
     rows = series_of(comparison, key)
     rows["value"] = [row.setting[key] for row in rows.itertuples()]
@@ -68,6 +68,8 @@ def ablation(comparison: Comparison, key: str, path: Path) -> Path | None:
     rows = rows.groupby("panel").filter(lambda some: some[~some.level].groupby(by).value.nunique().max() > 1)
     if rows.empty:
         return None
+    if by == "series":  # one with a single value shows nothing of the key, and many would leave no room for the others
+        rows = rows[rows.level | (rows.groupby(["panel", "series"]).value.transform("nunique") > 1)]
     colours = palette_of(rows)
     values: list[Any] = list(comparison.values[key])
     joined = comparison.numeric(key)
