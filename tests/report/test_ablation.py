@@ -187,3 +187,17 @@ def test_a_setting_that_no_method_has_twice_is_no_axis(sweep_of, students, tmp_p
         settings=lambda job: {"synthesis": {"iterations": second if job else 100}},
     )
     assert ablation(found, "synthesis.iterations", tmp_path / "chart.png") is None
+
+
+def test_a_method_at_one_value_leaves_its_room_to_those_at_several(tmp_path, make_run, students, drawn):
+    for job, count in enumerate((100, 200)):
+        more = [] if job else students("other", [60.0, 61.0], "o")
+        settings, overrides = {"synthesis": {"iterations": count}}, {"synthesis.iterations": count}
+        make_run(tmp_path / str(job), students("ours", [50.0 + job, 51.0], f"{job}") + more, settings, overrides)
+    sweep = compare(read_runs([tmp_path]))
+    assert set(series_of(sweep, "synthesis.iterations")[lambda rows: ~rows.level].series) == {
+        "Ours",
+        "the other method",
+    }
+    assert len(drawn(sweep, "synthesis.iterations", BLUE)) > 300
+    assert len(drawn(sweep, "synthesis.iterations", ORANGE)) == 0
