@@ -9,12 +9,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import logging
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -122,23 +120,8 @@ def distill(
     typed = [*program, *typed]
     moment = datetime.now().strftime("%Y-%m-%d_%H-%M-%S-%f")
     folder = Path("outputs", config.name, moment) if out is None else Path(out).expanduser()
-    with _logging_as_before():
-        pipeline.run(plan, folder.absolute(), shlex.join(typed), typed, f"{config.name}-s{config.seed}", "")
+    pipeline.run(plan, folder.absolute(), shlex.join(typed), typed, f"{config.name}-s{config.seed}", "")
     return load(folder / "sets" / method)
-
-
-@contextlib.contextmanager
-def _logging_as_before() -> Iterator[None]:
-    """Take back what a run changes in the logging of the process."""
-    root, raises = logging.getLogger(), logging.raiseExceptions
-    before = set(root.handlers)
-    try:
-        yield
-    finally:
-        for handler in set(root.handlers) - before:
-            root.removeHandler(handler)
-            handler.close()
-        logging.raiseExceptions = raises
 
 
 def evaluate(

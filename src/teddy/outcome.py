@@ -35,9 +35,8 @@ class Outcome:
     images: dict[str, ImageFolderArtifact] = field(default_factory=dict, init=False)
     labels: dict[str, Labels] = field(default_factory=dict, init=False)
     rows: list[Result] = field(default_factory=list, init=False)
-    diverged: list[str] = field(
-        default_factory=list, init=False
-    )  # a sentence for each thing that could not be finished
+    # a sentence for each thing that could not be finished
+    diverged: list[str] = field(default_factory=list, init=False)
 
     @property
     def config(self) -> TeddyConfig:

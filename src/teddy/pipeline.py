@@ -8,17 +8,19 @@ from dataclasses import asdict
 from pathlib import Path
 
 from teddy import factory, metadata
-from teddy.artifacts.store import atomic_write
+from teddy.artifacts.store import ArtifactStore, atomic_write
 from teddy.config.build import factory_of
 from teddy.config.command import to_yaml
+from teddy.data.dataset import RealDataset
 from teddy.invocation import open_invocation
 from teddy.plan import Plan
 from teddy.preview import forecast_of, lines
 from teddy.report.results_log import Result
 from teddy.runtime import distributed
+from teddy.runtime.device import DeviceConfig
 from teddy.runtime.distributed import is_leader
 from teddy.runtime.forecast import RunProgress
-from teddy.runtime.loggers import open_loggers, writing
+from teddy.runtime.loggers import log_file, open_loggers, writing
 from teddy.runtime.progress import StageProgress
 
 _log = logging.getLogger("teddy")
@@ -47,11 +49,24 @@ def run(plan: Plan, folder: Path, command: str, overrides: list[str], title: str
     store = factory.store_of(config)
     dataset = factory.dataset_of(config, plan.source)
     factory.check_size(config, plan.methods, dataset, store.root)
+    with log_file(folder / "teddy.log"):
+        return _run(plan, folder, store, dataset, device_config, command, overrides, title)
+
+
+def _run(
+    plan: Plan,
+    folder: Path,
+    store: ArtifactStore,
+    dataset: RealDataset,
+    device_config: DeviceConfig,
+    command: str,
+    overrides: list[str],
+    title: str,
+) -> list[Result]:
+    config = plan.config
     with writing(folder):
         if is_leader():
             folder.mkdir(parents=True, exist_ok=True)
-            logging.raiseExceptions = False  # a full disk is reported once, not by every line of this file
-            logging.getLogger().addHandler(logging.FileHandler(folder / "teddy.log", delay=True))
             forecast = forecast_of(plan, store, dataset, device_config)
             StageProgress.whole = RunProgress(store, forecast.items)
             for line in lines(plan, device_config, forecast, short=True):

@@ -4,26 +4,8 @@ import pytest
 
 from teddy.artifacts.store import ArtifactStore, Outlook
 from teddy.config.errors import UserError
-from teddy.runtime import progress
 from teddy.runtime.forecast import Forecast, Item, RunProgress, total
 from teddy.runtime.progress import Rehearsal, StageProgress
-
-
-class Clock:
-    """Time that a test sets."""
-
-    now = 1000.0
-
-    def monotonic(self):
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
-    monkeypatch.setattr("teddy.runtime.forecast.time", clock)
-    return clock
 
 
 @pytest.fixture

@@ -10,22 +10,6 @@ from teddy.runtime import progress
 from teddy.runtime.progress import ProgressCallback, StageProgress, duration
 
 
-class Clock:
-    """Time that a test sets."""
-
-    now = 1000.0
-
-    def monotonic(self):
-        return self.now
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
-    return clock
-
-
 def test_durations_are_readable():
     assert [duration(s) for s in (0, 8.4, 59.4, 185, 7385, 93785)] == [
         *("0 s", "8 s", "59 s", "3:05", "2:03:05", "1 d 2:03:05")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,24 @@ def writing(folder: Path) -> Iterator[None]:
             f"the output folder {folder} cannot be written ({error.strerror or error}); free some space or set "
             "hydra.run.dir=FOLDER, and run the command again: finished work is kept."
         ) from error
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Write what the first process logs to a file as well; its folder need not be there before something is logged."""
+    if not is_leader():
+        yield
+        return
+    root, raises, handler = logging.getLogger(), logging.raiseExceptions, logging.FileHandler(path, delay=True)
+    logging.raiseExceptions = False  # a full disk is reported once, not by every line of this file
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        with suppress(OSError):  # of a full disk
+            handler.close()
+        logging.raiseExceptions = raises
 
 
 class RunLog:
