@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rich.console import Console
+import rich
 
 from teddy import factory
 from teddy.config.errors import Diverged
@@ -57,11 +57,11 @@ class Invocation(Outcome):
                 page = write_report(self.folder) if last == "report" and self.rows else None
                 if page is not None:
                     export(self)
-                    Console().print(tables.console(self.folder))
+                    rich.print(tables.console(self.folder))
             for name, path in sets.items():
-                Console().print(f"Set:    {path} ({name})", soft_wrap=True)
+                print(f"Set:    {path} ({name})")
             if page is not None:
-                Console().print(f"Report: {page}\nRun:    {self.folder}", soft_wrap=True)
+                print(f"Report: {page}\nRun:    {self.folder}")
         if self.diverged and is_leader():  # torchrun would stop the first process when another one has failed
             rest = "; everything else is done." if self.rows else "."
             raise Diverged("; ".join(one.removesuffix(".") for one in self.diverged) + rest)

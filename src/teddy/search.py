@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd  # type: ignore[import-untyped]
+import rich
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -92,12 +92,12 @@ def run_search(config: TeddyConfig, typed: Sequence[str], folder: Path, launch: 
         overrides = {key_of(word): word.partition("=")[2] for word in setting}
         facts = {"method": search.method, "trials": len(settings), "heldout_top1": best["mean"]}
         write_json(folder / CHOICE, {**facts, "overrides": overrides, "command": command})
-        Console().print(f"Trials: {write_report(folder)}\nBest:   {escape(' '.join(setting))}", soft_wrap=True)
+        print(f"Trials: {write_report(folder)}\nBest:   {' '.join(setting)}")
     (outcome,) = launch([final(typed, setting)], len(settings))
     if isinstance(outcome, Exception):
         raise outcome
     if is_leader():
-        Console().print(f"Again:  {escape(command)}", soft_wrap=True)
+        print(f"Again:  {command}")
 
 
 def table_of(method: str, settings: Sequence[Setting], outcomes: Sequence[Outcome], folder: Path) -> pd.DataFrame:
@@ -142,6 +142,6 @@ def _show(table: pd.DataFrame, title: str) -> None:
     for row in table.to_dict("records"):
         top1 = "failed" if row["failed"] else with_spread(row["mean"], row["std"])
         shown.add_row(*map(escape, (str(row["trial"]), *(row[key] for key in keys), top1, f"{row['seconds']:.1f}")))
-    Console().print(shown)
+    rich.print(shown)
     for row in table[table.failed != ""].itertuples():
-        Console().print(escape(f"Trial {row.trial} failed: {row.failed}"), soft_wrap=True)
+        print(f"Trial {row.trial} failed: {row.failed}")

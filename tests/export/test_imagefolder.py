@@ -42,6 +42,12 @@ def test_a_folder_that_is_there_is_left_alone(make_set, tmp_path, capsys):
     assert "is there already" in capsys.readouterr().err
 
 
+def test_a_set_is_not_written_into_itself(make_set):
+    opened = make_set("hard")
+    assert main([str(opened.path), "--to", "hf", "--out", str(opened.path / "hub")]) == 2
+    assert not (opened.path / "hub").exists()
+
+
 def test_what_is_no_set_is_refused(tmp_path, capsys):
     assert main([str(tmp_path), "--to", "imagefolder"]) == 2
     assert "holds no set" in capsys.readouterr().err

@@ -2,10 +2,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from teddy.report.__main__ import main
+from teddy.report.callback import SweepReport
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
@@ -40,6 +42,13 @@ def test_several_runs_are_reported_on_in_the_current_folder(teachers_sweep, tmp_
     assert main([str(teachers_sweep), "--out", str(tmp_path / "there")]) == 0
     assert (tmp_path / "there" / "index.html").is_file()
     assert not (teachers_sweep / "index.html").exists()
+
+
+def test_the_end_of_a_sweep_names_its_page_whatever_its_folder_is_called(teachers_sweep, capsys):
+    folder = teachers_sweep.rename(teachers_sweep.with_name("method=[teddy,dm]"))  # as rich writes a style
+    sweep = SimpleNamespace(dir=str(folder))
+    SweepReport().on_multirun_end(SimpleNamespace(hydra=SimpleNamespace(sweep=sweep)))
+    assert f"Sweep:  {folder / 'index.html'}\n" in capsys.readouterr().out
 
 
 def test_bad_input_ends_with_2_and_one_sentence(tmp_path, capsys, monkeypatch):

@@ -58,8 +58,8 @@ def _export(args: argparse.Namespace) -> str:
     opened = open_set(args.folder.expanduser())
     facts = opened.description
     out = (args.out or Path(f"{facts.name}-{args.to}")).expanduser()
-    if out.exists():
-        raise UserError(f"{out} is there already; remove it or name another folder with --out.")
+    if out.exists() or out.resolve().is_relative_to(opened.path.resolve()):
+        raise UserError(f"{out} is there already or inside of the set; name another folder with --out.")
     on = resolve_device("auto", facts.labels.precision)
     labels = DistilledSet(opened).labels_for(on)
     write: dict[str, Callable[[], str]] = {

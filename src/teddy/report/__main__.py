@@ -27,15 +27,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     logging.basicConfig(format="teddy.report: %(message)s", level=logging.WARNING)
 
-    from rich.console import Console  # imported late, so that --help is quick
+    import rich  # imported late, so that --help is quick
 
     from teddy.report.page import write_report
     from teddy.report.tables import console
 
     try:
         page = write_report(*args.runs, out=args.out, title=args.name)
-        Console().print(console(*args.runs, title=args.name))
-        Console().print(f"Report: {page}", soft_wrap=True, markup=False)
+        rich.print(console(*args.runs, title=args.name))
+        print(f"Report: {page}")
     except (UserError, OSError) as error:
         print(f"teddy.report: {' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1

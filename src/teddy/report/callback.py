@@ -19,7 +19,7 @@ class SweepReport(Callback):
         """Show the sweep's table and write its report, from what the jobs have left in their folders."""
         if not is_leader():
             return
-        from rich.console import Console  # imported late, so that every start is quick
+        import rich  # imported late, so that every start is quick
 
         from teddy.report.page import write_report
         from teddy.report.tables import console
@@ -27,5 +27,5 @@ class SweepReport(Callback):
         folder = Path(config.hydra.sweep.dir)
         with contextlib.suppress(UserError):  # no job has come to a result, and each has explained why
             page = write_report(folder)
-            Console().print(console(folder))
-            Console().print(f"Sweep:  {page}", soft_wrap=True)
+            rich.print(console(folder))
+            print(f"Sweep:  {page}")
