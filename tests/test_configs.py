@@ -15,7 +15,7 @@ import yaml
 import site_parts
 from teddy.config.build import build, factory_of
 from teddy.config.checks import protocols
-from teddy.config.command import check_jobs, read_command, with_sweep_file
+from teddy.config.command import check_jobs, read_command
 from teddy.config.epochs import member_epochs, saved_epochs
 from teddy.config.paths import config_dir
 from teddy.config.schema import GROUPS, STAGES, TeddyConfig, register_schemas
@@ -58,7 +58,7 @@ IDC = DM | {"augment": "dsa_strong", "cutmix": 0.5, "batch_size": 64, "milestone
 
 @functools.cache
 def jobs(*words: str) -> list[TeddyConfig]:
-    return check_jobs(with_sweep_file(read_command(words)))
+    return check_jobs(read_command(words))
 
 
 def composed(*words: str) -> TeddyConfig:

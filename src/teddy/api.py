@@ -25,7 +25,7 @@ from teddy.config.build import import_plugins
 from teddy.config.command import Command, check_jobs, word_of
 from teddy.config.errors import UserError, reason
 from teddy.config.messages import is_about_config, sentence
-from teddy.config.paths import config_dir
+from teddy.config.paths import options
 from teddy.config.schema import TeddyConfig, register_schemas
 from teddy.data.sources.given import GivenImages, digest, read_images
 from teddy.evaluation.split import EvalSplit
@@ -154,7 +154,7 @@ def evaluate(
     folder, spec, about = data.folder, data.folder.spec, data.description
     words: dict[str, Any] = {"evaluation.students": list(students), "evaluation.protocol": protocol}
     words |= {"evaluation.seeds": seeds, "evaluation.epochs": epochs, "synthesis.ipc": data.ipc, **(settings or {})}
-    if dataset is None and not (config_dir() / "dataset" / f"{spec.name}.yaml").is_file():
+    if dataset is None and spec.name not in options("dataset"):
         raise UserError(f"the data set {spec.name} cannot be found; give one with test images as dataset=….")
     named = _named(dataset or spec.name) if isinstance(dataset, str | Path | None) else {}
     if "dataset.root" in named:
@@ -188,12 +188,12 @@ def evaluate(
 
 def _named(dataset: str | Path) -> dict[str, Any]:
     """The keys of a data set by its name, or of a folder of images."""
-    if (config_dir() / "dataset" / f"{dataset}.yaml").is_file():
+    if str(dataset) in options("dataset"):
         return {"dataset": str(dataset)}
     folder = Path(dataset).expanduser()
     if not folder.is_dir():
-        names = sorted(file.stem for file in (config_dir() / "dataset").glob("[!_]*.yaml"))
-        raise UserError(f"dataset={dataset} is neither a folder nor one of {', '.join(names)}; correct it.")
+        names = ", ".join(options("dataset"))
+        raise UserError(f"dataset={dataset} is neither a folder nor one of {names}; correct it.")
     return {"dataset": "imagefolder", "dataset.root": str(folder.absolute()), "dataset.name": folder.name}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from teddy.evaluation.stage import Student
 from teddy.labels.compression import compression
 from teddy.labels.stage import LabelRecipe, Labels, hard_labels
 from teddy.labels.views import ViewRecipe
+from teddy.plan import Plan
 from teddy.pool.members import ModelPool
 from teddy.pool.schedule import Recipe
 from teddy.pool.trajectory import BaseTraining
@@ -34,7 +34,6 @@ from teddy.runtime.device import DeviceConfig, default_threads, resolve_device, 
 from teddy.runtime.loggers import RunLog
 from teddy.runtime.memory import machine_memory
 from teddy.sets.description import LabelFacts, TeacherFacts
-from teddy.synthesis.method import Method
 from teddy.synthesis.stage import SyntheticImages
 
 STAGE_OF_KIND = {
@@ -73,11 +72,12 @@ def device_config_of(config: TeddyConfig) -> DeviceConfig:
     return resolve_device(**_shared(DeviceConfig, trainer, workers=workers, callbacks=callbacks))
 
 
-def store_of(config: TeddyConfig) -> ArtifactStore:
-    """The store, in which only the stages that are asked for make anything."""
-    store = ArtifactStore(Path(config.store))
-    store.closed = {kind: stage for kind, stage in STAGE_OF_KIND.items() if stage not in config.stages}
-    return store
+def store_and_dataset(plan: Plan) -> tuple[ArtifactStore, RealDataset]:
+    """The store, in which only the stages that are asked for make anything, and the real dataset; UserError as of check_size."""
+    store, dataset = ArtifactStore(Path(plan.config.store)), dataset_of(plan.config, plan.source)
+    store.closed = {kind: stage for kind, stage in STAGE_OF_KIND.items() if stage not in plan.config.stages}
+    check_size(plan.config, max(method.ipc for method in plan.methods.values()), dataset, store.root)
+    return store, dataset
 
 
 def dataset_of(config: TeddyConfig, source: Source) -> RealDataset:
@@ -121,10 +121,10 @@ def divergence(
     return Divergence(pool, held.images, held.identity, device_config)
 
 
-def check_size(config: TeddyConfig, methods: Mapping[str, Method], dataset: RealDataset, store: Path) -> None:
+def check_size(config: TeddyConfig, ipc: int, dataset: RealDataset, store: Path) -> None:
     """Raise UserError if the images or the stored labels, whatever else a run needs, cannot fit this machine at all."""
     loaded = dataset.loaded
-    count = max(method.ipc for method in methods.values()) * len(loaded.class_ids)
+    count = ipc * len(loaded.class_ids)
     batch, pixels = min(config.pool.training.batch_size, len(loaded.train)), loaded.channels * loaded.size**2
     needs = [
         ("synthesis.ipc", f"{count:,} images of {loaded.size} x {loaded.size} pixels", count * pixels),

@@ -24,7 +24,7 @@ from teddy.plan import Plan
 from teddy.pool.trajectory import BaseTraining
 from teddy.report import tables
 from teddy.report.page import write_report
-from teddy.report.results_log import ResultsLog
+from teddy.report.results_log import append_result
 from teddy.runtime import metrics
 from teddy.runtime.distributed import is_leader
 from teddy.runtime.loggers import writing
@@ -188,4 +188,4 @@ class Invocation(Outcome):
             self.rows.append(row)
             if is_leader():
                 with writing(self.folder):
-                    ResultsLog(self.folder / "results.jsonl").append(row)
+                    append_result(self.folder / "results.jsonl", row)

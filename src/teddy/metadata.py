@@ -53,7 +53,7 @@ def write_record(run: Outcome, command: str, overrides: Sequence[str], class_nam
 
 
 def write_sets(run: Outcome, command: str) -> dict[str, Path]:
-    """Write the folder of each method's set for others."""
+    """Write the folder of each method's set for others, and return it by method."""
     made = {name: run.folder / "sets" / name for name in run.images}
     for name, path in made.items():
         images, labels = run.images[name], run.labels.get(name)
@@ -139,12 +139,13 @@ def _description(run: Outcome, name: str, command: str) -> Description:
     """What the folder of a method's set says of it."""
     method, images, labels = run.methods[name], run.images[name], run.labels.get(name)
     spec, boxes = images.spec, f"{IMAGES}/{ANNOTATIONS}"
+    facts = spec.name, spec.class_ids, spec.class_names, spec.channels, spec.size, spec.mean, spec.std
     files = WHITENING if spec.whitening is not None else None, boxes if boxes in images.artifact.files else None
     parts = {"images": images, "labels": labels, "pool": run.pools.get(name), "dataset": run.dataset}
     return Description(
         name=f"{spec.name}-ipc{method.ipc}-{name}",
         method=MethodFacts(name, method.title or name, method.citation),
-        dataset=DatasetFacts.of(spec, *files),
+        dataset=DatasetFacts(*facts, *files),  # type: ignore[arg-type]
         ipc=method.ipc,
         labels=factory.label_facts(run.config, labels, run.device_config.precision),
         tiles=images.artifact.facts.get("tiles", 1),

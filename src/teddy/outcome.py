@@ -20,6 +20,9 @@ from teddy.runtime.loggers import RunLog
 from teddy.synthesis.method import Method
 from teddy.synthesis.stage import ImageFolderArtifact
 
+MEASURED = ("top1", "measure", "macro_f1", "coco_map", "seconds", "peak_memory_mb", "divergence")
+"""What a student's facts and its row share; an earlier version measured fewer."""
+
 
 @dataclass(eq=False)
 class Outcome:
@@ -44,7 +47,7 @@ class Outcome:
 
     @cached_property
     def methods(self) -> dict[str, Method]:
-        """Those that nothing is missing for so far, in the order typed."""
+        """The methods for which nothing has diverged so far, in the order typed."""
         return dict(self.plan.methods)
 
     def result(self, name: str, student: Student, split: EvalSplit, artifact: Artifact, classes: int) -> Result:
@@ -62,16 +65,10 @@ class Outcome:
             protocol=" ".join(filter(None, (student.protocol_name, split.name))),
             student=student.network,
             seed=student.seed,
-            top1=facts["top1"],
-            measure=facts.get("measure", "top1"),
-            macro_f1=facts.get("macro_f1"),  # an earlier version measured none
-            coco_map=facts.get("coco_map"),
-            seconds=facts["seconds"],
-            peak_memory_mb=facts["peak_memory_mb"],
             fingerprints=fingerprints | ({"pool": pool.fingerprint} if pool else {}),
             cost=self._cost(name, student.labels),
-            divergence=facts.get("divergence", {}),
             classes=classes,
+            **{name: facts[name] for name in MEASURED if name in facts},
         )
 
     def _cost(self, name: str, labels: Labels) -> dict[str, float]:

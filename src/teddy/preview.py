@@ -23,10 +23,8 @@ _TIMES: dict[str, Timed | None] = {}
 
 def preview(plan: Plan) -> Forecast:
     """Print the plan of a run without writing anything; UserError as in the run, for what can be known beforehand."""
-    config = plan.config
-    device_config = factory.device_config_of(config)
-    store, dataset = factory.store_of(config), factory.dataset_of(config, plan.source)
-    factory.check_size(config, plan.methods, dataset, store.root)
+    device_config = factory.device_config_of(plan.config)
+    store, dataset = factory.store_and_dataset(plan)
     forecast = forecast_of(plan, store, dataset, device_config)
     print(*lines(plan, device_config, forecast), sep="\n", flush=True)
     return forecast

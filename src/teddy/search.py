@@ -15,18 +15,16 @@ from pathlib import Path
 
 import pandas as pd  # type: ignore[import-untyped]
 import rich
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
 from teddy.artifacts.processes import is_leader
 from teddy.artifacts.store import atomic_write, write_json
 from teddy.config.command import SEARCH_WORDS, key_of, word_of
 from teddy.config.errors import UserError
 from teddy.config.schema import MOST, SearchConfig, TeddyConfig
-from teddy.report.comparison import short_key, with_spread
+from teddy.report.comparison import with_spread
 from teddy.report.page import write_report
 from teddy.report.results_log import Result
+from teddy.report.tables import rich_table
 from teddy.runtime.seeding import permutation
 
 Setting = tuple[str, ...]  # one combination of candidate values, as overrides
@@ -135,13 +133,9 @@ def _is_of_another_method(word: str, method: str) -> bool:
 
 
 def _show(table: pd.DataFrame, title: str) -> None:
-    shown = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
-    keys = list(table.columns[1 : list(table).index("mean")])
-    for name in ("trial", *map(short_key, keys), "top-1 %", "seconds"):
-        shown.add_column(escape(name), justify="right")
-    for row in table.to_dict("records"):
-        top1 = "failed" if row["failed"] else with_spread(row["mean"], row["std"])
-        shown.add_row(*map(escape, (str(row["trial"]), *(row[key] for key in keys), top1, f"{row['seconds']:.1f}")))
-    rich.print(shown)
+    rows = table.to_dict("records")
+    top1 = ["failed" if row["failed"] else with_spread(row["mean"], row["std"]) for row in rows]
+    shown = table.drop(columns=["mean", "std", "seconds", "folder", "failed"]).astype(str)
+    rich.print(rich_table(shown.assign(**{"top-1 %": top1}, seconds=table.seconds.map("{:.1f}".format)), title))
     for row in table[table.failed != ""].itertuples():
         print(f"Trial {row.trial} failed: {row.failed}")

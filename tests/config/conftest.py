@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from teddy.config.command import check_jobs, read_command, with_sweep_file
+from teddy.config.command import check_jobs, read_command
 from teddy.config.schema import TeddyConfig, register_schemas
 
 register_schemas()
@@ -17,6 +17,6 @@ def jobs() -> Callable[..., list[TeddyConfig]]:
     """The checked configurations that the words of a command line stand for."""
 
     def compose(*words: str) -> list[TeddyConfig]:
-        return check_jobs(with_sweep_file(read_command(words)))
+        return check_jobs(read_command(words))
 
     return compose

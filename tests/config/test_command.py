@@ -124,6 +124,11 @@ def test_what_is_typed_stands_in_for_the_sweep_file():
         assert with_sweep_file(Command(overrides, {})).overrides == overrides
 
 
+def test_a_number_in_place_of_a_method_is_named(jobs):
+    with pytest.raises(UserError, match=r"methods\.teddy\._target_ must name a class .* not None"):
+        jobs("methods.teddy=5")
+
+
 @pytest.mark.parametrize("word", ["synthesis.ipc=5", "+synthesis.ipc=5=6", "++synthesis.ipc=", "~synthesis.ipc"])
 def test_the_key_of_an_override(word):
     assert key_of(word) == "synthesis.ipc"

@@ -66,7 +66,7 @@ def make_set(tmp_path: Path) -> Callable[..., SetFolder]:
             views = ViewMaker(artifact.images.images, spec, VIEW, 7)
             write_stored_labels(tmp_path / "labels", views, PoolLabeller(networks), 5, AllLogits(classes), 4)
             stored = tmp_path / "labels" / "labels.safetensors"
-        about = DatasetFacts(name, ids, list(spec.class_names), channels, 16, *map(list, normal))  # type: ignore[arg-type]
+        about = DatasetFacts(name, tuple(ids), spec.class_names, channels, 16, *normal)  # type: ignore[arg-type]
         recipe = LabelFacts(kind, 4.0, VIEW, 7, epochs=5 if stored else None, teachers=named if carried else [])  # type: ignore[arg-type]
         method = MethodFacts("mine", "Mine", "Me, 2026")
         description = Description(

@@ -81,12 +81,12 @@ def test_what_cannot_fit_the_machine_is_refused(config, tmp_path, monkeypatch, w
         dataset.loaded = dataclasses.replace(dataset.loaded, size=900)
     monkeypatch.setattr(factory, "machine_memory", lambda: 2_000_000_000)
     monkeypatch.setattr(factory.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(3_000_000_000, 0, 0))
-    methods = {"one": build("methods.random", node.methods["random"])}
+    ipc = node.methods["random"]["ipc"]
     if sentence is None:
-        factory.check_size(node, methods, dataset, tmp_path / "new" / "store")
+        factory.check_size(node, ipc, dataset, tmp_path / "new" / "store")
         return
     with pytest.raises(UserError, match=sentence):
-        factory.check_size(node, methods, dataset, tmp_path / "new" / "store")
+        factory.check_size(node, ipc, dataset, tmp_path / "new" / "store")
 
 
 def test_students_are_protocols_times_networks_times_seeds(config):

@@ -56,7 +56,7 @@ def artifact(tmp_path: Path) -> ImageFolderArtifact:
 
 
 def describe(kind: str = "hard", **labels: Any) -> Description:
-    facts = DatasetFacts("spots", list(SPEC.class_ids), list(SPEC.class_names), 1, 8, [0.4], [0.3])
+    facts = DatasetFacts("spots", SPEC.class_ids, SPEC.class_names, 1, 8, SPEC.mean, SPEC.std)
     recipe = LabelFacts(kind, temperature=4.0, view=VIEW, seed=7, **labels)  # type: ignore[arg-type]
     return Description("spots-2", MethodFacts("mine", "Mine"), facts, ipc=2, labels=recipe)
 

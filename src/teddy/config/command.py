@@ -18,7 +18,7 @@ from teddy.config.checks import check
 from teddy.config.errors import UserError
 from teddy.config.foreign import check_hydra
 from teddy.config.messages import unknown_key
-from teddy.config.paths import config_dir
+from teddy.config.paths import config_dir, options
 from teddy.config.schema import TeddyConfig, walk
 
 QUICKSTART = "+experiment=quickstart"
@@ -115,13 +115,7 @@ def read_command(argv: Sequence[str]) -> Command:
     chosen = any(word.lstrip("+").startswith("experiment=") for word in overrides)
     if not chosen and {"--config-name", "--config-path", "--shell-completion"}.isdisjoint(named):
         overrides.append(QUICKSTART)
-    return Command(tuple(overrides), named, plans)
-
-
-def is_public(word: str) -> bool:
-    """Whether a word that a shell would complete is for people: no schema, no part of other files, nothing of Hydra's own."""
-    key, _, value = word.lstrip("+").partition("=")
-    return not (key.startswith("hydra") or value == "schema" or value.startswith("_"))
+    return with_sweep_file(Command(tuple(overrides), named, plans))
 
 
 def word_of(key: str, value: Any) -> str:
@@ -235,9 +229,8 @@ def to_config(node: Any) -> TeddyConfig:
     for key, _, field in walk(config):
         if field is None:
             raise UserError(unknown_key(key))
-    known = {file.stem for file in (config_dir() / "method").glob("*.yaml")}
-    for name, node in dict(config.methods).items():
-        if name in known and "_target_" not in node:  # an experiment's numbers for a method that was not chosen
+    for name, node in dict(config.methods).items():  # an experiment may have numbers for methods that were not chosen
+        if isinstance(node, dict) and "_target_" not in node and name in options("method"):
             del config.methods[name]
     import_plugins()
     check(config)

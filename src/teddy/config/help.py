@@ -5,14 +5,7 @@ from __future__ import annotations
 import textwrap
 
 
-def register_help() -> None:
-    """Let ``conf/hydra/help/teddy.yaml`` write ``${teddy.groups:}``."""
-    from omegaconf import OmegaConf
-
-    OmegaConf.register_new_resolver("teddy.groups", _groups, replace=True)
-
-
-def _groups() -> str:
+def groups() -> str:
     """A line for each group, also of the user's own folder: its options, wrapped."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.object_type import ObjectType

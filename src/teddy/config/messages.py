@@ -6,7 +6,7 @@ import difflib
 import re
 import traceback
 
-from teddy.config.paths import config_dir
+from teddy.config.paths import config_dir, options
 from teddy.config.schema import EvaluationConfig, ProtocolConfig, SearchConfig, TeddyConfig, walk
 
 _HELP = "'python -m teddy --help' lists groups and experiments"
@@ -90,9 +90,9 @@ def known_keys() -> list[str]:
 def _no_file(name: str, place: str) -> str:
     group, _, option = name.rpartition("/")
     named = "" if place in ("", " in conf/config.yaml") else f", which is named{place}"
-    options = sorted(file.stem for file in (config_dir() / group).glob("[!_]*.yaml"))
-    choice = f"choose one of {', '.join(options)}" if options else _HELP
-    return f"There is no config file '{name}'{named}{_near(option, options)}; {choice}."
+    known = options(group)
+    choice = f"choose one of {', '.join(known)}" if known else _HELP
+    return f"There is no config file '{name}'{named}{_near(option, known)}; {choice}."
 
 
 def _first_line(text: str, key: str, otherwise: str, place: str) -> str:
@@ -120,7 +120,7 @@ def _chain(error: BaseException) -> list[BaseException]:
     return [error, *(_chain(error.__cause__) if error.__cause__ else [])]
 
 
-def _near(word: str, options: list[str]) -> str:
-    namesakes = [option for option in options if option.split(".")[-1] == word.split(".")[-1]]
-    close = difflib.get_close_matches(word, options, n=1) or namesakes
+def _near(word: str, known: list[str]) -> str:
+    namesakes = [one for one in known if one.split(".")[-1] == word.split(".")[-1]]
+    close = difflib.get_close_matches(word, known, n=1) or namesakes
     return f"; did you mean '{close[0]}'?" if close else ""

@@ -102,10 +102,3 @@ def _read(node: tuple[tuple[str, Any], ...]) -> Facts | None:
     except UserError:
         return None
     return Facts(len(loaded.train), len(loaded.class_ids), loaded.size)
-
-
-def register() -> None:
-    """Give the resolver to OmegaConf."""
-    from omegaconf import OmegaConf
-
-    OmegaConf.register_new_resolver("own_data", resolve, replace=True)

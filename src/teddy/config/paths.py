@@ -15,3 +15,8 @@ def config_dir() -> Path:
         if (folder / "config.yaml").is_file():
             return folder
     raise FileNotFoundError(f"conf/config.yaml belongs beside {package}; install teddy-distill again")
+
+
+def options(group: str) -> list[str]:
+    """Names of the files of a group that a user may choose, sorted."""
+    return sorted(file.stem for file in (config_dir() / group).glob("[!_]*.yaml"))

@@ -294,15 +294,16 @@ def walk(node: Any, prefix: str = "") -> Iterator[tuple[str, Any, dataclasses.Fi
 
 
 def register_schemas() -> None:
-    """Give Hydra the schemas, as ``schema`` at the root and in each group, the list of groups for ``--help``, and a resolver."""
+    """Give Hydra the schemas, as ``schema`` at the root and in each group, and OmegaConf the resolvers of ``conf/``."""
     from hydra.core.config_store import ConfigStore
+    from omegaconf import OmegaConf
 
-    from teddy.config.help import register_help
-    from teddy.config.own_data import register
+    from teddy.config.help import groups
+    from teddy.config.own_data import resolve
 
     store = ConfigStore.instance()
     store.store(name="schema", node=TeddyConfig)
     for group, node in GROUPS.items():
         store.store(group=group, name="schema", node=node)
-    register_help()
-    register()
+    OmegaConf.register_new_resolver("teddy.groups", groups, replace=True)
+    OmegaConf.register_new_resolver("own_data", resolve, replace=True)

@@ -122,10 +122,10 @@ def load_batches(
 
 
 def _outlive(worker: int) -> None:
-    """Let a loader process that is told to stop go on for some seconds: a scheduler tells all processes of a run at once, and
-    torch reports a crash of the loaders if they end before the run has ended them.
+    """Let a loader process work for some seconds after SIGTERM, which a scheduler sends to all processes of a run at once:
+    torch reports a crash if a loader ends before the run does.
     """
-    sys.excepthook = lambda *error: None  # of the thread that hands over tensors, which are no longer wanted
+    sys.excepthook = lambda *error: None  # the thread that hands over tensors fails, and nobody wants them any more
     signal.signal(signal.SIGALRM, lambda number, frame: os._exit(0))
     signal.signal(signal.SIGTERM, lambda number, frame: signal.alarm(LOADER_SECONDS))
 
@@ -133,7 +133,7 @@ def _outlive(worker: int) -> None:
 def eval_batches(
     images: ImageSet, workers: int, indices: np.ndarray | None = None, rank: int = 0, replicas: int = 1
 ) -> DataLoader[Batch]:
-    """Load images in their order, all or those at ``indices``: a share of each batch in each of ``replicas`` processes."""
+    """Load images in their order, all or those at ``indices``; each of ``replicas`` processes loads a share of each batch."""
     chosen = np.arange(len(images)) if indices is None else indices
     return load_batches(images, in_order(chosen, EVAL_BATCH, rank, replicas), workers)
 
@@ -141,6 +141,6 @@ def eval_batches(
 def class_batches(
     images: ImageSet, members: Sequence[torch.Tensor], workers: int
 ) -> Iterator[tuple[int, Iterator[Batch]]]:
-    """Load the ``members`` of each class: each class with its batches, which must be taken before the next class is."""
+    """Yield each class with the batches of its ``members``, which must be used up before the next class is asked for."""
     keys = [(0, part) for own in members for part in own.split(EVAL_BATCH)]
     return itertools.groupby(load_batches(images, keys, workers), key=lambda batch: int(batch[1][0]))

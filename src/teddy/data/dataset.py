@@ -35,11 +35,11 @@ class RealDataset:
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
     class_names: Sequence[str] | None = None
-    per_class: int | None = None  # at most so many training images of each class, of one fixed random order
+    per_class: int | None = None  # training images of each class, at most; 10 are among 20
     keep: Sequence[float] | None = None  # bounds of the share of training images, drawn for each class (Table 3)
-    long_tail: float | None = None  # of the last class so many times fewer training images than of the first
+    long_tail: float | None = None  # the first class has so many times the training images of the last
     subset_seed: int = 0  # of keep and long_tail
-    zca: float | None = None  # added to the variances in whitening (published: 0.1); None: none
+    zca: float | None = None  # added to the variances in whitening (published: 0.1); None: no whitening
 
     @cached_property
     def fingerprint(self) -> str:

@@ -37,7 +37,7 @@ def export(opened: SetFolder, out: Path, name: str, licence: str | None) -> str:
 
 def card(opened: SetFolder, name: str, licence: str) -> str:
     """The dataset card: metadata for the Hub, then what the set is, what it is worth, and how to load it."""
-    facts, labels = opened.description, opened.description.labels
+    facts, labels, spec = opened.description, opened.description.labels, opened.spec
     metadata = {
         "license": licence,
         "pretty_name": facts.name,
@@ -61,7 +61,7 @@ def card(opened: SetFolder, name: str, licence: str) -> str:
     return (
         f"---\n{yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)}---\n\n{about(opened)}\n"
         f"{table if rows else 'Nothing has been measured on it.'}\n\n```python\n{load}\n```\n\n{kind} Networks see the images "
-        f"normalised by the mean {facts.dataset.mean} and the standard deviation {facts.dataset.std}. {unknown}The images derive "
+        f"normalised by the mean {list(spec.mean)} and the standard deviation {list(spec.std)}. {unknown}The images derive "
         f"from {facts.dataset.name}, whose terms hold for them.\n"
     )
 

@@ -31,7 +31,7 @@ Rows = list[tuple[str, list[torch.Tensor]]]
 
 
 def image_grid(folder: Path, run: Run, path: Path) -> Path:
-    """One row per class with at most ten images each; of more than twenty classes, twenty drawn by a fixed seed."""
+    """Draw one row per class with at most ten images each; of more than twenty classes, twenty chosen by a fixed seed."""
     folders = class_folders(folder)
     chosen = choose(len(folders), MAX_CLASSES)
     return draw({"": [(class_name(run, folders, index), read_images(folders[index])) for index in chosen]}, path)
@@ -102,7 +102,7 @@ def grid_of(rows: Sequence[Sequence[torch.Tensor]], width: int) -> torch.Tensor:
 
 
 def choose(classes: int, most: int) -> list[int]:
-    """At most so many class indices, drawn by a fixed seed, ascending."""
+    """Draw ``most`` class indices, or all if there are fewer, by a fixed seed; ascending."""
     return sorted(np.random.default_rng(0).choice(classes, min(most, classes), replace=False).tolist())
 
 

@@ -1,4 +1,4 @@
-"""The results log: one JSON line for every student that was trained, never rewritten."""
+"""The results log ``results.jsonl``: one JSON line for every student that was trained, never rewritten."""
 
 from __future__ import annotations
 
@@ -44,32 +44,26 @@ class Result:
         object.__setattr__(self, "title", self.title or self.method)
 
 
-class ResultsLog:
-    """Results in a file ``results.jsonl`` that several processes may append to at the same time."""
+def append_result(path: Path, result: Result) -> None:
+    """Add one line, after removing an incomplete last one, and return when it is on disk; other processes may do the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        stream.seek(0)
+        stream.truncate(stream.read().rfind(b"\n") + 1)
+        stream.write(json.dumps(dataclasses.asdict(result), sort_keys=True).encode() + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
 
-    def append(self, result: Result) -> None:
-        """Add one line, after removing an incomplete last one, and return when it is on disk."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab+") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            stream.seek(0)
-            stream.truncate(stream.read().rfind(b"\n") + 1)
-            stream.write(json.dumps(dataclasses.asdict(result), sort_keys=True).encode() + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-
-    @property
-    def rows(self) -> list[Result]:
-        """All results, oldest first, without the incomplete last line that a killed run may leave."""
-        results = []
-        lines = self.path.read_bytes().split(b"\n")[:-1] if self.path.is_file() else []
-        for number, line in enumerate(lines, start=1):
-            try:
-                results.append(Result(**json.loads(line)))
-            except (ValueError, TypeError) as error:
-                problem = f"{self.path}, line {number}, is not a result ({error})"
-                raise UserError(f"{problem}; delete that line and run again.") from error
-        return results
+def read_results(path: Path) -> list[Result]:
+    """All results, oldest first, without the incomplete last line that a killed run may leave; none if there is no file."""
+    results = []
+    lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
+    for number, line in enumerate(lines, start=1):
+        try:
+            results.append(Result(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            problem = f"{path}, line {number}, is not a result ({error})"
+            raise UserError(f"{problem}; delete that line and run again.") from error
+    return results

@@ -11,7 +11,7 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from teddy.config.errors import UserError
-from teddy.report.results_log import Result, ResultsLog
+from teddy.report.results_log import Result, read_results
 
 RESULTS, CONFIG, RECORD, REPORT = "results.jsonl", "config.yaml", "run.json", "results.md"
 Value = int | float | str | bool | None
@@ -111,7 +111,7 @@ def _has_results(folder: Path) -> bool:
 
 
 def _read(folder: Path) -> Run:
-    results, record = ResultsLog(folder / RESULTS).rows, _load(folder / RECORD, json.loads)
+    results, record = read_results(folder / RESULTS), _load(folder / RECORD, json.loads)
     settings = dict(_flat(_load(folder / CONFIG, yaml.safe_load)))
     overrides = {key.lstrip("+~").partition("@")[0]: value for key, value in record.get("overrides", {}).items()}
     methods = record.get("methods", {})

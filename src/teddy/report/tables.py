@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +157,7 @@ class ConsoleTable:
         self.styles = ["bold" if method == first else None for method in comparison.rows.method]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
-        shown = self._drawn(self.table)
+        shown = rich_table(self.table, self.title, self.styles)
         if console.measure(shown, options=options.update(max_width=1000)).minimum > options.max_width:
             kept = [name for name in self.table if name in ALWAYS or name == "against random"]
             rest = self.table.drop(columns=kept)
@@ -164,19 +165,21 @@ class ConsoleTable:
             names = [one if short.count(one) == 1 else name for one, name in zip(short, rest, strict=True)]
             lines = [zip(names, line, strict=True) for line in rest.to_numpy().tolist()]
             words = [", ".join(f"{name} {cell}" for name, cell in line if cell not in ("", "–")) for line in lines]
-            shown = self._drawn(self.table[kept].assign(settings=words))
+            shown = rich_table(self.table[kept].assign(settings=words), self.title, self.styles)
         yield shown
 
-    def _drawn(self, table: pd.DataFrame) -> Table:
-        drawn = Table(title=escape(self.title), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
-        for name, right in zip(table, numeric_columns(table), strict=True):
-            widest = int(table[name].str.len().max())
-            heading = name.rpartition(".")[2].replace("_", " ").replace(" ", "\n") if widest < len(name) else name
-            align: Any = "right" if right else "left"
-            drawn.add_column(escape(heading), justify=align, no_wrap=right, overflow="fold", min_width=min(widest, 5))
-        for line, style in zip(table.to_numpy().tolist(), self.styles, strict=True):
-            drawn.add_row(*map(escape, line), style=style)
-        return drawn
+
+def rich_table(table: pd.DataFrame, title: str, styles: Sequence[str | None] = ()) -> Table:
+    """Draw a table of text for a console, with a style for each row."""
+    drawn = Table(title=escape(title), box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1, 0, 0))
+    for name, right in zip(table, numeric_columns(table), strict=True):
+        widest = int(table[name].str.len().max())
+        heading = name.rpartition(".")[2].replace("_", " ").replace(" ", "\n") if widest < len(name) else name
+        align: Any = "right" if right else "left"
+        drawn.add_column(escape(heading), justify=align, no_wrap=right, overflow="fold", min_width=min(widest, 5))
+    for line, style in zip_longest(table.to_numpy().tolist(), styles):
+        drawn.add_row(*map(escape, line), style=style)
+    return drawn
 
 
 def _free_name(key: str, columns: Any) -> str:

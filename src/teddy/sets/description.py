@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, FiniteFloat
 
 from teddy.config.types import Count, Epoch, Positive
-from teddy.data.spec import DatasetSpec
 from teddy.labels.views import ViewRecipe
 from teddy.pool.members import Member
 
@@ -30,23 +29,18 @@ class DatasetFacts:
     """The real dataset; see :class:`teddy.data.spec.DatasetSpec`."""
 
     name: str
-    class_ids: list[Name]
-    class_names: list[str]
+    class_ids: tuple[Name, ...]
+    class_names: tuple[str, ...]
     channels: Literal[1, 3]
     size: Annotated[int, Field(ge=1, le=4096)]
-    mean: list[FiniteFloat]
-    std: list[Positive]
+    mean: tuple[FiniteFloat, ...]
+    std: tuple[Positive, ...]
     whitening: str | None = None  # a file of the folder
     boxes: str | None = None  # likewise
 
-    @classmethod
-    def of(cls, spec: DatasetSpec, whitening: str | None, boxes: str | None) -> DatasetFacts:
-        classes, normal = (list(spec.class_ids), list(spec.class_names)), (list(spec.mean), list(spec.std))
-        return cls(spec.name, *classes, spec.channels, spec.size, *normal, whitening, boxes)  # type: ignore[arg-type]
-
     def __post_init__(self) -> None:
         plain = [PurePosixPath(name).name == name != ".." and name.isprintable() for name in self.class_ids]
-        if not self.class_ids or not all(plain) or self.class_ids != sorted(set(self.class_ids)):
+        if not self.class_ids or not all(plain) or list(self.class_ids) != sorted(set(self.class_ids)):
             raise ValueError("class_ids must be folder names in their order")
         if len(self.class_names) != len(self.class_ids):
             raise ValueError("class_names must be as many as class_ids")

@@ -31,8 +31,8 @@ from teddy.sets.description import Description, FileEntry
 from teddy.synthesis.stage import DECODED, IMAGES, ImageFolderArtifact
 
 DESCRIPTION = "teddy.json"
-CARD = "README.md"  # a text for people that may be laid beside the description, such as the card of a hub
-PARQUET = "data/train-00000-of-00001.parquet"  # the images once more, as a table, which may be laid there as well
+CARD = "README.md"  # a text for people that may lie beside the description, such as the card of a hub
+PARQUET = "data/train-00000-of-00001.parquet"  # the images once more, as a table, which may lie there as well
 WHITENING = "whitening.safetensors"
 # what a set may consist of
 PATTERNS = [DESCRIPTION, CARD, LABELS, WHITENING, f"{IMAGES}/*", f"{DECODED}/*", "teachers/*"]
@@ -55,9 +55,8 @@ class SetFolder:
             check_whitening(facts.channels, facts.size)
             tensors, _ = load_tensors(self.path / facts.whitening)
             whitening = Whitening(*(tensors[one.name] for one in dataclasses.fields(Whitening)))
-        names = tuple(facts.class_names), tuple(facts.class_ids)
-        normal = tuple(facts.mean), tuple(facts.std)
-        return DatasetSpec(facts.name, len(names[0]), facts.channels, facts.size, *normal, *names, whitening)
+        names, normal = (facts.class_names, facts.class_ids), (facts.mean, facts.std)
+        return DatasetSpec(facts.name, len(facts.class_ids), facts.channels, facts.size, *normal, *names, whitening)
 
     @cached_property
     def images(self) -> TensorImages:
@@ -141,9 +140,10 @@ def _link(source: Path, target: Path) -> None:
 
 
 def open_set(path: Path, within: Path | None = None) -> SetFolder:
-    """Open the folder of a set after a comparison of all files with their checksums; links may lead into ``within``, or into it.
+    """Open the folder of a set after a comparison of all files with their checksums.
 
-    UserError if something is missing, was changed, does not belong to it, or makes no sense.
+    Links may lead to files below ``within``, by default the folder itself. UserError if something is missing, was changed, does
+    not belong to the set, or makes no sense.
     """
     path, remedy = path.absolute(), "fetch the set again, or make it again with the command that is in it."
     file = path / DESCRIPTION

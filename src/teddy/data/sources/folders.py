@@ -27,19 +27,19 @@ class ImageFolder:
     """
 
     kind = "imagefolder"
-    public = False  # whether it is a dataset whose layout and geometry are known
+    public = False  # whether it is a published dataset, whose layout and geometry are known
     test_folders: tuple[str, ...] = ("test", "val")
     layout = "put the images as train/<class>/*.png, and some of each class as test/<class>/*.png, below it."
 
     def __init__(
         self,
         root: str | None,
-        channels: int | None = None,  # None: those of one image of each class, as the size
+        channels: int | None = None,  # None: read from one image of each class, like the size
         size: int | None = None,
-        resize: int | None = None,  # see DecodedImages, as fit
+        resize: int | None = None,  # see DecodedImages, like fit
         fit: str = "crop",
         test_fraction: float | None = None,  # share of each class, for the flat layout; None: the other one
-        seed: int = 0,  # of the choice of test images, which also depends on their names in root
+        seed: int = 0,  # of the choice of test images, which their names in root decide too
         cache: str | None = None,  # folder for decoded images; without it files are decoded in each epoch
     ) -> None:
         if root is None:
@@ -147,7 +147,7 @@ class ImageFolder:
 
     @cached_property
     def headers(self) -> list[Header]:
-        """Those of the first training image of each class."""
+        """The headers of the first training image of each class."""
         first = list({index: path for path, index in reversed(self.listing[1])}.values())
         images = FileImages(first, torch.arange(len(first)), 3, 1)  # in any geometry, for none is decoded
         return [images.header(index) for index in range(len(first))]
