@@ -10,10 +10,14 @@ def groups() -> str:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.object_type import ObjectType
 
-    loader = GlobalHydra.instance().config_loader()
+    sources = GlobalHydra.instance().config_loader().get_sources()  # the loader's own lists copy all of them each time
+
+    def listed(folder: str, kind: ObjectType) -> list[str]:
+        return sorted({name for one in sources if one.is_group(folder) for name in one.list(folder, kind)})
+
     lines = []
-    for group in loader.list_groups(""):
-        names = loader.get_group_options(group, ObjectType.CONFIG)
+    for group in listed("", ObjectType.GROUP):
+        names = listed(group, ObjectType.CONFIG)
         options = ", ".join(name for name in names if name != "schema" and not name.startswith("_"))
         if options and group != "hydra":
             lines.append(textwrap.fill(f"{group}: {options}", 120, subsequent_indent="    "))
