@@ -8,7 +8,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,13 @@ _terminated: list[int] = []
 """Whether SIGTERM has come, as a scheduler sends it. What fails after that, such as loader processes, is no error."""
 
 
-def main() -> int:
-    """Run the command line in ``sys.argv`` and return the exit code."""
+def main(words: Callable[[], list[str]] = lambda: sys.argv[1:], program: str = "python -m teddy") -> int:
+    """Run a command line and return the exit code.
+
+    Args:
+        words: gives its words, by default what was typed; what they raise ends as an error of the command line does.
+        program: what is typed before the words.
+    """
     # Hydra then passes every exception on instead of printing it itself and ending with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Threads that wait must sleep: where others use the cores too, those that spin are twenty times slower.
@@ -41,9 +46,9 @@ def main() -> int:
     _terminated.clear()
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        command = read_command(sys.argv[1:])
         # Processes that a run started are told what was typed; their own command line has more.
-        typed = os.environ.get(COMMAND) or shlex.join(["python", "-m", "teddy", *sys.argv[1:]])
+        typed = os.environ.get(COMMAND) or shlex.join([*program.split(), *sys.argv[1:]])
+        command = read_command(words())
         register_schemas()
         check_search(command)
         if command.plans:

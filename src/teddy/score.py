@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -28,20 +26,11 @@ examples: python -m teddy.score my_set dataset=cifar10 dataset.root=~/datasets/c
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code, as ``python -m teddy`` does."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+    sys.argv[1:] = argv = sys.argv[1:] if argv is None else list(argv)
     if not argv or {"-h", "--help"} & set(argv):
         print(USAGE)
         return 0 if argv else 2
-    typed = os.environ.get(cli.COMMAND)
-    try:
-        words = with_ipc(score_words(argv))
-        os.environ[cli.COMMAND] = typed or shlex.join(["python", "-m", "teddy.score", *argv])
-        sys.argv[1:] = words
-    except KeyboardInterrupt:
-        return 130
-    except Exception as error:
-        return cli.report(error)
-    return cli.main()
+    return cli.main(lambda: with_ipc(score_words(argv)), "python -m teddy.score")
 
 
 def score_words(argv: Sequence[str]) -> list[str]:

@@ -189,8 +189,12 @@ def test_methods_of_several_runs_stand_in_one_grid(compared, tmp_path):
     assert figures == ["ablation_experiment.png", "methods.png"]
 
 
-def test_images_that_are_gone_are_passed_over(compared, tmp_path):
-    (tmp_path / "png").rename(tmp_path / "elsewhere")
+@pytest.mark.parametrize("folders", [True, False])
+def test_images_that_are_gone_are_passed_over(compared, tmp_path, folders):
+    if folders:
+        (tmp_path / "png").rename(tmp_path / "elsewhere")
+    for file in (tmp_path / "png").rglob("*.png"):
+        file.unlink()
     write_report(*compared, out=tmp_path / "out")
     assert [path.name for path in (tmp_path / "out" / "figures").iterdir()] == ["ablation_experiment.png"]
 

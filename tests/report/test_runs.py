@@ -8,6 +8,7 @@ from teddy.report.runs import jobs_of, read_runs, unfinished
 
 def test_a_run_is_read_as_it_was_written(tmp_path, make_run, students):
     (tmp_path / "png").mkdir()
+    (tmp_path / "png" / "0.png").touch()
     record = {
         "name": "mine",
         "methods": {

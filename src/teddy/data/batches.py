@@ -89,9 +89,6 @@ class Batches(Dataset[Batch]):
     def __init__(self, images: ImageSet, augmentation: Augmentation | None = None, seed: int = 0) -> None:
         self.images, self.augmentation, self.seed = images, augmentation, seed
 
-    def __len__(self) -> int:
-        return len(self.images)
-
     def __getitem__(self, key: Key) -> Batch:
         epoch, indices = key
         if self.augmentation is not None and isinstance(self.images, DecodedImages):

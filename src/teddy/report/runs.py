@@ -33,9 +33,10 @@ class Run:
     record: dict[str, Any]  # run.json
 
     def path(self, method: str, kind: str) -> Path | None:
-        """Path of a method's ``images``, ``terms`` or ``snapshots``, or None if it is not there."""
+        """Path of a method's ``images``, ``terms`` or ``snapshots``, or None if it is not there or an empty folder."""
         entry = self.methods.get(method, {}).get(kind)
-        return self.folder / entry if entry and (self.folder / entry).exists() else None
+        path = self.folder / (entry or "nothing")
+        return path if path.is_file() or next(path.rglob("*.*"), None) else None
 
     def value(self, key: str) -> Value:
         """Look up a resolved setting, or the value from the command line for a group such as ``pool``."""

@@ -346,3 +346,10 @@ def test_tiny_imagenet_missing_parts(tiny, part):
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(UserError, match=Path(part).name):
         TinyImageNet(str(tiny)).fingerprint()
+
+
+def test_a_line_without_a_class_in_tiny_imagenets_list_is_named(tiny):
+    with (tiny / "val" / "val_annotations.txt").open("a") as stream:
+        stream.write("val_3.JPEG n02\n")
+    with pytest.raises(UserError, match=r"val_annotations\.txt has a line without a class; unpack"):
+        TinyImageNet(str(tiny)).fingerprint()

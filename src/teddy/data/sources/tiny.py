@@ -33,7 +33,9 @@ class TinyImageNet(ImageFolder):
         annotations = folder / "val_annotations.txt"
         if not annotations.is_file():
             raise UserError(f"{annotations} is missing; {self.layout}")
-        rows = [line.split("\t")[:2] for line in annotations.read_text().splitlines() if line.strip()]
+        rows = [(*line.split("\t"), "")[:2] for line in annotations.read_text().splitlines() if line.strip()]
+        if not all(wnid for _, wnid in rows):
+            raise UserError(f"{annotations} has a line without a class; {self.layout}")
         require_classes(folder, [wnid for _, wnid in rows], classes)
         samples = [(str(folder / "images" / Path(name).name), classes.index(wnid)) for name, wnid in rows]
         return sorted(samples, key=itemgetter(1))
