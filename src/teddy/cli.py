@@ -33,7 +33,7 @@ def main(words: Callable[[], list[str]] = lambda: sys.argv[1:], program: str = "
     """Run a command line and return the exit code.
 
     Args:
-        words: gives its words, by default what was typed; what they raise ends as an error of the command line does.
+        words: returns its words, by default what was typed; an error that it raises is reported like any other.
         program: what is typed before the words.
     """
     # Hydra then passes every exception on instead of printing it itself and ending with 1.

@@ -66,7 +66,7 @@ class ClassIncremental:
 
 @dataclass(frozen=True)
 class Memory:
-    """The stored images of the classes so far (ascending), numbered among these; it takes the place of a whole synthetic set."""
+    """The stored images of the classes so far, as a synthetic set; labels are positions in ``classes`` (ascending)."""
 
     spec: DatasetSpec
     images: TensorImages

@@ -48,7 +48,7 @@ STAGE_OF_KIND = {
 
 
 def _shared(kind: type, node: Any, **others: Any) -> dict[str, Any]:
-    """The keys of a node that a dataclass has fields of the same name for, and others, which come first."""
+    """Arguments for a dataclass: the keys of a node that are its fields, replaced or completed by ``others``."""
     return {one.name: getattr(node, one.name) for one in fields(kind) if hasattr(node, one.name)} | others
 
 
@@ -73,10 +73,10 @@ def device_config_of(config: TeddyConfig) -> DeviceConfig:
 
 
 def store_and_dataset(plan: Plan) -> tuple[ArtifactStore, RealDataset]:
-    """The store, in which only the stages that are asked for make anything, and the real dataset; UserError as of check_size."""
+    """The store, in which only the stages that are asked for make anything, and the real dataset; UserError as of check_data."""
     store, dataset = ArtifactStore(Path(plan.config.store)), dataset_of(plan.config, plan.source)
     store.closed = {kind: stage for kind, stage in STAGE_OF_KIND.items() if stage not in plan.config.stages}
-    check_size(plan.config, max(method.ipc for method in plan.methods.values()), dataset, store.root)
+    check_data(plan.config, max(method.ipc for method in plan.methods.values()), dataset, store.root)
     return store, dataset
 
 
@@ -121,9 +121,10 @@ def divergence(
     return Divergence(pool, held.images, held.identity, device_config)
 
 
-def check_size(config: TeddyConfig, ipc: int, dataset: RealDataset, store: Path) -> None:
-    """Raise UserError if the images or the stored labels, whatever else a run needs, cannot fit this machine at all."""
-    loaded = dataset.loaded
+def check_data(config: TeddyConfig, ipc: int, dataset: RealDataset, store: Path) -> None:
+    """Raise UserError if images or labels cannot fit this machine at all, or the data fewer classes than ``labels.top_k``."""
+    loaded, labels = dataset.loaded, config.labels
+    compression(len(loaded.class_ids), labels.top_k, labels.temperature)
     count = ipc * len(loaded.class_ids)
     batch, pixels = min(config.pool.training.batch_size, len(loaded.train)), loaded.channels * loaded.size**2
     needs = [
@@ -131,21 +132,15 @@ def check_size(config: TeddyConfig, ipc: int, dataset: RealDataset, store: Path)
         ("dataset.size or pool.training.batch_size", f"a batch of {batch:,} training images", 4 * batch * pixels),
     ]
     checks = [(*need, "memory", machine_memory()) for need in needs]
-    if needs_soft_labels(config) and config.labels.kind == "stored":
+    if needs_soft_labels(config) and labels.kind == "stored":
         place = next(folder for folder in (store, *store.parents) if folder.is_dir())
-        logits = label_epochs(config) * count * (config.labels.top_k or len(loaded.class_ids))
+        logits = label_epochs(config) * count * (labels.top_k or len(loaded.class_ids))
         key = "labels.epochs, evaluation.epochs or synthesis.ipc"
         checks.append((key, "stored labels", 2 * logits, "the disk of the store", shutil.disk_usage(place).total))
     for key, what, needed, kind, there in checks:
         if needed > there:
             sizes = f"take {needed / 1e9:,.0f} GB or more, and {kind} has {there / 1e9:,.0f} GB"
             raise UserError(f"{what} {sizes}; lower {key}.")
-
-
-def check_labels(config: TeddyConfig, dataset: RealDataset) -> None:
-    """Raise UserError if a label is to keep as many logits as there are classes, or more; only the data may know these."""
-    if config.labels.top_k is not None:
-        compression(len(dataset.loaded.class_ids), config.labels.top_k, config.labels.temperature)
 
 
 def label_recipe(config: TeddyConfig, pool: ModelPool) -> LabelRecipe:

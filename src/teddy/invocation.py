@@ -99,7 +99,6 @@ class Invocation(Outcome):
         wanted = {name: one for name, one in strategies.items() if self._needs_pool(name)}
         for strategy in wanted.values():
             strategy.check(base)  # a base checkpoint of the wrong shape is found before hours of training, not after
-        factory.check_labels(self.config, self.dataset)
         for name, method in self.methods.items():
             method.check_data(self.dataset.spec)
             method.check_run(strategies[name], base)

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def score_words(argv: Sequence[str]) -> list[str]:
-    """The words of ``python -m teddy`` that measure a set, but for its images per class; UserError if no dataset is named."""
+    """Translate into words of ``python -m teddy``, without the number of images per class; UserError if no dataset is named."""
     folder, rest = Path(argv[0]).expanduser().absolute(), list(argv[1:])
     if "--protocol" in rest:
         place = rest.index("--protocol")
@@ -50,7 +50,7 @@ def score_words(argv: Sequence[str]) -> list[str]:
 
 
 def _own_words(folder: Path) -> dict[str, Any]:
-    """What is to be known of a set of ours; where its teachers lie in it, they label random real images as well."""
+    """Words from the description of a set of ours; where its teachers lie in it, they label random real images as well."""
     from teddy.sets.folder import open_set  # imported late, so that --help is quick
 
     about = open_set(folder).description

@@ -1,4 +1,4 @@
-"""Selection without peeking: settings are tried on held-out training images, and the best one alone meets the test images.
+"""Search for settings on held-out training images; the best one alone is measured on the test images.
 
 A trial is an ordinary run of the judged method with ``evaluation.split=heldout``; the final run is the command as typed with the
 best trial's settings.

@@ -48,14 +48,14 @@ def test_the_users_callbacks_are_made_fresh_for_each_fit(config):
     assert one is not other
 
 
-def test_labels_are_checked_against_classes_that_only_the_data_know(config):
+def test_labels_are_checked_against_the_classes_of_the_data(config, tmp_path):
     node = config("labels.top_k=10", "dataset.num_classes=null")
     dataset = factory.dataset_of(node, build("dataset.source", node.dataset.source))
     with pytest.raises(UserError, match=r"labels\.top_k=10 must be at least 1 and less than the 10 classes"):
-        factory.check_labels(node, dataset)
+        factory.check_data(node, 1, dataset, tmp_path)
     for top_k in (9, None):
         node.labels.top_k = top_k
-        factory.check_labels(node, dataset)
+        factory.check_data(node, 1, dataset, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -83,10 +83,10 @@ def test_what_cannot_fit_the_machine_is_refused(config, tmp_path, monkeypatch, w
     monkeypatch.setattr(factory.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(3_000_000_000, 0, 0))
     ipc = node.methods["random"]["ipc"]
     if sentence is None:
-        factory.check_size(node, ipc, dataset, tmp_path / "new" / "store")
+        factory.check_data(node, ipc, dataset, tmp_path / "new" / "store")
         return
     with pytest.raises(UserError, match=sentence):
-        factory.check_size(node, ipc, dataset, tmp_path / "new" / "store")
+        factory.check_data(node, ipc, dataset, tmp_path / "new" / "store")
 
 
 def test_students_are_protocols_times_networks_times_seeds(config):

@@ -60,7 +60,11 @@ def check(config: TeddyConfig) -> None:
         "synthesis.compile=true is for teachers of one shape, and those of this pool are pruned one by one; set "
         "synthesis.compile=false.",
     )
-    _check_labels(config)
+    top_k, kind = config.labels.top_k, config.labels.kind
+    _require(
+        top_k is None or kind == "stored",
+        f"labels.top_k={top_k} is for stored labels, not {kind} ones; set labels=stored or labels.top_k=null.",
+    )
     _check_evaluation(config)
     if config.search is not None:
         _check_search(config, config.search)
@@ -98,21 +102,6 @@ def _check_pool(pool: PoolConfig) -> None:
             pool.last is None or pool.last <= epochs,
             f"pool.last={pool.last} lies beyond the training; lower it or raise pool.training.epochs={epochs}.",
         )
-
-
-def _check_labels(config: TeddyConfig) -> None:
-    labels, classes = config.labels, config.dataset.num_classes
-    if labels.top_k is None:
-        return
-    _require(
-        labels.kind == "stored",
-        f"labels.top_k={labels.top_k} is for stored labels, not {labels.kind} ones; set labels=stored or labels.top_k=null.",
-    )
-    _require(
-        classes is None or labels.top_k < classes,
-        f"labels.top_k={labels.top_k} must be less than the {classes} classes of {config.dataset.name}; labels.top_k=null "
-        "keeps them all.",
-    )
 
 
 def _check_evaluation(config: TeddyConfig) -> None:

@@ -119,7 +119,7 @@ def read_command(argv: Sequence[str]) -> Command:
 
 
 def word_of(key: str, value: Any) -> str:
-    """The override that gives a key a value of Python's."""
+    """The override that sets a key to a Python value."""
     return f"{key}={_literal(value)}"
 
 
@@ -156,7 +156,7 @@ def check_search(command: Command) -> None:
 
 
 def with_sweep_file(command: Command) -> Command:
-    """A command with ``+sweep=NAME`` in which what is typed wins over the file where both name a key.
+    """Let typed values win over those of the file of ``+sweep=NAME`` where both name a key.
 
     Hydra's sweeper would multiply the two instead: ``+sweep=ipc synthesis.ipc=5`` would run three times the same job.
     """

@@ -15,7 +15,7 @@ class UserError(Exception):
 
 
 def reason(error: BaseException) -> str:
-    """The first line of an error of a library, or its kind, for brackets in a sentence of ours."""
+    """The first line of a library's error, or the error's class, to be quoted in a sentence of ours."""
     return str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""The list of groups and their options in ``python -m teddy --help``, without what only other files use."""
+"""The list of groups and their options in ``python -m teddy --help``, without files that only other files use."""
 
 from __future__ import annotations
 

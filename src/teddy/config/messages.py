@@ -96,7 +96,7 @@ def _no_file(name: str, place: str) -> str:
 
 
 def _first_line(text: str, key: str, otherwise: str, place: str) -> str:
-    """What the library says itself, without its frame."""
+    """The library's own message, without the lines around it."""
     lines = [re.sub(r"^In '[^']+': ", "", line.strip()) for line in text.split("\n")]
     first = next((line for line in lines if line and not _FRAME.match(line)), otherwise).rstrip(".:")
     override = re.search(r"Error merging override (\S+?)=", text)
@@ -105,7 +105,7 @@ def _first_line(text: str, key: str, otherwise: str, place: str) -> str:
 
 
 def _file(name: str) -> str:
-    """A config file as the reader finds it: ours with its folder, one from ``--config-dir`` by its path there."""
+    """A config file for people: ours below ``conf/``, another by its path below ``--config-dir``."""
     return f"conf/{name}.yaml" if (config_dir() / f"{name}.yaml").is_file() else f"{name}.yaml"
 
 

@@ -81,7 +81,7 @@ def resolve(key: str, *, _root_: Any) -> Any:
 
 
 def _facts_of(root: Any) -> Facts | None:
-    """The facts of the data that a configuration names; None: they cannot be read."""
+    """The facts of the data that a configuration names; None if they cannot be read."""
     from omegaconf import OmegaConf
 
     source, own_size = root.dataset.source, OmegaConf.is_interpolation(root.dataset, "size")

@@ -27,7 +27,7 @@ class Augmentation:
     dsa: str = "none"  # or a strategy, as students of hard labels are trained with
 
     def apply(self, images: torch.Tensor, indices: torch.Tensor, seed: int, epoch: int, cropped: bool) -> torch.Tensor:
-        """Crop, unless ``crop_decoded`` has, and flip images (n, C, H, W) of levels 0..255: uint8, or float of the same range.
+        """Crop and flip images (n, C, H, W) of levels 0..255, uint8 or float; ``cropped``: ``crop_decoded`` has cropped them.
 
         Their ``indices`` in the training set (n,), on the CPU, name their random numbers.
         """

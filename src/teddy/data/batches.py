@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -28,6 +29,7 @@ LOADER_SECONDS = 5
 """How long a loader process lives after SIGTERM, at most."""
 
 
+@dataclass(eq=False)
 class EpochOrder(Sampler[Key]):
     """Batches of indices in an order that is new in each epoch and reproducible.
 
@@ -35,19 +37,16 @@ class EpochOrder(Sampler[Key]):
     the few images of the last batch that cannot be dealt out evenly. Orders of different purposes are independent.
     """
 
-    def __init__(
-        self,
-        indices: np.ndarray,
-        batch_size: int,
-        seed: int,
-        first_epoch: int = 0,
-        rank: int = 0,
-        replicas: int = 1,
-        purpose: str = "order",
-    ) -> None:
-        self.indices, self.batch_size, self.seed, self.purpose = indices, batch_size, seed, purpose
-        self.first_epoch, self.rank, self.replicas = first_epoch, rank, replicas
-        self.epoch = first_epoch
+    indices: np.ndarray
+    batch_size: int
+    seed: int
+    first_epoch: int = 0
+    rank: int = 0
+    replicas: int = 1
+    purpose: str = "order"
+
+    def __post_init__(self) -> None:
+        self.epoch = self.first_epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Take the Trainer's current epoch, which counts from its own start."""
@@ -81,7 +80,7 @@ def in_order(indices: np.ndarray, batch_size: int, rank: int = 0, replicas: int 
 
 
 class Batches(Dataset[Batch]):
-    """Answers a key ``(epoch, indices)`` with ``(images uint8 (n, C, H, W), labels (n,), indices (n,))``.
+    """Batches ``(images uint8 (n, C, H, W), labels (n,), indices (n,))`` by keys ``(epoch, indices)``.
 
     Encoded images get an augmentation in training, as a random crop needs what the evaluation geometry cuts off.
     """

@@ -35,7 +35,7 @@ def stratified_split(labels: torch.Tensor, holdout: float, seed: int) -> tuple[n
 
 
 def process_share(trainer: L.Trainer | None) -> tuple[int, int]:
-    """Index of this process in a fit and their number, by which batches are dealt; (0, 1) outside of a fit."""
+    """Index of this process and number of processes in a fit; (0, 1) outside of one."""
     return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
 
 

@@ -135,14 +135,14 @@ class Subset:
 
 
 def subset(images: ImageSet, indices: Indices) -> ImageSet:
-    """Make a set of the images at ``indices``; a copy if they are in memory and nothing more is known of them."""
+    """Make a set of the images at ``indices``; a copy if ``images`` are plain ones in memory."""
     part = Subset(images, indices)
     return TensorImages(images.take(indices), part.labels) if type(images) is TensorImages else part
 
 
 @contextmanager
 def open_image(file: str | Path | io.BytesIO, name: str) -> Iterator[Image.Image]:
-    """Open an image file, of which Pillow reads no more than the header; the UserError of one that is none calls it ``name``."""
+    """Open an image file, of which Pillow reads the header alone; UserError, which calls it ``name``, if it is no image."""
     try:
         with Image.open(file) as image:
             if image.width * image.height > (Image.MAX_IMAGE_PIXELS or 0):  # up to twice as many, Pillow only warns

@@ -20,7 +20,7 @@ LICENCES = {"fashion_mnist": "mit", "fashion_mini": "mit", "imagenet": "other", 
 
 
 def export(opened: SetFolder, out: Path, name: str, licence: str | None) -> str:
-    """Write the dataset, whose card has its ``name`` on the Hub and a licence: that of the dataset, unless one is given."""
+    """Write the dataset; its card says its ``name`` on the Hub and its licence, by default that of the real dataset."""
     library, spec = datasets_library(), opened.spec
     shutil.copytree(opened.path, out, dirs_exist_ok=True)
     distinct = len(set(spec.class_names)) == spec.num_classes  # of ImageNet's, two pairs are equal

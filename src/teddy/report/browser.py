@@ -75,5 +75,5 @@ def _uri(image: torch.Tensor) -> str:
 
 
 def data_uri(png: bytes) -> str:
-    """Write a PNG file into an address."""
+    """Encode a PNG file as a data URI."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"

@@ -35,7 +35,7 @@ STYLE = sns.axes_style("whitegrid") | {
 
 @contextlib.contextmanager
 def chart(path: Path, width: float, height: float, titles: Sequence[str], **options: Any) -> Iterator[list[Any]]:
-    """Open a figure with a panel per title, each of this size in inches, two side by side; write it when the block ends.
+    """Open a figure with a panel per title, two side by side (sizes in inches), and write it when the block ends.
 
     What has a label in any panel has one entry in the legend below the panels.
     """

@@ -45,7 +45,7 @@ class Comparison:
 
     @property
     def measure(self) -> str:
-        """Name what the accuracies of the students are."""
+        """Name the measure of the students' accuracies."""
         return " or ".join(MEASURES[name] for name in self.students.measure.unique())
 
     @property
@@ -81,7 +81,7 @@ class Comparison:
         return ", ".join(self.texts(row, self.own_keys)) or f"pool {row.pool}"
 
     def partners(self, row: Any, candidates: pd.DataFrame) -> pd.DataFrame:
-        """Select the candidates of a row's setting, and where there are some, those with its varied values, then its pool."""
+        """Select the candidates in a row's setting; if some share its varied values, only these, and then likewise its pool."""
         found = candidates[_equal(candidates, row, SETTING)]
         overlap = [all(set(one[key]) & set(row.setting[key]) for key in one) for one in found.setting]
         found = found[overlap] if any(overlap) else found

@@ -28,7 +28,7 @@ class Picture:
 
 
 def plain(name: str) -> str:
-    """Make a part of a file's name of a name that stands in a run folder, perhaps a stranger's."""
+    """Replace what is unsafe in a file's name; a run folder may be a stranger's."""
     return re.sub(r"[^\w-]", "_", name)
 
 

@@ -1,4 +1,4 @@
-"""``teddy.json``: everything that is to be known of a synthetic set, with types and ranges that are checked when it is read."""
+"""``teddy.json``: the facts about a synthetic set, whose types and ranges are checked when it is read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Name = Annotated[str, Field(min_length=1, max_length=200)]
 
 @dataclass(frozen=True)
 class MethodFacts:
-    """The method, as ``conf/method`` and as prose name it."""
+    """The method: its name in ``conf/method``, its title and its source."""
 
     name: Name
     title: str

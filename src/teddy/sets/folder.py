@@ -70,7 +70,7 @@ class SetFolder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Name of the images by their bytes and their normalisation, whatever the description says that they were made from."""
+        """Hash of the images' bytes and normalisation; what the description says about their origin does not count."""
         files = {name: one.sha256 for name, one in self.description.files.items()}
         pixels = {name: sha for name, sha in files.items() if name.startswith(f"{IMAGES}/") or name == WHITENING}
         return fingerprint({"set": pixels, "dataset": self.description.dataset, "tiles": self.description.tiles})

@@ -16,7 +16,7 @@ from teddy.data.sources.base import Loaded
 
 @dataclass(frozen=True)
 class SomeClasses:
-    """The source of those images of a dataset that belong to some classes, in ascending order, which are numbered anew from 0."""
+    """The source of the images of some classes (ascending) of a dataset, which are numbered anew from 0."""
 
     whole: RealDataset
     classes: Sequence[int]
