@@ -229,6 +229,7 @@ def test_grey_tensors_without_an_axis_of_channels_are_images() -> None:
 
 BAD: dict[str, tuple[Any, str]] = {
     "normalised": (TensorDataset(torch.randn(2, 1, 8, 8), torch.tensor([0, 1])), "item 0 .* not in"),
+    "sixteen bits": (TensorDataset(torch.full((2, 1, 8, 8), 300), torch.tensor([0, 1])), "item 0 .*torch.int64"),
     "no image": ([("word", 0)], "item 0 "),
     "no pair": ([Image.new("L", (8, 8))], "item 0 "),
     "no square": ([(Image.new("L", (8, 9)), 0)], "item 0 .*square"),

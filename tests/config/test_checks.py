@@ -137,6 +137,11 @@ CASES = [
     ),
     ({"labels.members": "some"}, "labels.members='some' must be 'all' or a number"),
     ({"labels.members": 0}, "labels.members=0 must be 'all' or a number"),
+    ({"pool.training.batch_size": 1}, "pool.training.batch_size=1 must be at least 2, as BatchNorm needs"),
+    (
+        {"dataset.resize": 20, "dataset.size": 28},
+        "dataset.resize=20 leaves black borders around images of dataset.size=28",
+    ),
     # labels
     ({"labels.top_k": 3, "labels.kind": "online"}, "labels.top_k=3 is for stored labels, not online ones; set labels="),
     ({"labels.top_k": 3, "labels.kind": "hard"}, "labels.top_k=3 is for stored labels, not hard ones"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from teddy.config.errors import UserError
 from teddy.data.augment import Augmentation
 from teddy.data.batches import EpochOrder, in_order
 from teddy.data.datamodule import RealData, stratified_split
@@ -116,6 +117,14 @@ def test_order_depends_on_the_epoch_and_not_on_the_batch_size():
 def test_only_a_last_batch_of_one_image_is_dropped():
     assert [len(b) for b in order(7, 0)] == [7] * 7
     assert [len(b) for b in order(8, 0)] == [8] * 6 + [2]
+
+
+@pytest.mark.parametrize(("batch_size", "replicas"), [(1, 1), (3, 2)])
+def test_batches_that_leave_nothing_to_train_on_are_refused(batch_size, replicas):
+    with pytest.raises(
+        UserError, match=f"batches of {batch_size} of 50 images leave each of {replicas} processes fewer"
+    ):
+        order(batch_size, 0, replicas=replicas)
 
 
 def test_processes_share_each_batch():

@@ -47,6 +47,11 @@ def check(config: TeddyConfig) -> None:
     for key, node in nodes.items():
         target_of(key, node)
     _check_pool(config.pool)
+    resize, size = config.dataset.resize, config.dataset.size
+    _require(
+        resize is None or size is None or resize >= size,
+        f"dataset.resize={resize} leaves black borders around images of dataset.size={size}; raise it or set it to null.",
+    )
     _require(
         config.dataset.keep is None or config.dataset.long_tail is None,
         "dataset.keep and dataset.long_tail are two ways to unbalance the classes; set one of them to null.",

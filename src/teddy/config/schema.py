@@ -116,7 +116,7 @@ class TrainingConfig:
     lr: float = _is("positive")
     momentum: float = _is("weight")
     weight_decay: float = _is("weight")
-    batch_size: int = _is("count")
+    batch_size: int = _is("batch")
     schedule: str = _is("step | cosine | constant")
     step_size: int = _is("count")
     gamma: float = _is("positive")

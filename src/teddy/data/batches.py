@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from teddy.config.errors import UserError
 from teddy.data.augment import Augmentation
 from teddy.data.images import DecodedImages, ImageSet, TensorImages
 from teddy.runtime.seeding import uniform
@@ -47,6 +48,11 @@ class EpochOrder(Sampler[Key]):
 
     def __post_init__(self) -> None:
         self.epoch = self.first_epoch
+        if not len(self):
+            raise UserError(
+                f"batches of {self.batch_size} of {len(self.indices)} images leave each of {self.replicas} processes fewer than "
+                "two; raise the batch size (pool.training.batch_size, evaluation.batch_size) or use fewer devices."
+            )
 
     def set_epoch(self, epoch: int) -> None:
         """Take the Trainer's current epoch, which counts from its own start."""

@@ -37,7 +37,8 @@ class DistilledSet(Dataset[tuple[torch.Tensor, torch.Tensor]]):
         self.folder, self.description, self.device = folder, folder.description, torch.device(device)
         self.images, self.labels = folder.images.images, folder.images.labels  # uint8 (N, C, H, W); class indices (N,)
         facts, labels = self.description.dataset, self.description.labels
-        self.class_names, self.mean, self.std, self.ipc = facts.class_names, facts.mean, facts.std, self.description.ipc
+        self.class_names, self.mean, self.std = list(facts.class_names), list(facts.mean), list(facts.std)
+        self.ipc = self.description.ipc
         self.temperature = 1.0 if labels.kind == "hard" else labels.temperature
         # Shared, so that loader processes which outlive an epoch see the next one.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()

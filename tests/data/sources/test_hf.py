@@ -106,6 +106,14 @@ def test_grey_images_have_one_channel(tmp_path):
     assert np.array_equal(loaded.train.take([1])[0, 0], pixels(1, mode="L"))
 
 
+def test_a_grey_image_among_colours_makes_no_set_grey(tmp_path):
+    for split in ("train", "test"):
+        write_split(tmp_path / "data", split, [png(0, mode="L"), png(1), png(2)], [0, 1, 2])
+    loaded = source(tmp_path / "data").load()
+    assert loaded.channels == 3
+    assert np.array_equal(loaded.train.take([1])[0].permute(1, 2, 0), pixels(1))
+
+
 def test_columns_are_found_by_their_type_or_named(tmp_path):
     coarse = ([1, 0, 0], datasets.ClassLabel(names=["x", "y"]))
     for split in ("train", "test"):

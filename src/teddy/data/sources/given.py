@@ -81,6 +81,8 @@ def _picture(image: Any) -> Image.Image:
     if image.is_floating_point():
         if not (float(image.min()) >= 0 and float(image.max()) <= 1):
             raise ValueError("its values are not in [0, 1]")
-        image = (image * 255).round()
-    picture: Image.Image = to_pil_image(image.to(torch.uint8).cpu())
+        image = (image * 255).round().to(torch.uint8)
+    if image.dtype != torch.uint8:
+        raise ValueError(f"its values are {image.dtype}")
+    picture: Image.Image = to_pil_image(image.cpu())
     return picture

@@ -90,8 +90,8 @@ class HuggingFace:
     revision: str | None = None  # version
     image_column: str | None = None  # needed only if several columns fit, as label_column
     label_column: str | None = None
-    channels: int | None = None  # None: those of the first image, as size
-    size: int | None = None
+    channels: int | None = None  # None: 1 if a hundred images, evenly spaced, are grey, else 3
+    size: int | None = None  # None: that of the first image
     resize: int | None = None  # shorter side before a centre crop to `size`
     cache: str | None = None  # folder for decoded pixels; without it small sets are decoded in each run
 
@@ -136,10 +136,12 @@ class HuggingFace:
         def encoded(split: str, channels: int, size: int) -> TableImages:
             return TableImages(tables[split], image, folder, labels[split], channels, size, self.resize)
 
-        mode, (width, height) = encoded("train", 3, 1).header(0)
+        probe = encoded("train", 3, 1)
+        _, (width, height) = probe.header(0)
         if self.size is None and width != height:
             raise UserError("the images are not square; set dataset.size to the pixels you want.")
-        channels, size = self.channels or (1 if mode in GREY_MODES else 3), self.size or width
+        grey = all(mode in GREY_MODES for mode, _ in probe.headers())
+        channels, size = self.channels or (1 if grey else 3), self.size or width
         images = self._decoded(encoded("train", channels, size), encoded(test, channels, size))
         return Loaded(*images, names, numbered_ids(names), channels, size)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 
 from teddy.config.errors import UserError
@@ -67,14 +69,14 @@ def require_classes(folder: Path, found: Iterable[str], classes: Sequence[str]) 
 
 
 def draw_test(images: Samples, root: Path, share: float, seed: int) -> tuple[Samples, Samples]:
-    """Split images into those to train on and a share of each class for the test, at least one and never the last.
+    """Split images, sorted by class, into those to train on and a share of each class for the test, at least one and never all.
 
     A random order of the names below ``root`` decides: the split is the same wherever the folder lies, and an image more or less
     moves few others. UserError if a class has a single image.
     """
     test: set[str] = set()
-    for label in sorted({label for _, label in images}):
-        names = {Path(path).relative_to(root).as_posix(): path for path, other in images if other == label}
+    for _, some in itertools.groupby(images, key=itemgetter(1)):
+        names = {Path(path).relative_to(root).as_posix(): path for path, _ in some}
         if len(names) < 2:
             raise UserError(
                 f"{next(iter(names.values()))} is the only image of its class, and dataset.test_fraction needs one for the test "
