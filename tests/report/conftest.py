@@ -18,7 +18,7 @@ TITLES = {"ours": "Ours", "other": "the other method", "real": "random real imag
 FACTS = dict(dataset="toy", ipc=10, pool="prior 1-6 (6)", labels="stored", protocol="paper", student="convnet3")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def students():
     """Lines of a results log, one per accuracy; equal ``same`` gives equal fingerprints, none gives no fingerprints."""
 
@@ -35,7 +35,7 @@ def students():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_run():
     """Writes a run folder; ``record`` has further keys of run.json."""
 
@@ -53,7 +53,7 @@ def make_run():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_images():
     """A folder of images whose level of red tells the class, of green the position, and of blue the folder."""
 
@@ -68,7 +68,7 @@ def make_images():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_terms():
     def make(path, blocks=2, **terms):
         terms = terms or {"cross_entropy": 3.0, "bn_statistics": 50.0}
@@ -84,7 +84,7 @@ def make_terms():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_snapshots():
     """A folder of snapshots of three images, which grow darker."""
 
@@ -100,41 +100,52 @@ def make_snapshots():
     return make
 
 
+@pytest.fixture(scope="session")
+def make_full_run(make_run, make_images, make_terms, make_snapshots, students):
+    """Writes a run of three methods with everything that a run may hold."""
+
+    def make(place):
+        folder = place / "run"
+        tops = {"ours": [60.0, 61.0, 62.0], "other": [59.0, 62.0, 62.0], "real": [50.0, 51.0, 52.0]}
+        rows = [
+            row | {"seconds": 30.0, "peak_memory_mb": 900.0}
+            for labels, protocol in (("stored", "paper"), ("hard", "dm"))
+            for name, top1 in tops.items()
+            for row in students(
+                name, [value - 5 * (labels == "hard") for value in top1], labels=labels, protocol=protocol
+            )
+        ]
+        make_run(folder, rows, {"note": "a < b", "synthesis": {"ipc": 10}})
+        methods = {}
+        for number, name in enumerate(tops):
+            images = make_images(place / "png" / name, 10 + 90 * number)
+            methods[name] = {"title": TITLES[name], "images": str(images), "terms": None, "snapshots": None}
+        methods["ours"]["terms"] = make_terms(folder / "terms_ours.csv").name
+        methods["ours"]["snapshots"] = str(make_snapshots(place / "snapshots"))
+        record = {
+            "name": "toy <IPC 10>",
+            "command": "python -m teddy +experiment=toy 'synthesis.ipc=10'",
+            "overrides": {"experiment": "toy", "synthesis.ipc": 10},
+            "methods": methods,
+            "class_names": ["Ant", "Bee", "Cat"],
+            "pool": [dict(epoch=e, top1_holdout=10.0 * e, chosen=e > 1) for e in range(1, 4)],
+            "paper": {"ours/convnet3/paper/ipc10": [63.5, 0.2], "real/convnet3/paper/ipc50": [51.0]},
+            "facts": {
+                "hardware": "1 GPU",
+                "seconds": {"pool": 65, "synthesis": 3},
+                "label_storage_mb": 1.25,
+                "fingerprints": {"pool": "f00d"},
+            },
+        }
+        (folder / "run.json").write_text(json.dumps(record))
+        return folder
+
+    return make
+
+
 @pytest.fixture
-def full_run(tmp_path, make_run, make_images, make_terms, make_snapshots, students):
-    """One run of three methods with everything that a run may hold."""
-    folder = tmp_path / "run"
-    tops = {"ours": [60.0, 61.0, 62.0], "other": [59.0, 62.0, 62.0], "real": [50.0, 51.0, 52.0]}
-    rows = [
-        row | {"seconds": 30.0, "peak_memory_mb": 900.0}
-        for labels, protocol in (("stored", "paper"), ("hard", "dm"))
-        for name, top1 in tops.items()
-        for row in students(name, [value - 5 * (labels == "hard") for value in top1], labels=labels, protocol=protocol)
-    ]
-    make_run(folder, rows, {"note": "a < b", "synthesis": {"ipc": 10}})
-    methods = {}
-    for number, name in enumerate(tops):
-        images = make_images(tmp_path / "png" / name, 10 + 90 * number)
-        methods[name] = {"title": TITLES[name], "images": str(images), "terms": None, "snapshots": None}
-    methods["ours"]["terms"] = make_terms(folder / "terms_ours.csv").name
-    methods["ours"]["snapshots"] = str(make_snapshots(tmp_path / "snapshots"))
-    record = {
-        "name": "toy <IPC 10>",
-        "command": "python -m teddy +experiment=toy 'synthesis.ipc=10'",
-        "overrides": {"experiment": "toy", "synthesis.ipc": 10},
-        "methods": methods,
-        "class_names": ["Ant", "Bee", "Cat"],
-        "pool": [dict(epoch=e, top1_holdout=10.0 * e, chosen=e > 1) for e in range(1, 4)],
-        "paper": {"ours/convnet3/paper/ipc10": [63.5, 0.2], "real/convnet3/paper/ipc50": [51.0]},
-        "facts": {
-            "hardware": "1 GPU",
-            "seconds": {"pool": 65, "synthesis": 3},
-            "label_storage_mb": 1.25,
-            "fingerprints": {"pool": "f00d"},
-        },
-    }
-    (folder / "run.json").write_text(json.dumps(record))
-    return folder
+def full_run(make_full_run, tmp_path):
+    return make_full_run(tmp_path)
 
 
 @pytest.fixture

@@ -15,10 +15,12 @@ from teddy.report.pictures import image_sets
 from teddy.report.runs import read_runs
 
 
-@pytest.fixture
-def report(full_run):
-    assert write_report(full_run) == full_run / "index.html"
-    return full_run
+@pytest.fixture(scope="module")
+def report(make_full_run, tmp_path_factory):
+    """A run with its report, whose figures take seconds; tests leave it as it is."""
+    folder = make_full_run(tmp_path_factory.mktemp("reported"))
+    assert write_report(folder) == folder / "index.html"
+    return folder
 
 
 def test_markdown_holds_what_was_measured_and_what_ran(report):
