@@ -22,9 +22,7 @@ from torch.utils.data import Dataset, TensorDataset
 from torchvision.datasets import ImageFolder
 
 import teddy
-from teddy.config.command import check_jobs, read_command, word_of
 from teddy.config.errors import UserError
-from teddy.config.schema import register_schemas
 from teddy.data.sources.embedded import FashionMini
 from teddy.data.sources.given import GivenImages, read_images
 
@@ -271,15 +269,3 @@ def test_an_unknown_dataset_or_method_is_refused() -> None:
         teddy.distill("fashion_mimi")
     with pytest.raises(UserError, match="magic"):
         teddy.distill("fashion_mini", method="magic")
-
-
-@pytest.mark.parametrize(
-    "value", ["a b", "it's", 'say "x"', "back\\slash", "end\\", "a,b", "[x]", "null", "1e5", "ü=1"]
-)
-def test_a_word_means_the_value_it_was_made_from(value: str) -> None:
-    register_schemas()
-    words = {"dataset.root": value, "dataset.mean": [0.5], "dataset.std": None, "trainer.deterministic": True}
-    words["dataset.augment"] = {"crop": "none"}
-    (config,) = check_jobs(read_command([word_of(*one) for one in words.items()]))
-    assert (config.dataset.root, config.dataset.mean, config.dataset.std) == (value, [0.5], None)
-    assert (config.dataset.augment.crop, config.trainer.deterministic) == ("none", True)

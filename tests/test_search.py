@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from teddy import search
-from teddy.config.command import SEARCH_WORDS, check_jobs, read_command, word_of
+from teddy.config.command import SEARCH_WORDS, check_jobs, read_command
 from teddy.config.errors import StageFailed, UserError
 from teddy.config.schema import TeddyConfig, register_schemas
 from teddy.report.results_log import Result
@@ -60,12 +60,6 @@ def test_a_typed_key_is_not_searched(config):
     assert search.settings_to_try(config, typed) == [(f"synthesis.bn_weight={value}",) for value in BN]
     with pytest.raises(UserError, match=r"^synthesis\.lr, synthesis\.bn_weight: typed values leave nothing to search"):
         search.settings_to_try(config, (*typed, "synthesis.bn_weight=1"))
-
-
-@pytest.mark.parametrize("value", [3, 0.25, 1e-7, 1e30, True, None, [0.5, 0.9], [1, None, False], "trained", "a 'b'"])
-def test_a_candidate_is_written_as_hydra_reads_it(value):
-    config = config_of(word_of("++dataset.source.made_up", value))
-    assert config.dataset.source["made_up"] == value
 
 
 def test_a_trial_is_the_judged_method_alone_on_held_out_images(config):

@@ -19,6 +19,7 @@ from teddy.config.command import (
     read_command,
     to_yaml,
     with_sweep_file,
+    word_of,
 )
 from teddy.config.errors import UserError
 from teddy.config.paths import config_dir
@@ -122,6 +123,15 @@ def test_what_is_typed_stands_in_for_the_sweep_file():
     )
     for overrides in (("+sweep=teacher_stage", "seed=1"), ("+sweep=nope",), ("seed=1,2",)):
         assert with_sweep_file(Command(overrides, {})).overrides == overrides
+
+
+def test_a_word_gives_a_key_the_value_it_was_made_from(jobs):
+    numbers = [3, 0.25, 1e-7, 1e30, True, None, [0.5, 0.9], [1, None, False], {"crop": "none", "padding": 4}]
+    texts = ["trained", "a 'b'", "it's", 'say "x"', "back\\slash", "end\\", "a,b", "[x]", "null", "1e5", "ü=1"]
+    given = dict(enumerate([*numbers, *texts]))
+    (config,) = jobs(*(word_of(f"++dataset.source.key{number}", value) for number, value in given.items()))
+    read = {number: config.dataset.source[f"key{number}"] for number in given}
+    assert repr(read) == repr(given)  # as True is 1
 
 
 def test_a_number_in_place_of_a_method_is_named(jobs):
