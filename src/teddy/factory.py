@@ -154,19 +154,11 @@ def label_recipe(config: TeddyConfig, pool: ModelPool) -> LabelRecipe:
 def label_facts(config: TeddyConfig, labels: Labels | None, precision: str) -> LabelFacts:
     """What the folder of a set says of its labels; without any, its images have class indices."""
     node, kind = config.labels, "hard" if labels is None else labels.kind
-    stored = {"epochs": label_epochs(config), "top_k": node.top_k} if kind == "stored" else {}
-    return LabelFacts(
-        kind,  # type: ignore[arg-type]
-        node.temperature,
-        view_recipe(config),
-        config.seed,
-        batch_size=node.batch_size,
-        precision=precision,  # type: ignore[arg-type]
-        teachers=[
-            TeacherFacts.of(one, index, not stored) for index, one in enumerate(labels.teachers if labels else ())
-        ],
-        **stored,
-    )
+    stored, members = kind == "stored", enumerate(labels.teachers if labels else ())
+    own = {"kind": kind, "view": view_recipe(config), "seed": config.seed, "precision": precision}
+    own |= {"epochs": label_epochs(config) if stored else None, "top_k": node.top_k if stored else None}
+    teachers = [TeacherFacts.of(one, index, carried=not stored) for index, one in members]
+    return LabelFacts(**_shared(LabelFacts, node, **own, teachers=teachers))
 
 
 def label_epochs(config: TeddyConfig) -> int:

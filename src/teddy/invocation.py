@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-import rich
-
 from teddy import factory
 from teddy.config.errors import Diverged
 from teddy.config.schema import STAGES
@@ -57,7 +55,7 @@ class Invocation(Outcome):
                 page = write_report(self.folder) if last == "report" and self.rows else None
                 if page is not None:
                     export(self)
-                    rich.print(tables.console(self.folder))
+                    tables.show(self.folder)
             for name, path in sets.items():
                 print(f"Set:    {path} ({name})")
             if page is not None:

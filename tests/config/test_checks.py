@@ -142,7 +142,8 @@ CASES = [
         {"dataset.resize": 20, "dataset.size": 28},
         "dataset.resize=20 leaves black borders around images of dataset.size=28",
     ),
-    # labels
+    # stored labels against the classes
+    ({"labels.top_k": 10}, "labels.top_k=10 must be less than the 10 classes of fashion_mini"),
     ({"labels.top_k": 3, "labels.kind": "online"}, "labels.top_k=3 is for stored labels, not online ones; set labels="),
     ({"labels.top_k": 3, "labels.kind": "hard"}, "labels.top_k=3 is for stored labels, not hard ones"),
     # students
@@ -184,9 +185,10 @@ def test_a_broken_rule_names_its_key(quickstart, values, fragment):
     "values",
     [
         {},
+        {"labels.top_k": 9},
         {"labels.top_k": 1},
         {"labels.top_k": None, "labels.kind": "online"},
-        {"labels.top_k": 5000},  # only the data can tell
+        {"labels.top_k": 5000, "dataset.num_classes": None},  # only the data can tell
         {"pool.size": 9, "labels.members": 9},
         {"pool.first": 10, "pool.last": 10, "synthesis.teachers_per_block": 1, "labels.members": 1},
         {"labels.flip": 0.0, "labels.min_scale": 1.0, "synthesis.betas": [0.0, 0.0]},

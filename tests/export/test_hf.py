@@ -40,6 +40,12 @@ def test_teddy_loads_the_same_folder_with_its_soft_labels(opened, folder):
         assert all(torch.equal(one, other) for one, other in zip(data[item], original[item], strict=True))
 
 
+def test_a_dataset_of_this_form_is_exported_again(folder, tmp_path):
+    assert main([str(folder), "--to", "hf", "--out", str(tmp_path / "again")]) == 0
+    names = [sorted(path.relative_to(one) for path in one.rglob("*")) for one in (folder, tmp_path / "again")]
+    assert names[0] == names[1]
+
+
 def test_the_card_has_metadata_that_the_hub_reads_and_numbers_beside_the_baseline(folder):
     text = (folder / "README.md").read_text()
     metadata = yaml.safe_load(text.split("---\n")[1])

@@ -9,16 +9,7 @@ from rich.console import Console
 
 from teddy.report.comparison import compare
 from teddy.report.runs import read_runs
-from teddy.report.tables import (
-    ConsoleTable,
-    condense,
-    console,
-    differences,
-    latex,
-    markdown,
-    students_csv,
-    text_table,
-)
+from teddy.report.tables import condense, differences, latex, markdown, show, students_csv, text_table
 
 UNESCAPED = {
     r"\&": "&",
@@ -207,7 +198,7 @@ def test_the_console_shows_the_same_numbers_on_eighty_columns(tmp_path, make_run
     rows += students("ours", [70.0, 72.0, 74.0], student="vgg[11]")
     folder = make_run(tmp_path / "a", rows, record={"paper": {"ours/convnet3/paper/ipc10": [63.5, 0.25]}})
     screen = Console(file=io.StringIO(), width=80)
-    screen.print(console(folder, title="toy [1]"))
+    show(folder, title="toy [1]", screen=screen)
     text = screen.file.getvalue()
     lines = [line.split() for line in text.splitlines() if "±" in line]
     assert lines[0] == ["ours", "stored", "paper", "convnet3", "62.0", "±", "2.0", "+10.0", "63.5", "±", "0.2"]
@@ -218,10 +209,10 @@ def test_the_console_shows_the_same_numbers_on_eighty_columns(tmp_path, make_run
 
 
 @pytest.mark.parametrize("width", [80, 60])
-def test_a_narrow_console_keeps_method_labels_protocol_and_accuracy_whole(sweep_of, students, width):
+def test_a_narrow_console_keeps_method_labels_protocol_and_accuracy_whole(tmp_path, sweep_of, students, width):
     """Of a sweep with so many settings that even their names do not fit."""
     rows = [("a_method", "stored"), ("real", "hard")]
-    comparison = sweep_of(
+    sweep_of(
         "experiment",
         {"long_name_of_one": [50.0, 52.0], "long_name_of_another": [53.0, 55.0]},
         more=lambda job: [
@@ -233,7 +224,7 @@ def test_a_narrow_console_keeps_method_labels_protocol_and_accuracy_whole(sweep_
         },
     )
     screen = Console(file=io.StringIO(), width=width)
-    screen.print(ConsoleTable(comparison))
+    show(tmp_path / "sweep", screen=screen)
     text = screen.file.getvalue()
     assert max(map(len, text.splitlines())) <= width
     lines = [line.split()[:6] for line in text.splitlines() if "±" in line]

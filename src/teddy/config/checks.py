@@ -65,10 +65,14 @@ def check(config: TeddyConfig) -> None:
         "synthesis.compile=true is for teachers of one shape, and those of this pool are pruned one by one; set "
         "synthesis.compile=false.",
     )
-    top_k, kind = config.labels.top_k, config.labels.kind
+    top_k, kind, classes = config.labels.top_k, config.labels.kind, config.dataset.num_classes
     _require(
         top_k is None or kind == "stored",
         f"labels.top_k={top_k} is for stored labels, not {kind} ones; set labels=stored or labels.top_k=null.",
+    )
+    _require(
+        top_k is None or classes is None or top_k < classes,
+        f"labels.top_k={top_k} must be less than the {classes} classes of {config.dataset.name}; labels.top_k=null keeps all.",
     )
     _check_evaluation(config)
     if config.search is not None:

@@ -298,8 +298,8 @@ def register_schemas() -> None:
     from hydra.core.config_store import ConfigStore
     from omegaconf import OmegaConf
 
-    from teddy.config.help import groups
     from teddy.config.own_data import resolve
+    from teddy.config.paths import groups
 
     store = ConfigStore.instance()
     store.store(name="schema", node=TeddyConfig)

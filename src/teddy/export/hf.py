@@ -29,7 +29,7 @@ def export(opened: SetFolder, out: Path, name: str, licence: str | None) -> str:
     files = image_files(opened)
     images = [{"bytes": file.read_bytes(), "path": f"{file.parent.name}_{file.name}"} for file, _ in files]
     table = library.Dataset.from_dict({"image": images, "label": [label for _, label in files]}, features=features)
-    (out / "data").mkdir()
+    (out / "data").mkdir(exist_ok=True)  # the set may be such a dataset already
     table.to_parquet(str(out / PARQUET))
     (out / CARD).write_text(card(opened, name, licence or LICENCES.get(spec.name, "unknown")))
     return f'datasets.load_dataset("{out}"), teddy.load("{out}")'

@@ -27,14 +27,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     logging.basicConfig(format="teddy.report: %(message)s", level=logging.WARNING)
 
-    import rich  # imported late, so that --help is quick
-
-    from teddy.report.page import write_report
-    from teddy.report.tables import console
+    from teddy.report.page import write_report  # imported late, so that --help is quick
+    from teddy.report.tables import show
 
     try:
         page = write_report(*args.runs, out=args.out, title=args.name)
-        rich.print(console(*args.runs, title=args.name))
+        show(*args.runs, title=args.name)
         print(f"Report: {page}")
     except (UserError, OSError) as error:
         print(f"teddy.report: {' '.join(str(error).split())}", file=sys.stderr)

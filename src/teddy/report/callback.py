@@ -19,13 +19,11 @@ class SweepReport(Callback):
         """Show the sweep's table and write its report, from what the jobs have left in their folders."""
         if not is_leader():
             return
-        import rich  # imported late, so that every start is quick
-
-        from teddy.report.page import write_report
-        from teddy.report.tables import console
+        from teddy.report.page import write_report  # imported late, so that every start is quick
+        from teddy.report.tables import show
 
         folder = Path(config.hydra.sweep.dir)
         with contextlib.suppress(UserError):  # no job has come to a result, and each has explained why
             page = write_report(folder)
-            rich.print(console(folder))
+            show(folder)
             print(f"Sweep:  {page}")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import pandas as pd  # type: ignore[import-untyped]
-from rich import box
-from rich.console import Console, ConsoleOptions, Group
+from rich import box, get_console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
@@ -137,36 +137,26 @@ def students_csv(comparison: Comparison) -> str:
     return pd.DataFrame({"run": folders, **keys}).join(students).to_csv(index=False, lineterminator="\n")
 
 
-def console(*folders: Path, title: str = "") -> Group:
-    """Show the table and the sentences of some runs or sweeps, for ``rich.print``."""
-    comparison = compare(read_runs(folders))
-    table = ConsoleTable(comparison, title or ", ".join(dict.fromkeys(run.name for run in comparison.runs)))
-    return Group(table, *map(escape, sentences(comparison)))
-
-
-class ConsoleTable:
-    """The table on a console; what all rows share moves into the title.
+def show(*folders: Path, title: str = "", screen: Console | None = None) -> None:
+    """Print the table and the sentences of some runs or sweeps; what all rows share moves into the title.
 
     Where the console is too narrow for it, the columns that can be missed become one, with their names in its cells.
     """
-
-    def __init__(self, comparison: Comparison, title: str = "") -> None:
-        shared, self.table = condense(text_table(comparison))
-        self.title = ", ".join(filter(None, [title, *shared]))
-        first = comparison.first_method(comparison.rows)
-        self.styles = ["bold" if method == first else None for method in comparison.rows.method]
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Table]:
-        shown = rich_table(self.table, self.title, self.styles)
-        if console.measure(shown, options=options.update(max_width=1000)).minimum > options.max_width:
-            kept = [name for name in self.table if name in ALWAYS or name == "against random"]
-            rest = self.table.drop(columns=kept)
-            short = [name.rpartition(".")[2].replace("_", " ") for name in rest]
-            names = [one if short.count(one) == 1 else name for one, name in zip(short, rest, strict=True)]
-            lines = [zip(names, line, strict=True) for line in rest.to_numpy().tolist()]
-            words = [", ".join(f"{name} {cell}" for name, cell in line if cell not in ("", "–")) for line in lines]
-            shown = rich_table(self.table[kept].assign(settings=words), self.title, self.styles)
-        yield shown
+    comparison, screen = compare(read_runs(folders)), screen or get_console()
+    shared, table = condense(text_table(comparison))
+    heading = ", ".join([title or ", ".join(dict.fromkeys(run.name for run in comparison.runs)), *shared])
+    first = comparison.first_method(comparison.rows)
+    styles = ["bold" if method == first else None for method in comparison.rows.method]
+    shown = rich_table(table, heading, styles)
+    if screen.measure(shown, options=screen.options.update(max_width=1000)).minimum > screen.width:
+        kept = [name for name in table if name in ALWAYS or name == "against random"]
+        rest = table.drop(columns=kept)
+        short = [name.rpartition(".")[2].replace("_", " ") for name in rest]
+        names = [one if short.count(one) == 1 else name for one, name in zip(short, rest, strict=True)]
+        lines = [zip(names, line, strict=True) for line in rest.to_numpy().tolist()]
+        words = [", ".join(f"{name} {cell}" for name, cell in line if cell not in ("", "–")) for line in lines]
+        shown = rich_table(table[kept].assign(settings=words), heading, styles)
+    screen.print(Group(shown, *map(escape, sentences(comparison))))
 
 
 def rich_table(table: pd.DataFrame, title: str, styles: Sequence[str | None] = ()) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -61,9 +61,9 @@ class TeacherFacts:
     @classmethod
     def of(cls, member: Member, index: int, carried: bool) -> TeacherFacts:
         """The facts of a teacher; ``carried``: whether it is among the files."""
-        facts, name = cls(member.network, member.epoch, member.top1_holdout), f"teachers/{index:02d}"
-        history = f"{name}.json" if member.history else None
-        return replace(facts, file=f"{name}.safetensors", history=history) if carried else facts
+        name = f"teachers/{index:02d}"
+        files = (f"{name}.safetensors", f"{name}.json" if member.history else None) if carried else ()
+        return cls(member.network, member.epoch, member.top1_holdout, *files)
 
 
 @dataclass(frozen=True)
