@@ -101,6 +101,7 @@ def test_curves_are_on_disk(finished, run):
 def test_the_run_describes_itself(finished, run):
     record = json.loads((run / "run.json").read_text())
     assert record["command"].startswith("python -m teddy +experiment=quickstart name=tiny ")
+    assert record["overrides"]["experiment"] == "quickstart"  # typed with a +
     assert record["overrides"]["synthesis.ipc"] == "1"
     assert record["overrides"]["method"] == "[teddy,random]"
     assert "hydra.run.dir" not in record["overrides"]

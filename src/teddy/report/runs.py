@@ -114,18 +114,16 @@ def _has_results(folder: Path) -> bool:
 def _read(folder: Path) -> Run:
     results, record = read_results(folder / RESULTS), _load(folder / RECORD, json.loads)
     settings = dict(_flat(_load(folder / CONFIG, yaml.safe_load)))
-    overrides = {key.lstrip("+~").partition("@")[0]: value for key, value in record.get("overrides", {}).items()}
     methods = record.get("methods", {})
-    paper = record.get("paper") or {}
     return Run(
         folder=folder,
         name=str(record.get("name") or settings.get("name") or folder.resolve().name),
         results=results,
         config=(folder / CONFIG).read_text() if settings else "",
         settings=settings,
-        overrides={key: "none" if value is None else str(value).strip("'\"") for key, value in overrides.items()},
+        overrides=record.get("overrides", {}),
         methods=methods | {one.method: {"title": one.title} for one in results if one.method not in methods},
-        paper={key: one if isinstance(one, list) else [one] for key, one in paper.items()},
+        paper=record.get("paper", {}),
         record=record,
     )
 
