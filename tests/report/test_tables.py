@@ -73,7 +73,7 @@ def test_the_table_of_a_sweep(teachers_sweep):
 
 
 def test_the_paper_s_number_belongs_to_the_very_setting(table_of, students):
-    paper = {"ours/resnet18/paper/ipc10": [34.1, 0.14], "ours/resnet18/modern/ipc10": 50.0, "ours": [1.0]}
+    paper = {"ours/resnet18/paper/ipc10": [34.1, 0.14], "ours/resnet18/modern/ipc10": [50.0], "ours": [1.0]}
     changes = [{"protocol": "paper"}, {"protocol": "modern"}, {"ipc": 50}, {"student": "vgg"}]
     rows = [row for change in changes for row in students("ours", [1.0], **{"student": "resnet18", **change})]
     found = {(row["protocol"], row["IPC"], row["student"]): row["paper"] for row in table_of(rows, paper=paper)}
