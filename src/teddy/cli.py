@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import os
 import shlex
 import signal
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from teddy import __version__
 from teddy.artifacts.processes import is_leader, world_size
-from teddy.config.command import SEARCH_WORDS, Command, check_jobs, check_search, read_command, to_config
+from teddy.config.command import SEARCH_WORDS, Command, check_jobs, check_search, is_public, read_command, to_config
 from teddy.config.errors import StageFailed, UserError
 from teddy.config.messages import is_about_config, sentence
 from teddy.config.paths import config_dir
@@ -60,7 +61,12 @@ def main(words: Callable[[], list[str]] = lambda: sys.argv[1:], program: str = "
         if command.searches:
             command = dataclasses.replace(command, overrides=(*command.overrides, *SEARCH_WORDS))
         sys.argv[1:] = [*command.overrides, *command.options]
-        _hydra_main(typed)
+        if "--shell-completion" in command.named and any(word.startswith("query=") for word in command.overrides):
+            with contextlib.redirect_stdout(io.StringIO()) as shown:
+                _hydra_main(typed)
+            print(" ".join(filter(is_public, shown.getvalue().split())))
+        else:
+            _hydra_main(typed)
     except KeyboardInterrupt:
         return _interrupted()
     except BrokenPipeError:  # the reader, such as `head`, had enough

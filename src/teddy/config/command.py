@@ -118,6 +118,12 @@ def read_command(argv: Sequence[str]) -> Command:
     return with_sweep_file(Command(tuple(overrides), named, plans))
 
 
+def is_public(word: str) -> bool:
+    """Whether a word that a shell would complete is for people: no schema, no part of other files, nothing of Hydra's own."""
+    key, _, value = word.lstrip("+").partition("=")
+    return not (key.startswith("hydra") or value == "schema" or value.startswith("_"))
+
+
 def word_of(key: str, value: Any) -> str:
     """The override that sets a key to a Python value."""
     return f"{key}={_literal(value)}"
