@@ -47,7 +47,7 @@ STAGE_OF_KIND = {
 """The stage that makes each kind of artifact."""
 
 
-def _shared(kind: type, node: Any, **others: Any) -> dict[str, Any]:
+def _shared(kind: type, node: Any, /, **others: Any) -> dict[str, Any]:
     """Arguments for a dataclass: the keys of a node that are its fields, replaced or completed by ``others``."""
     return {one.name: getattr(node, one.name) for one in fields(kind) if hasattr(node, one.name)} | others
 
