@@ -11,7 +11,7 @@ from teddy.artifacts.store import ArtifactStore
 from teddy.data.dataset import RealDataset
 from teddy.methods.batchnorm import MeasuredTeacher
 from teddy.methods.random import Random
-from teddy.methods.teddy import Teddy, Weights, choose_teachers, teacher_terms
+from teddy.methods.teddy import Teddy, choose_teachers, teacher_terms
 from teddy.models.networks import build_network
 from teddy.pool.members import Member, ModelPool
 from teddy.runtime.device import DeviceConfig
@@ -74,13 +74,10 @@ def plain_loop(method: Teddy, inputs: Inputs) -> torch.Tensor:
             for iteration in range(method.iterations):
                 chosen = choose_teachers(method.teacher_policy, block, iteration, 4, 2, 3)
                 view = method.view(pixels, 3, block.index, iteration)
-                weights = Weights(ce=1.0, bn=0.5, first_bn=10.0)
-                loss = sum(
-                    teacher_terms(
-                        MeasuredTeacher(inputs.pool.load(member)), view, torch.tensor(block.classes), weights
-                    ).total
-                    for member in chosen
-                )
+                labels = torch.tensor(block.classes)
+                teachers = [MeasuredTeacher(inputs.pool.load(member)) for member in chosen]
+                terms = [teacher_terms(teacher, 10.0, view, labels) for teacher in teachers]
+                loss = sum(1.0 * ce + 0.5 * bn for ce, bn in terms)
                 adam.zero_grad()
                 loss.backward()
                 adam.step()
