@@ -59,14 +59,9 @@ Named = list[tuple[dict[str, Any], StatisticsNetwork]]  # each behind what names
 
 def teachers(inputs: Inputs, device_config: DeviceConfig, depth: int, batchnorm: bool) -> Named:
     """The teachers of the pool as networks whose statistics are measured."""
-    loaded = zip(inputs.pool.members, inputs.pool.load_teachers(device_config), strict=True)
-    return [
-        (
-            {"teacher": member.identity, "depth": depth, "batchnorm": batchnorm},
-            StatisticsNetwork(teacher, depth, batchnorm),
-        )
-        for member, teacher in loaded
-    ]
+    names = [{"teacher": each.identity, "depth": depth, "batchnorm": batchnorm} for each in inputs.pool.members]
+    loaded = inputs.pool.load_teachers(device_config)
+    return [(name, StatisticsNetwork(one, depth, batchnorm)) for name, one in zip(names, loaded, strict=True)]
 
 
 @dataclass(frozen=True)
