@@ -86,7 +86,7 @@ def _moments(images: torch.Tensor, zero: torch.Tensor, one: torch.Tensor) -> tup
 
 @dataclass
 class StatisticsCollector:
-    """The statistics of a teacher's layers, which add to them in a forward pass of ``blocks`` blocks, one after the other."""
+    """The list to which a teacher's layers add their statistics in a forward pass of ``blocks`` blocks, one after the other."""
 
     blocks: int = 1
     seen: list[LayerStatistics] = field(default_factory=list)
@@ -95,7 +95,7 @@ class StatisticsCollector:
         self.blocks, self.seen = blocks, []
 
     def take(self) -> list[LayerStatistics]:
-        """The statistics of the pass, which are kept no longer."""
+        """Return the statistics of the pass and let go of them, and of their graph."""
         seen, self.seen = self.seen, []
         return seen
 

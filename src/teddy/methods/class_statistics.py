@@ -66,7 +66,7 @@ def teachers(inputs: Inputs, device_config: DeviceConfig, depth: int, batchnorm:
 
 @dataclass(frozen=True)
 class RealClasses:
-    """The real images of each class, as their statistics are measured."""
+    """The real side of class matching: which images of each class are measured, and under which augmentation."""
 
     inputs: Inputs
     device_config: DeviceConfig
@@ -118,7 +118,7 @@ class RealClasses:
         return {name: each.squeeze(1) for name, each in _stack(rows).items()}
 
     def live_batch(self, label: int, seed: int, iteration: int) -> torch.Tensor:
-        """Images of a class, other random ones in each iteration."""
+        """A batch of random images of a class, drawn anew in each iteration."""
         return self.images(shuffled_class(self.inputs.train, label, seed, "live batch", iteration)[: self.count])
 
     def augmented(self, images: torch.Tensor, draw: int) -> torch.Tensor:

@@ -28,7 +28,7 @@ from teddy.synthesis.optimized import cosine
 
 
 def relative_distance(own: torch.Tensor, real: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """Squared distance of the means (n, D) of some classes (n,) to the real ones (classes, D), by the real ones' scatter."""
+    """Squared distance of the means (n, D) of some classes (n,) to the real ones (classes, D), over the real scatter."""
     scatter = (real - real.mean(0)).square().sum() * (len(classes) / len(real))
     return (own - real[classes]).square().sum() / scatter
 

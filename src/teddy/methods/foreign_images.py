@@ -28,7 +28,7 @@ _FORMS = (
 
 @dataclass(frozen=True)
 class ForeignSet:
-    """Images as the dataset's, with their class indices."""
+    """Images in the size and channels of the dataset, with their class indices."""
 
     images: torch.Tensor  # uint8 (N, C, H, W)
     labels: torch.Tensor  # int64 (N,)
@@ -56,7 +56,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def content_of(path: Path) -> str:
-    """Name of a set's files by their bytes, wherever it lies."""
+    """Digest of the names and bytes of a set's files, wherever it lies."""
     return fingerprint({file.relative_to(path).as_posix(): file_digest(file) for file in files_of(path)})
 
 
@@ -79,7 +79,7 @@ def _read(path: Path, spec: DatasetSpec, content: str) -> ForeignSet:
 
 
 def match_classes(names: Sequence[str], spec: DatasetSpec, where: Path) -> list[int]:
-    """Find the class index of each name, of a folder, for people, or a number; raise UserError if it cannot be told."""
+    """Find the class index of each name, which is a folder's, a class name or a number; UserError if it cannot be told."""
     for known in (spec.class_ids, spec.class_names):
         indices = {_plain(name): index for index, name in enumerate(known)}
         found = [indices.get(_plain(name), -1) for name in names]
@@ -131,7 +131,7 @@ def _from_table(path: Path, files: list[Path], spec: DatasetSpec) -> ForeignSet:
 
 
 def _decoded(images: DecodedImages) -> ForeignSet:
-    """Decode images, with a sentence on some that are not read as they are."""
+    """Decode images, and note whether some are resized or converted."""
     size, wanted = images.size, PIL_MODES[images.channels]
     odd = sorted(images.headers() - {(wanted, (size, size))})
     notes = [
@@ -163,7 +163,7 @@ def _from_tensors(path: Path, files: list[Path], spec: DatasetSpec) -> ForeignSe
 
 
 def _levels(pixels: torch.Tensor, spec: DatasetSpec, path: Path) -> tuple[torch.Tensor, list[str]]:
-    """Pixels as uint8, with a sentence on what their numbers are taken for."""
+    """Convert pixels to uint8, and note how their values are interpreted."""
     if pixels.dtype == torch.uint8:
         return pixels, []
     pixels = pixels.float()

@@ -1,4 +1,4 @@
-"""Memory: of the machine, the peak of one piece of work, what is free, and what a graph will take."""
+"""Memory: that of the machine, the peak of a piece of work, what is free, and what a graph needs."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from teddy.runtime.trainer import make_trainer
 from teddy.synthesis.blocks import Block
 from teddy.synthesis.init import INIT
 from teddy.synthesis.method import Inputs, Run, SyntheticSet
-from teddy.synthesis.module import METHOD, GroupProgress, PixelCheckpoint, PixelSynthesis, Snapshots
+from teddy.synthesis.module import GroupProgress, PixelCheckpoint, PixelSynthesis, Snapshots
 from teddy.synthesis.probe import StudentProbe
 
 if TYPE_CHECKING:
@@ -89,19 +89,12 @@ def _optimise_group(
 ) -> None:
     spec, resume = inputs.spec, _resume_file(run.folder, group)
     state = start_state(method, inputs, run.seed, group, shared, run.device_config.device)
-    tensors, notes = load_point(resume) or ({}, {"iteration": 0, "history": None})
-    if tensors:
-        with torch.no_grad():
-            state.pixels.copy_(tensors["pixels"])
-            for name, tensor in method.tensors(state).items():
-                tensor.copy_(tensors[METHOD + name])
-    first = notes["iteration"]
-    module = PixelSynthesis(method, state, spec, first, tensors, notes["history"])
+    module = PixelSynthesis(method, state, spec, load_point(resume))
     trainer = make_trainer(
         run.device_config,
         max_epochs=1,
         folder=run.folder,
-        logger=run.log.stage(run.name, first_step=group[0].index * method.iterations + first),
+        logger=run.log.stage(run.name, first_step=group[0].index * method.iterations + module.first),
         callbacks=[
             GroupProgress(progress),
             # Before the point to resume from: a run that goes on from there does not come back here.

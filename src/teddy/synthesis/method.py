@@ -33,7 +33,7 @@ LATER = "later"
 
 
 def later(default: Any) -> Any:
-    """A field that a method got after images had been made by it: its default means these, and is not in fingerprints."""
+    """A field that was added later: its default makes the images of before, and is left out of their fingerprints."""
     return field(default=default, metadata={LATER: True})
 
 
@@ -76,7 +76,7 @@ class Inputs:
 
     @cached_property
     def held(self) -> ImageSet:
-        """The held-out ones, which no image may be made of."""
+        """The held-out training images, which no method may use."""
         train = self._dataset.train
         return Subset(train, stratified_split(train.labels, self._holdout, self._holdout_seed)[1])
 
@@ -99,7 +99,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Run:
-    """Where and on what a synthetic set is made."""
+    """The folder, the device and the settings of one synthesis."""
 
     folder: Path  # of the files of the making; what begins with a dot is removed when the set is finished
     device_config: DeviceConfig
@@ -108,7 +108,7 @@ class Run:
     name: str = "synthesis"  # of the curves, such as synthesis/dm
     checkpoint_every: int = 0  # iterations between two points that a killed run resumes from; 0: none
     snapshot_every: int = 0  # iterations between two snapshots of the first images; 0: none
-    probe_every: int = 0  # iterations between two students of the images as they are; 0: none
+    probe_every: int = 0  # iterations between two student probes; 0: none
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The student probe: how well a small student of the images as they are does on held-out training images, while they are made."""
+"""The student probe: during synthesis, the held-out accuracy of a small student of the present images."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class ImageFolderArtifact:
         return path if path.is_file() else None
 
     def snapshots(self) -> list[Snapshot]:
-        """Pictures of the first block on its way, early to late; none of a set that was not optimised."""
+        """Pictures of the first block during synthesis, early to late; none of a set that was not optimised."""
         paths = sorted((self.artifact.folder / "snapshots").glob("*.safetensors"))
         loaded = [load_tensors(path) for path in paths]
         return [Snapshot(notes["iteration"], tuple(notes["classes"]), tensors["images"]) for tensors, notes in loaded]

@@ -1,4 +1,4 @@
-"""What the value of an objective foretells: its rank correlation with the test loss of students, over sets of one size.
+"""What the value of an objective predicts: its rank correlation with the test loss of students, over sets of one size.
 
 An objective that ranks the sets as their students do is worth minimising (Distillation Correlation Score, DCS).
 """
