@@ -122,11 +122,11 @@ def _from_table(path: Path, files: list[Path], spec: DatasetSpec) -> ForeignSet:
     if len(images) != 1 or len(classes) != 1:
         columns = ", ".join(table.features)
         raise UserError(f"{path} has the columns {columns}; leave one of images and one of class indices.")
-    labels = torch.tensor(table[classes[0]][:])
+    labels = torch.tensor([-1 if one is None else one for one in table[classes[0]]])
+    _check_labels(labels, spec, path)  # -1, which the library writes for no label, would be the last class
     names = getattr(table.features[classes[0]], "names", None)
     if names and len(names) == spec.num_classes and not all(name.isdigit() for name in names):
         labels = torch.tensor(match_classes(names, spec, path))[labels]
-    _check_labels(labels, spec, path)
     return _decoded(TableImages(table, images[0], path, labels, spec.channels, spec.size, None))
 
 
