@@ -123,7 +123,7 @@ def evaluate(
         "view": asdict(student.view) if protocol.augment == "views" else None,
         "view_seed": student.view_seed,
         "seed": student.seed,
-        "precision": device_config.precision,
+        **device_config.fingerprint,
     }
     if divergence is not None:
         content["divergence"] = divergence.identity
@@ -167,7 +167,7 @@ def evaluate(
 
     before = progress.done
     outlook = partial(_outlook, student, images, split, method)
-    artifact = store.produce(KIND, content, train, collective=True, outlook=outlook)
+    artifact = store.produce(KIND, content, train, collective=device_config.together, outlook=outlook)
     progress.skip(protocol.epochs - (progress.done - before))
     return artifact
 
