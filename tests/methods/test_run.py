@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from teddy.artifacts.store import ArtifactStore
+from teddy.config.errors import UserError
 from teddy.data.dataset import RealDataset
 from teddy.methods.batchnorm import MeasuredTeacher
+from teddy.methods.classwise import ClassWise
 from teddy.methods.random import Random
 from teddy.methods.teddy import Teddy, choose_teachers, teacher_terms
 from teddy.models.networks import build_network
@@ -162,6 +166,26 @@ def test_needs_teachers_and_real_images_only_to_start_from_them(method):
     assert (method.needs().pool, method.needs().data) == (True, True)
     noise = dataclasses.replace(method, initial="noise")
     assert (noise.needs().pool, noise.needs().data) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("network", "depth", "bn_weight", "wrong"),
+    [
+        ("convnet2_w4_in", 1, 0.1, "no BatchNorm layer to match"),
+        ("convnet2_w4", 4, 0.0, "has 3 layers with weights, not 4"),
+        ("convnet2_w4", 3, 0.1, None),
+    ],
+)
+def test_a_pool_whose_network_cannot_be_matched_is_refused_before_it_is_trained(
+    method, network, depth, bn_weight, wrong
+):
+    base = SimpleNamespace(build_network=lambda: build_network(network, 3, 1, 8))
+    pool = SimpleNamespace(trainings=lambda base: [])
+    options = dict(ipc=1, iterations=1, lr=1.0, momentum=0.0, strategy="dsa", augmentations=1, real_images=1)
+    classwise = ClassWise(**options, depth=depth, bn_weight=bn_weight, ce_weight=0.0)
+    for one in [classwise] if depth == 4 else [classwise, method]:
+        with pytest.raises(UserError, match=wrong) if wrong else contextlib.nullcontext():
+            one.check_run(pool, base)
 
 
 def test_random_is_the_first_images_of_a_seeded_order(inputs, tmp_path):

@@ -21,9 +21,11 @@ from torch.nn import functional as F
 
 from teddy.config.types import Count, Weight
 from teddy.methods.class_matching import ClassMatching
-from teddy.methods.class_statistics import Named, Statistics, teachers
+from teddy.methods.class_statistics import Named, Statistics, StatisticsNetwork, teachers
+from teddy.pool.strategy import PoolStrategy
+from teddy.pool.trajectory import BaseTraining
 from teddy.runtime.device import DeviceConfig
-from teddy.synthesis.method import Inputs, Needs
+from teddy.synthesis.method import Inputs, Needs, untrained_teacher
 from teddy.synthesis.optimized import cosine
 
 
@@ -51,6 +53,9 @@ class ClassWise(ClassMatching):
 
     def needs(self) -> Needs:
         return Needs(pool=True, data=True)
+
+    def check_run(self, strategy: PoolStrategy, base: BaseTraining) -> None:
+        StatisticsNetwork(untrained_teacher(strategy, base), self.depth, self.bn_weight > 0)
 
     def networks(self, inputs: Inputs, device_config: DeviceConfig) -> Named:
         return teachers(inputs, device_config, self.depth, self.bn_weight > 0)

@@ -22,10 +22,12 @@ from teddy.config.errors import UserError
 from teddy.config.types import Beta, Count, Number, Positive, Weight
 from teddy.methods.balanced import Targets, balanced_statistics
 from teddy.methods.batchnorm import LayerStatistics, MeasuredTeacher
+from teddy.pool.strategy import PoolStrategy
+from teddy.pool.trajectory import BaseTraining
 from teddy.runtime import seeding
 from teddy.runtime.device import DeviceConfig
 from teddy.synthesis.blocks import Block
-from teddy.synthesis.method import Inputs, Needs, later
+from teddy.synthesis.method import Inputs, Needs, later, untrained_teacher
 from teddy.synthesis.optimized import OptimizedMethod, State, cosine, views_of
 from teddy.synthesis.views import BlockView
 
@@ -204,6 +206,9 @@ class Teddy(OptimizedMethod):
             raise UserError(
                 "compiled teachers match their running statistics; set synthesis.compile=false or balanced=0."
             )
+
+    def check_run(self, strategy: PoolStrategy, base: BaseTraining) -> None:
+        MeasuredTeacher(untrained_teacher(strategy, base))
 
     def prepare(self, inputs: Inputs, device_config: DeviceConfig) -> list[TeacherLoss]:
         from teddy.methods.compiled import compiled_losses  # imports the compiler, which takes seconds

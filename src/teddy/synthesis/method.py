@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from torch import nn
 
 from teddy.artifacts.store import Artifact, ArtifactStore, Outlook
 from teddy.config.types import Count
@@ -35,6 +36,11 @@ LATER = "later"
 def later(default: Any) -> Any:
     """A field that was added later: its default makes the images of before, and is left out of their fingerprints."""
     return field(default=default, metadata={LATER: True})
+
+
+def untrained_teacher(strategy: PoolStrategy, base: BaseTraining) -> nn.Module:
+    """The network of a pool's teachers before any training, to refuse one that a method cannot use (``check_run``)."""
+    return (strategy.trainings(base) or [base])[0].build_network()
 
 
 @dataclass(frozen=True)
