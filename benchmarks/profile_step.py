@@ -61,7 +61,9 @@ def step(pool: ModelPool, case: Case, device_config: DeviceConfig) -> Work:
         with device_config.autocast():
             with record_function(VIEW):
                 view = views_of(method.view, state, 0)
-            gradient, _ = ensemble_gradient(method.plan(state, 0), view, state.labels)
+            gradient, _ = ensemble_gradient(
+                method.plan(state, 0), view, state.labels, method.ce_weight, method.bn_weight
+            )
             with record_function(VIEW):
                 view.backward(gradient)
         with record_function(UPDATE):

@@ -8,10 +8,8 @@ from torch import nn
 
 from benchmarks.setting import make_up_statistics
 from benchmarks.straightforward import StraightforwardLoss, StraightforwardStep
-from teddy.methods.teddy import Weights, ensemble_gradient, teacher_losses
+from teddy.methods.teddy import ensemble_gradient, teacher_losses
 from teddy.models.networks import build_network
-
-WEIGHTS = Weights(ce=0.7, bn=0.3, first_bn=10.0)
 
 
 def teachers(network: str, dtype: torch.dtype) -> list[nn.Module]:
@@ -34,11 +32,11 @@ def test_loss_and_pixel_gradient_are_the_librarys(network, dtype, rtol):
     images, labels = block(dtype)
     slow = [teacher.to(memory_format=torch.contiguous_format) for teacher in teachers(network, dtype)]
     leaf = images.clone().requires_grad_()
-    loss = StraightforwardLoss(slow, WEIGHTS.ce, WEIGHTS.bn, WEIGHTS.first_bn)(leaf, labels)
+    loss = StraightforwardLoss(slow, 0.7, 0.3, 10.0)(leaf, labels)
     loss.backward()
 
-    plan = [(loss_of, [0]) for loss_of in teacher_losses(teachers(network, dtype), WEIGHTS)]
-    gradient, terms = ensemble_gradient(plan, images, labels)
+    plan = [(loss_of, [0]) for loss_of in teacher_losses(teachers(network, dtype), 10.0)]
+    gradient, terms = ensemble_gradient(plan, images, labels, 0.7, 0.3)
 
     assert terms.total.item() == pytest.approx(loss.item(), rel=rtol)
     assert leaf.grad is not None

@@ -11,10 +11,9 @@ from torch import nn
 
 from teddy.config.errors import StageFailed
 from teddy.methods.compiled import compiled_losses
-from teddy.methods.teddy import Weights, ensemble_gradient, teacher_losses
+from teddy.methods.teddy import ensemble_gradient, teacher_losses
 from teddy.models.networks import build_network
 
-WEIGHTS = Weights(ce=0.7, bn=0.3, first_bn=10.0)
 HEADERS = Path(sysconfig.get_path("include")) / "Python.h"
 
 
@@ -41,10 +40,10 @@ def test_compiled_teachers_share_one_graph_and_give_the_terms_and_gradient_of_ea
     torch.compiler.reset()
     counters = torch._dynamo.utils.counters
     counters.clear()
-    compiled = compiled_losses(networks, WEIGHTS)
-    eager = teacher_losses([copy.deepcopy(network) for network in networks], WEIGHTS)
+    compiled = compiled_losses(networks, 10.0)
+    eager = teacher_losses([copy.deepcopy(network) for network in networks], 10.0)
     (ours, our_terms), (theirs, their_terms) = (
-        ensemble_gradient([(one, [0, 1]) for one in teachers], images, labels, blocks=2)
+        ensemble_gradient([(one, [0, 1]) for one in teachers], images, labels, 0.7, 0.3, blocks=2)
         for teachers in (compiled, eager)
     )
     assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item())
@@ -60,6 +59,6 @@ def test_a_machine_that_cannot_compile_is_told_what_to_do(monkeypatch):
         raise torch._dynamo.exc.BackendCompilerFailed("inductor", RuntimeError("no g++"), None)
 
     monkeypatch.setattr(torch, "compile", lambda function, **options: graph)
-    loss = compiled_losses(teachers(), WEIGHTS)[0]
+    loss = compiled_losses(teachers(), 10.0)[0]
     with pytest.raises(StageFailed, match=r"install a C\+\+ compiler .* synthesis.compile=false"):
         loss(torch.zeros(1, 1, 2, 2), torch.zeros(1, dtype=torch.long), blocks=1)

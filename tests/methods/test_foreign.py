@@ -128,12 +128,20 @@ BROKEN = {
     "diverged": (lambda path: _save(path, PIXELS * torch.nan, LABELS), "no finite numbers"),
     "code": (lambda path: _save(path, PIXELS, print), "nothing in it was run"),
     "cut short": (lambda path: _cut(path), "cannot be read"),
+    "unlabelled": (lambda path: _unlabelled(path, -1), r"\(-1 to 2\) are no classes of pets"),
+    "null": (lambda path: _unlabelled(path, None), r"\(-1 to 2\) are no classes of pets"),
 }
 
 
 def _save(path, *content):
     path.mkdir()
     torch.save(content, path / "set.pt")
+
+
+def _unlabelled(path, label):
+    path.mkdir()
+    rows = table().to_dict() | {"class_id": [label, *LABELS.tolist()[1:]]}
+    datasets.Dataset.from_dict(rows, features=table().features).to_parquet(str(path / "train.parquet"))
 
 
 def _cut(path):

@@ -14,14 +14,6 @@ def test_curves_belong_to_a_stage():
     assert families - {"cost", "divergence"} <= set(STAGES)
 
 
-def test_names_with_a_variable_part():
-    assert metrics.step_of(metrics.SYNTHESIS) == "synthesis/step"
-    assert metrics.synthesis_term("cross_entropy") == "synthesis/cross_entropy"
-    setting = "mine/paper/stored/resnet18"
-    assert metrics.student(setting) == "student/mine/paper/stored/resnet18/top1"
-    assert metrics.student(setting, "top1_std") == "student/mine/paper/stored/resnet18/top1_std"
-
-
 def test_a_curve_keeps_its_name_in_a_stage_and_gets_a_longer_one_in_a_fit():
     fit = metrics.student_fit("mine", "paper", "resnet18", 0)
     assert fit == "evaluation/mine/paper/resnet18/0"

@@ -1,10 +1,14 @@
 """The student probe: it learns what its images and labels say."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from teddy.data.images import TensorImages
 from teddy.data.spec import DatasetSpec
+from teddy.runtime.loggers import RunLog
+from teddy.synthesis import probe
 from teddy.synthesis.probe import StudentProbe
 
 
@@ -31,3 +35,17 @@ def test_a_student_learns_what_its_labels_say(spec, swapped, low, high):
     top1 = StudentProbe(1, held, "x").measure(spec.normalise(images.images), labels, spec, 1)
     assert low <= top1 <= high
     assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_run_that_goes_on_from_an_earlier_point_measures_each_iteration_once(spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(probe, "STEPS", 1)
+    images = halves(20, 0)
+    block = SimpleNamespace(index=0)
+    state = SimpleNamespace(blocks=[block], images=spec.normalise(images.images), labels=images.labels)
+    module = SimpleNamespace(state=state, spec=spec, first=0)
+    trainer = SimpleNamespace(logger=RunLog(tmp_path).stage("synthesis/x"))
+    for iterations in (range(6), range(3, 4)):  # killed after the sixth, and gone on from the third
+        for iteration in iterations:
+            StudentProbe(2, halves(20, 1), "x").on_train_batch_end(trainer, module, None, iteration, iteration)
+    rows = (tmp_path / "probe_x.csv").read_text().splitlines()
+    assert [row.split(",")[1] for row in rows] == ["iteration", "1", "2", "4"]

@@ -19,7 +19,7 @@ from teddy.data.spec import DatasetSpec
 from teddy.detection.objects import Objects, Target, objects_of, write_coco
 from teddy.methods.batchnorm import MeasuredTeacher
 from teddy.methods.random import Random
-from teddy.methods.teddy import Teddy, TeddyState, Terms, Weights, distance_at_once
+from teddy.methods.teddy import Teddy, TeddyState, distance_at_once
 from teddy.runtime.device import DeviceConfig
 from teddy.runtime.distributed import is_leader
 from teddy.runtime.seeding import seed_torch
@@ -64,17 +64,15 @@ class Annotated(Method):
 def detector_terms(
     teacher: MeasuredTeacher,
     targets: Sequence[Target],
-    weights: Weights,
+    first_bn: float,
     images: torch.Tensor,
     labels: torch.Tensor,
     *,
-    blocks: int = 1,
-) -> Terms:
-    """One detector's part of Eq. 7 for the images of a block and their targets; ``labels`` say nothing of these images."""
+    blocks: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One detector's terms of Eq. 7 for the images of a block and their targets; ``labels`` say nothing of these images."""
     losses, layers = teacher(images, blocks, targets)
-    distance = distance_at_once(layers, weights.first_bn)
-    detection = torch.stack(list(losses.values())).sum().expand(1)
-    return Terms(weights.ce * detection + weights.bn * distance, detection, distance)
+    return torch.stack(list(losses.values())).sum().expand(1), distance_at_once(layers, first_bn)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +105,7 @@ class SceneMatching(Annotated, Teddy):
         (block,), (inputs, teachers) = state.blocks, state.shared
         objects = inputs.objects(self.ipc, state.seed)
         targets = [objects[slot].target(state.pixels.device) for slot in block.slots]
-        losses = [functools.partial(detector_terms, teacher, targets, self.weights) for teacher in teachers]
+        losses = [functools.partial(detector_terms, teacher, targets, self.first_bn_weight) for teacher in teachers]
         return super().setup(replace(state, shared=losses))
 
     def step(self, state: State, iteration: int) -> dict[str, torch.Tensor]:

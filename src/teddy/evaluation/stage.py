@@ -112,27 +112,63 @@ def evaluate(
         Diverged: the student did.
         StageFailed: the disk is full.
     """
+    spec, protocol, learning = images.spec, student.protocol, task or Classification()
     content = {
         "version": VERSION,
         "images": images.fingerprint,
         **split.identity,
         "network": student.network,
-        "protocol": asdict(student.protocol),
+        "protocol": asdict(protocol),
         "labels": student.labels.identity,
-        "view": asdict(student.view) if student.protocol.augment == "views" else None,
+        "view": asdict(student.view) if protocol.augment == "views" else None,
         "view_seed": student.view_seed,
         "seed": student.seed,
         **device_config.fingerprint,
     }
     if divergence is not None:
         content["divergence"] = divergence.identity
-    build = partial(
-        _train, student, split, images, device_config, log, progress, method, divergence, task or Classification()
-    )
+
+    def train(folder: Path) -> dict[str, Any]:
+        memory, started = PeakMemory(device_config.accelerator), time.monotonic()
+        network = build_network(student.network, learning.num_classes(images), spec.channels, spec.size, student.seed)
+        point = ResumePoint(folder / ".resume.safetensors", RESUME_SECONDS, lambda: time.monotonic() - started)
+        done, seconds = point.restore(network)
+        started -= seconds or 0.0  # of a killed run
+        progress.skip(done)
+        data, module = learning.fit(student, network, images, split, device_config, done)
+        steps = len(data.train_dataloader())
+        title = f"{student.network} of {method} (protocol {student.protocol_name}, seed {student.seed})"
+        fit = metrics.student_fit(method, student.protocol_name, student.network, student.seed)
+        trainer = make_trainer(
+            device_config,
+            max_epochs=protocol.epochs - done,
+            folder=folder,
+            logger=log.stage(fit, first_step=done * steps),
+            # A point is written only after the loss was checked.
+            callbacks=[EpochEnd(progress, title, protocol.lr), point],
+            log_every=max(1, protocol.epochs * steps // 50),
+            validate=max(1, protocol.epochs // 20) if getattr(data, "curve", None) else 0,
+        )
+        try:
+            if done < protocol.epochs:
+                trainer.fit(module, datamodule=data)
+            (result,) = trainer.test(module, datamodule=data, verbose=False)
+            if not all(map(math.isfinite, result.values())):  # by the last step
+                raise _diverged(title, protocol.lr, f"epoch {protocol.epochs}", module.trouble())
+        except Diverged:
+            point.path.unlink(missing_ok=True)  # it may hold what the next run would not recover from
+            raise
+        facts = {
+            **learning.facts(result),
+            "seconds": round(time.monotonic() - started, 2),
+            "peak_memory_mb": memory.megabytes(),
+        }
+        return facts if divergence is None else {**facts, "divergence": divergence(network.to(device_config.device))}
+
     before = progress.done
     outlook = partial(_outlook, student, images, split, method)
-    artifact = store.produce(KIND, content, build, collective=device_config.together, outlook=outlook)
-    progress.skip(student.protocol.epochs - (progress.done - before))
+    artifact = store.produce(KIND, content, train, collective=device_config.together, outlook=outlook)
+    progress.skip(protocol.epochs - (progress.done - before))
     return artifact
 
 
@@ -146,56 +182,6 @@ def _outlook(student: Student, images: SyntheticImages, split: EvalSplit, method
         # A test image takes a third of the time of one that is learned from.
         units=protocol.epochs + len(split.images()) / count / 3,
     )
-
-
-def _train(
-    student: Student,
-    split: EvalSplit,
-    images: SyntheticImages,
-    device_config: DeviceConfig,
-    log: RunLog,
-    progress: StageProgress,
-    method: str,
-    divergence: Divergence | None,
-    task: Classification,
-    folder: Path,
-) -> dict[str, Any]:
-    spec, protocol = images.spec, student.protocol
-    memory, started = PeakMemory(device_config.accelerator), time.monotonic()
-    classes = task.num_classes(images)
-    network = build_network(student.network, classes, spec.channels, spec.size, seed=student.seed)
-    point = ResumePoint(folder / ".resume.safetensors", RESUME_SECONDS, lambda: time.monotonic() - started)
-    done, seconds = point.restore(network)
-    started -= seconds or 0.0  # of a killed run
-    progress.skip(done)
-    data, module = task.fit(student, network, images, split, device_config, done)
-    steps = len(data.train_dataloader())
-    title = f"{student.network} of {method} (protocol {student.protocol_name}, seed {student.seed})"
-    fit = metrics.student_fit(method, student.protocol_name, student.network, student.seed)
-    trainer = make_trainer(
-        device_config,
-        max_epochs=protocol.epochs - done,
-        folder=folder,
-        logger=log.stage(fit, first_step=done * steps),
-        callbacks=[EpochEnd(progress, title, protocol.lr), point],  # a point is written only after the loss was checked
-        log_every=max(1, protocol.epochs * steps // 50),
-        validate=max(1, protocol.epochs // 20) if getattr(data, "curve", None) else 0,
-    )
-    try:
-        if done < protocol.epochs:
-            trainer.fit(module, datamodule=data)
-        (result,) = trainer.test(module, datamodule=data, verbose=False)
-        if not all(map(math.isfinite, result.values())):  # by the last step
-            raise _diverged(title, protocol.lr, f"epoch {protocol.epochs}", module.trouble())
-    except Diverged:
-        point.path.unlink(missing_ok=True)  # it may hold what the next run would not recover from
-        raise
-    facts = {
-        **task.facts(result),
-        "seconds": round(time.monotonic() - started, 2),
-        "peak_memory_mb": memory.megabytes(),
-    }
-    return facts if divergence is None else {**facts, "divergence": divergence(network.to(device_config.device))}
 
 
 def _diverged(title: str, lr: float, *where: str) -> Diverged:

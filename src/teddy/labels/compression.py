@@ -19,7 +19,7 @@ from teddy.config.errors import UserError
 class Compression(ABC):
     """A format of soft labels on disk, whose title says what is stored of a view.
 
-    Of each view a tensor (epochs, N, ...) has what ``parts`` says by its name: the type ``base``, and the last axes ``shape``.
+    ``parts`` are the tensors of a file by name, each (epochs, N, *part.shape) and of the type ``part.base``.
     """
 
     def __init__(self, num_classes: int, parts: Mapping[str, np.dtype], title: str) -> None:

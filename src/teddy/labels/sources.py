@@ -108,7 +108,7 @@ class OnlineLabels(SoftLabels):
 
 
 class FixedLabels(LabelSource):
-    """One soft label for each image as it is, mixed as its views were: what a label is worth without labels of views."""
+    """One soft label for each image without augmentation, mixed as its views were: a baseline for labels of every view."""
 
     def __init__(self, labeller: Labeller, temperature: float, batch_size: int = 256) -> None:
         self.labeller, self.temperature, self.batch_size = labeller, temperature, batch_size

@@ -16,15 +16,12 @@ Targets = list[tuple[torch.Tensor, torch.Tensor]]  # mean and variance (channels
 
 def balanced_statistics(inputs: Inputs, device_config: DeviceConfig, count: int) -> list[Targets]:
     """Measure every teacher of the pool on at most ``count`` real images of each class, unless that is in the store."""
-    found = []
     networks = teachers(inputs, device_config, depth=1, batchnorm=True)
+    found: list[Targets] = []
     for bank in RealClasses(inputs, device_config, "none", count).banks(networks, augmentations=1):
-        layers = range(sum(name.startswith("mean") for name in bank))
-        found.append([_balance(bank[f"mean{layer}"][0], bank[f"var{layer}"][0]) for layer in layers])
+        found.append([])
+        for layer in range(sum(name.startswith("mean") for name in bank)):
+            means, variances = bank[f"mean{layer}"][0], bank[f"var{layer}"][0]  # (classes, channels)
+            mean = means.mean(0)
+            found[-1].append((mean, variances.mean(0) + (means - mean).square().mean(0)))
     return found
-
-
-def _balance(means: torch.Tensor, variances: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and variance (channels,) of a mixture of equal parts with these means and variances (classes, channels)."""
-    mean = means.mean(0)
-    return mean, variances.mean(0) + (means - mean).square().mean(0)

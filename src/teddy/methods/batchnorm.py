@@ -39,76 +39,46 @@ class _NormWithStatistics(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, images: torch.Tensor, constants: _Constants, blocks: int) -> tuple[torch.Tensor, ...]:
-        if blocks == 1:
-            own = _moments(images, constants)
-            mean, var = own[0][None], own[1][None]
-        else:
-            moments = [_moments(part, constants) for part in images.chunk(blocks)]
-            mean, var = (torch.stack(values) for values in zip(*moments, strict=True))
-        layer = constants.layer
-        outputs = F.batch_norm(
-            images, layer.running_mean, layer.running_var, layer.weight, layer.bias, training=False, eps=layer.eps
-        )
+    def forward(ctx: Any, images: torch.Tensor, norm: BatchNormWithStatistics, blocks: int) -> tuple[torch.Tensor, ...]:
+        moments = [_moments(part, norm.zero, norm.one) for part in images.chunk(blocks)]
+        mean, var = (torch.stack(values) for values in zip(*moments, strict=True))
         ctx.save_for_backward(images, mean)
-        ctx.constants = constants
-        return outputs, mean, var
+        ctx.norm = norm
+        return norm.layer(images), mean, var
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         to_outputs, to_mean, to_var = gradients
         images, mean = ctx.saved_tensors
-        constants: _Constants = ctx.constants
+        norm: BatchNormWithStatistics = ctx.norm
         count = images.numel() // mean.numel()
         scale = to_var * (2 / count)
         shift = torch.addcmul(to_mean / count, scale, mean, value=-1)
         # scale * images + shift: BatchNorm of zero mean and unit variance, whose kernel is faster than broadcasting.
-        if len(mean) == 1:
-            gradient = F.batch_norm(images, constants.zero, constants.one, scale[0], shift[0], training=False, eps=0.0)
-        else:
-            each = zip(images.chunk(len(mean)), scale, shift, strict=True)
-            gradient = torch.cat(
-                [
-                    F.batch_norm(part, constants.zero, constants.one, by, plus, training=False, eps=0.0)
-                    for part, by, plus in each
-                ]
-            )
-        return gradient.addcmul_(to_outputs, constants.slope(images.dtype)), None, None
+        parts = [
+            F.batch_norm(part, norm.zero, norm.one, by, plus, training=False, eps=0.0)
+            for part, by, plus in zip(images.chunk(len(mean)), scale, shift, strict=True)
+        ]
+        gradient = parts[0] if len(parts) == 1 else torch.cat(parts)
+        return gradient.addcmul_(to_outputs, norm.slope(images.dtype)), None, None
 
 
-class _Constants:
-    """Tensors that stay the same while a frozen layer is used; ``zero`` and ``one`` hold nothing else, (C,)."""
-
-    def __init__(self, layer: nn.BatchNorm2d) -> None:
-        assert layer.running_mean is not None and layer.running_var is not None
-        self.layer = layer
-        self.zero, self.one = torch.zeros_like(layer.running_mean), torch.ones_like(layer.running_var)
-        weight = self.one if layer.weight is None else layer.weight.detach()
-        self._slope = (weight / (layer.running_var + layer.eps).sqrt()).view(1, -1, 1, 1)
-
-    def slope(self, dtype: torch.dtype) -> torch.Tensor:
-        """``d output/d input``, (1, C, 1, 1)."""
-        if self._slope.dtype != dtype:
-            self._slope = self._slope.to(dtype)
-        return self._slope
-
-
-def _moments(images: torch.Tensor, constants: _Constants) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and biased variance of each channel, (C,), in the precision of the layer's own.
+def _moments(images: torch.Tensor, zero: torch.Tensor, one: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and biased variance of each channel (C,), in the precision of ``zero`` and ``one``, which hold nothing else (C,).
 
     The CPU's kernel adds value by value, so large layers are measured in parts there, whose moments are put together.
     """
     if images.device.type not in ("cpu", "cuda"):  # the kernel was written for these two
-        var, mean = torch.var_mean(images.to(constants.zero.dtype), dim=(0, 2, 3), correction=0)
+        var, mean = torch.var_mean(images.to(zero.dtype), dim=(0, 2, 3), correction=0)
         return mean, var
     parts = images.split(max(1, PART // images[0, 0].numel())) if images.device.type == "cpu" else [images]
     # The buffers, which a momentum of 0 leaves as they are, are there for their precision: sums of half precision would lose the
     # difference that is to be matched.
-    moments = [torch.batch_norm_update_stats(part, constants.zero, constants.one, 0.0) for part in parts]
+    moments = [torch.batch_norm_update_stats(part, zero, one, 0.0) for part in parts]
     if len(moments) == 1:
         return moments[0]
-    shares = torch.tensor([len(part) / len(images) for part in parts], dtype=constants.zero.dtype).view(-1, 1)
+    shares = torch.tensor([len(part) / len(images) for part in parts], dtype=zero.dtype).view(-1, 1)
     means, variances = (torch.stack(values) for values in zip(*moments, strict=True))
     mean = (shares * means).sum(0)
     return mean, (shares * (variances + (means - mean).square())).sum(0)
@@ -116,7 +86,7 @@ def _moments(images: torch.Tensor, constants: _Constants) -> tuple[torch.Tensor,
 
 @dataclass
 class StatisticsCollector:
-    """The statistics of a teacher's layers, which add to them in a forward pass of ``blocks`` blocks, one after the other."""
+    """The list to which a teacher's layers add their statistics in a forward pass of ``blocks`` blocks, one after the other."""
 
     blocks: int = 1
     seen: list[LayerStatistics] = field(default_factory=list)
@@ -125,7 +95,7 @@ class StatisticsCollector:
         self.blocks, self.seen = blocks, []
 
     def take(self) -> list[LayerStatistics]:
-        """The statistics of the pass, which are kept no longer."""
+        """Return the statistics of the pass and let go of them, and of their graph."""
         seen, self.seen = self.seen, []
         return seen
 
@@ -135,11 +105,20 @@ class BatchNormWithStatistics(nn.Module):
 
     def __init__(self, layer: nn.BatchNorm2d, collector: StatisticsCollector) -> None:
         super().__init__()
-        self.layer, self.collector, self._constants = layer, collector, _Constants(layer)
+        assert layer.running_mean is not None and layer.running_var is not None
+        self.layer, self.collector = layer, collector
+        self.zero, self.one = torch.zeros_like(layer.running_mean), torch.ones_like(layer.running_var)
+        weight = self.one if layer.weight is None else layer.weight.detach()
+        self._slope = (weight / (layer.running_var + layer.eps).sqrt()).view(1, -1, 1, 1)
+
+    def slope(self, dtype: torch.dtype) -> torch.Tensor:
+        """``d output/d input`` (1, C, 1, 1), kept in the precision of the images."""
+        self._slope = self._slope.to(dtype)
+        return self._slope
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         layer, collector = self.layer, self.collector
-        outputs, mean, var = _NormWithStatistics.apply(images, self._constants, collector.blocks)
+        outputs, mean, var = _NormWithStatistics.apply(images, self, collector.blocks)
         collector.seen.append(LayerStatistics(mean, var, layer.running_mean, layer.running_var))  # type: ignore[arg-type]
         return outputs
 

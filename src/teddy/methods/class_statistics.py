@@ -59,19 +59,14 @@ Named = list[tuple[dict[str, Any], StatisticsNetwork]]  # each behind what names
 
 def teachers(inputs: Inputs, device_config: DeviceConfig, depth: int, batchnorm: bool) -> Named:
     """The teachers of the pool as networks whose statistics are measured."""
-    loaded = zip(inputs.pool.members, inputs.pool.load_teachers(device_config), strict=True)
-    return [
-        (
-            {"teacher": member.identity, "depth": depth, "batchnorm": batchnorm},
-            StatisticsNetwork(teacher, depth, batchnorm),
-        )
-        for member, teacher in loaded
-    ]
+    names = [{"teacher": each.identity, "depth": depth, "batchnorm": batchnorm} for each in inputs.pool.members]
+    loaded = inputs.pool.load_teachers(device_config)
+    return [(name, StatisticsNetwork(one, depth, batchnorm)) for name, one in zip(names, loaded, strict=True)]
 
 
 @dataclass(frozen=True)
 class RealClasses:
-    """The real images of each class, as their statistics are measured."""
+    """The real side of class matching: which images of each class are measured, and under which augmentation."""
 
     inputs: Inputs
     device_config: DeviceConfig
@@ -123,7 +118,7 @@ class RealClasses:
         return {name: each.squeeze(1) for name, each in _stack(rows).items()}
 
     def live_batch(self, label: int, seed: int, iteration: int) -> torch.Tensor:
-        """Images of a class, other random ones in each iteration."""
+        """A batch of random images of a class, drawn anew in each iteration."""
         return self.images(shuffled_class(self.inputs.train, label, seed, "live batch", iteration)[: self.count])
 
     def augmented(self, images: torch.Tensor, draw: int) -> torch.Tensor:

@@ -21,14 +21,16 @@ from torch.nn import functional as F
 
 from teddy.config.types import Count, Weight
 from teddy.methods.class_matching import ClassMatching
-from teddy.methods.class_statistics import Named, Statistics, teachers
+from teddy.methods.class_statistics import Named, Statistics, StatisticsNetwork, teachers
+from teddy.pool.strategy import PoolStrategy
+from teddy.pool.trajectory import BaseTraining
 from teddy.runtime.device import DeviceConfig
-from teddy.synthesis.method import Inputs, Needs
+from teddy.synthesis.method import Inputs, Needs, untrained_teacher
 from teddy.synthesis.optimized import cosine
 
 
 def relative_distance(own: torch.Tensor, real: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """Squared distance of the means (n, D) of some classes (n,) to the real ones (classes, D), by the real ones' scatter."""
+    """Squared distance of the means (n, D) of some classes (n,) to the real ones (classes, D), over the real scatter."""
     scatter = (real - real.mean(0)).square().sum() * (len(classes) / len(real))
     return (own - real[classes]).square().sum() / scatter
 
@@ -51,6 +53,9 @@ class ClassWise(ClassMatching):
 
     def needs(self) -> Needs:
         return Needs(pool=True, data=True)
+
+    def check_run(self, strategy: PoolStrategy, base: BaseTraining) -> None:
+        StatisticsNetwork(untrained_teacher(strategy, base), self.depth, self.bn_weight > 0)
 
     def networks(self, inputs: Inputs, device_config: DeviceConfig) -> Named:
         return teachers(inputs, device_config, self.depth, self.bn_weight > 0)

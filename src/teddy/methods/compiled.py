@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from teddy.config.errors import StageFailed
 from teddy.methods.batchnorm import LayerStatistics, StatisticsCollector, replace_batchnorm
-from teddy.methods.teddy import TeacherLoss, Terms, Weights, layer_terms, statistics_distance
+from teddy.methods.teddy import TeacherLoss, block_cross_entropy, statistics_distance
 
 
 class _TracedNorm(nn.Module):
@@ -42,7 +42,7 @@ class _TracedNorm(nn.Module):
         return F.batch_norm(images, mean, var, layer.weight, layer.bias, training=False, eps=layer.eps)
 
 
-def compiled_losses(networks: Sequence[nn.Module], weights: Weights) -> list[TeacherLoss]:
+def compiled_losses(networks: Sequence[nn.Module], first_bn: float) -> list[TeacherLoss]:
     """The loss of each frozen teacher; as all have one shape, they share a graph, which the first call for a batch compiles."""
     collector = StatisticsCollector()
     skeleton = copy.deepcopy(networks[0])
@@ -54,14 +54,19 @@ def compiled_losses(networks: Sequence[nn.Module], weights: Weights) -> list[Tea
         for key in layer.state_dict()
     }
 
-    def terms(state: dict[str, torch.Tensor], images: torch.Tensor, labels: torch.Tensor, blocks: int) -> Terms:
+    def terms(
+        state: dict[str, torch.Tensor], images: torch.Tensor, labels: torch.Tensor, blocks: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         collector.start(blocks)
         logits = functional_call(skeleton, state, (images,))
-        return layer_terms(logits, labels, statistics_distance(collector.take(), weights.first_bn), weights)
+        distance = statistics_distance(collector.take(), first_bn)
+        return block_cross_entropy(logits, labels, distance), distance
 
     graph = torch.compile(terms, dynamic=False)
 
-    def loss(state: dict[str, torch.Tensor], images: torch.Tensor, labels: torch.Tensor, *, blocks: int) -> Terms:
+    def loss(
+        state: dict[str, torch.Tensor], images: torch.Tensor, labels: torch.Tensor, *, blocks: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         try:
             return graph(state, images, labels, blocks)
         except torch._dynamo.exc.BackendCompilerFailed as error:

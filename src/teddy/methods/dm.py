@@ -41,8 +41,8 @@ class DM(ClassMatching):
             )
 
     def networks(self, inputs: Inputs, device_config: DeviceConfig) -> Named:
-        names = [{"network": self.network, "index": index} for index in range(self.count)]
-        return [(name, self.random_network(inputs, device_config, index)) for index, name in enumerate(names)]
+        made = [self.random_network(inputs, device_config, index) for index in range(self.count)]
+        return [({"network": self.network, "index": index}, network) for index, network in enumerate(made)]
 
     def random_network(self, inputs: Inputs, device_config: DeviceConfig, *keys: seeding.Key) -> StatisticsNetwork:
         network = random_network(self.network, inputs.spec, *keys)

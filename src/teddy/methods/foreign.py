@@ -21,7 +21,7 @@ _log = logging.getLogger("teddy")
 
 @dataclass(frozen=True, kw_only=True)
 class Foreign(Method):
-    """The first IPC images of each class of a set; its name in the fingerprint is its content, wherever it lies."""
+    """The first IPC images of each class of a set; the fingerprint covers the content of its files, not their place."""
 
     path: str | None = field(compare=False)  # in a form of :mod:`teddy.methods.foreign_images`
     tiles: Count  # rows and columns of tiles in an image, each of which students see enlarged

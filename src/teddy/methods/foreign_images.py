@@ -28,7 +28,7 @@ _FORMS = (
 
 @dataclass(frozen=True)
 class ForeignSet:
-    """Images as the dataset's, with their class indices."""
+    """Images in the size and channels of the dataset, with their class indices."""
 
     images: torch.Tensor  # uint8 (N, C, H, W)
     labels: torch.Tensor  # int64 (N,)
@@ -56,7 +56,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def content_of(path: Path) -> str:
-    """Name of a set's files by their bytes, wherever it lies."""
+    """Digest of the names and bytes of a set's files, wherever it lies."""
     return fingerprint({file.relative_to(path).as_posix(): file_digest(file) for file in files_of(path)})
 
 
@@ -79,7 +79,7 @@ def _read(path: Path, spec: DatasetSpec, content: str) -> ForeignSet:
 
 
 def match_classes(names: Sequence[str], spec: DatasetSpec, where: Path) -> list[int]:
-    """Find the class index of each name, of a folder, for people, or a number; raise UserError if it cannot be told."""
+    """Find the class index of each name, which is a folder's, a class name or a number; UserError if it cannot be told."""
     for known in (spec.class_ids, spec.class_names):
         indices = {_plain(name): index for index, name in enumerate(known)}
         found = [indices.get(_plain(name), -1) for name in names]
@@ -122,16 +122,16 @@ def _from_table(path: Path, files: list[Path], spec: DatasetSpec) -> ForeignSet:
     if len(images) != 1 or len(classes) != 1:
         columns = ", ".join(table.features)
         raise UserError(f"{path} has the columns {columns}; leave one of images and one of class indices.")
-    labels = torch.tensor(table[classes[0]][:])
+    labels = torch.tensor([-1 if one is None else one for one in table[classes[0]]])
+    _check_labels(labels, spec, path)  # -1, which the library writes for no label, would be the last class
     names = getattr(table.features[classes[0]], "names", None)
     if names and len(names) == spec.num_classes and not all(name.isdigit() for name in names):
         labels = torch.tensor(match_classes(names, spec, path))[labels]
-    _check_labels(labels, spec, path)
     return _decoded(TableImages(table, images[0], path, labels, spec.channels, spec.size, None))
 
 
 def _decoded(images: DecodedImages) -> ForeignSet:
-    """Decode images, with a sentence on some that are not read as they are."""
+    """Decode images, and note whether some are resized or converted."""
     size, wanted = images.size, PIL_MODES[images.channels]
     odd = sorted(images.headers() - {(wanted, (size, size))})
     notes = [
@@ -163,7 +163,7 @@ def _from_tensors(path: Path, files: list[Path], spec: DatasetSpec) -> ForeignSe
 
 
 def _levels(pixels: torch.Tensor, spec: DatasetSpec, path: Path) -> tuple[torch.Tensor, list[str]]:
-    """Pixels as uint8, with a sentence on what their numbers are taken for."""
+    """Convert pixels to uint8, and note how their values are interpreted."""
     if pixels.dtype == torch.uint8:
         return pixels, []
     pixels = pixels.float()

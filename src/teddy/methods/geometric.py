@@ -14,10 +14,12 @@ import torch
 
 from teddy.data.batches import class_batches
 from teddy.models.features import FeatureNetwork
+from teddy.pool.strategy import PoolStrategy
+from teddy.pool.trajectory import BaseTraining
 from teddy.runtime import seeding
 from teddy.runtime.progress import StageProgress
 from teddy.synthesis.init import class_members, first_of
-from teddy.synthesis.method import Inputs, Method, Needs, Run, SyntheticSet
+from teddy.synthesis.method import Inputs, Method, Needs, Run, SyntheticSet, untrained_teacher
 
 _LLOYD_STEPS = 100
 
@@ -28,6 +30,9 @@ class Geometric(Method):
 
     def needs(self) -> Needs:
         return Needs(pool=True, data=True)
+
+    def check_run(self, strategy: PoolStrategy, base: BaseTraining) -> None:
+        FeatureNetwork(untrained_teacher(strategy, base))
 
     @abstractmethod
     def choose(self, features: torch.Tensor, count: int, uniforms: np.ndarray) -> list[int]:

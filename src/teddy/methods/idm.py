@@ -1,12 +1,12 @@
-"""IDM (Zhao, Li, Qin & Yu, CVPR 2023): class means of a queue of networks in training, and the judgement of these networks.
+"""IDM (Zhao, Li, Qin & Yu, CVPR 2023): class means and cross-entropy under a queue of networks in training.
 
 For one network of the queue and one augmentation A in each iteration::
 
     L(S) = sum_c ||mu_c(A(S)) - mu_c(A(T))||^2 + ce_weight * accuracy * CE(A(S_c))
 
 mu_c is the mean over class c of the last features, averaged over positions. The accuracy is the network's on the real images that
-it was last trained on, in percent as published: a network judges no more than it has learned. All classes make one step together,
-where the publication makes one for each class. Its partition and expansion is ``tiles: 2``.
+it was last trained on, in percent as published, so that a network counts as much as it has learned. All classes make one step
+together, where the publication makes one for each class. Its partition and expansion is ``tiles: 2``.
 """
 
 from __future__ import annotations

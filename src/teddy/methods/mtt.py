@@ -1,4 +1,4 @@
-"""MTT (Cazenavette et al., CVPR 2022): a student's way on the synthetic set against an expert's way on the real one.
+"""MTT (Cazenavette et al., CVPR 2022): match a student's training trajectory on the synthetic set to an expert's on real images.
 
 ``L(S, alpha) = ||theta_N(S, alpha) - theta*_{t+M}||^2 / ||theta*_t - theta*_{t+M}||^2``: from a random expert's weights after t
 epochs, N inner steps on the set are to arrive where the expert is M epochs later. FTD (Du et al., CVPR 2023) is the same with
@@ -67,7 +67,7 @@ class MTT(Unrolled):
         self.check_memory(first.network, first.dataset.spec, base.device_config)
 
     def starts(self, epochs: Sequence[int]) -> list[int]:
-        """Epochs at which a segment may start, of those whose weights there are; UserError if there is none, or one is beyond."""
+        """Epochs at which a segment may start, of those whose weights are kept; UserError if these are too few."""
         last, found = self.max_start_epoch - 1 + self.expert_epochs, set(epochs)
         starts = [one for one in epochs if one < self.max_start_epoch and one + self.expert_epochs in found]
         if max(epochs) < last or not starts:

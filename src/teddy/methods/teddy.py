@@ -22,21 +22,14 @@ from teddy.config.errors import UserError
 from teddy.config.types import Beta, Count, Number, Positive, Weight
 from teddy.methods.balanced import Targets, balanced_statistics
 from teddy.methods.batchnorm import LayerStatistics, MeasuredTeacher
+from teddy.pool.strategy import PoolStrategy
+from teddy.pool.trajectory import BaseTraining
 from teddy.runtime import seeding
 from teddy.runtime.device import DeviceConfig
 from teddy.synthesis.blocks import Block
-from teddy.synthesis.method import Inputs, Needs, later
+from teddy.synthesis.method import Inputs, Needs, later, untrained_teacher
 from teddy.synthesis.optimized import OptimizedMethod, State, cosine, views_of
 from teddy.synthesis.views import BlockView
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The weights of Eq. 7's terms: u, alpha, and w_1 of the first BatchNorm layer (every other layer has weight 1)."""
-
-    ce: float = 1.0
-    bn: float = 0.01
-    first_bn: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -49,9 +42,14 @@ class Terms:
 
 
 class TeacherLoss(Protocol):
-    """One teacher's part of Eq. 7 for normalised images (N, C, H, W), block after block, and their labels (N,)."""
+    """Cross-entropy and BatchNorm term of one teacher before weighting, each (blocks,).
 
-    def __call__(self, images: torch.Tensor, labels: torch.Tensor, *, blocks: int) -> Terms: ...
+    Images are normalised (N, C, H, W), block after block; their labels are (N,).
+    """
+
+    def __call__(
+        self, images: torch.Tensor, labels: torch.Tensor, *, blocks: int
+    ) -> tuple[torch.Tensor, torch.Tensor]: ...
 
 
 def statistics_distance(layers: Sequence[LayerStatistics], first_bn: float) -> torch.Tensor:
@@ -83,40 +81,36 @@ def _membership(channels: tuple[int, ...], dtype: torch.dtype, device: torch.dev
     return torch.eye(len(sizes)).repeat_interleave(sizes, 0).to(device, dtype)
 
 
-def layer_terms(logits: torch.Tensor, labels: torch.Tensor, distance: torch.Tensor, weights: Weights) -> Terms:
-    """Eq. 7 for one teacher from its logits (N, classes) and the distance (blocks,) of its layers' statistics."""
+def block_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, distance: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of the logits (N, classes) of each block, (blocks,), in the precision of the distance (blocks,)."""
     each = F.cross_entropy(logits.to(distance.dtype), labels, reduction="none")
-    ce = each.view(len(distance), -1).mean(1)
-    return Terms(weights.ce * ce + weights.bn * distance, ce, distance)
+    return each.view(len(distance), -1).mean(1)
 
 
 def teacher_terms(
-    teacher: MeasuredTeacher, images: torch.Tensor, labels: torch.Tensor, weights: Weights, blocks: int = 1
-) -> Terms:
-    """One teacher's part of Eq. 7 for each of ``blocks`` blocks of the same size; see :class:`TeacherLoss`."""
+    teacher: MeasuredTeacher, first_bn: float, images: torch.Tensor, labels: torch.Tensor, *, blocks: int = 1
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The terms of one teacher, of which the first BatchNorm layer has the weight ``first_bn``; see :class:`TeacherLoss`."""
     logits, layers = teacher(images, blocks)
-    return layer_terms(logits, labels, distance_at_once(layers, weights.first_bn), weights)
+    distance = distance_at_once(layers, first_bn)
+    return block_cross_entropy(logits, labels, distance), distance
 
 
 def teacher_losses(
-    networks: Sequence[nn.Module], weights: Weights, targets: Sequence[Targets] | None = None
+    networks: Sequence[nn.Module], first_bn: float, targets: Sequence[Targets] | None = None
 ) -> list[TeacherLoss]:
     """The loss of each teacher, perhaps with targets in place of its running statistics; its BatchNorm layers are replaced."""
-    each = [[] for _ in networks] if targets is None else targets
-    measured = [MeasuredTeacher(*pair) for pair in zip(networks, each, strict=True)]
-    return [functools.partial(teacher_terms, teacher, weights=weights) for teacher in measured]
-
-
-def scaled_bn(
-    loss: TeacherLoss, weights: Weights, scale: torch.Tensor, images: torch.Tensor, labels: torch.Tensor, *, blocks: int
-) -> Terms:
-    """A teacher's part of Eq. 7 with alpha times ``scale``, which each block has its own of (blocks,)."""
-    terms = loss(images, labels, blocks=blocks)
-    return Terms(weights.ce * terms.ce + weights.bn * scale * terms.bn, terms.ce, terms.bn)
+    measured = [MeasuredTeacher(*pair) for pair in zip(networks, targets or [[]] * len(networks), strict=True)]
+    return [functools.partial(teacher_terms, teacher, first_bn) for teacher in measured]
 
 
 def ensemble_gradient(
-    plan: Iterable[tuple[TeacherLoss, Sequence[int]]], images: torch.Tensor, labels: torch.Tensor, blocks: int = 1
+    plan: Iterable[tuple[TeacherLoss, list[int]]],
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    ce_weight: float,
+    bn_weight: float | torch.Tensor,
+    blocks: int = 1,
 ) -> tuple[torch.Tensor, Terms]:
     """The gradient of Eq. 7 with respect to ``images``, one teacher at a time.
 
@@ -124,8 +118,8 @@ def ensemble_gradient(
     is that of a single teacher however many there are (invariant 4). Blocks share nothing but the passes.
 
     The images, normalised (N, C, H, W), are ``blocks`` blocks of one size, one after the other; what lies before them in a graph
-    is not entered. ``plan`` holds each teacher with the indices of the blocks that it looks at. The terms, detached, are summed
-    over the teachers of each block.
+    is not entered. ``plan`` holds each teacher with the indices of the blocks that it looks at. ``bn_weight`` is one for all
+    blocks or one for each (blocks,). The terms, detached, are summed over the teachers of each block.
     """
     images, gradient = images.detach(), None
     sums = torch.zeros(3, blocks, device=images.device, dtype=images.dtype)
@@ -136,10 +130,11 @@ def ensemble_gradient(
             for values in (images, labels)
         )
         leaf = leaf.detach().requires_grad_()
-        terms = teacher_loss(leaf, classes, blocks=len(indices))
+        ce, bn = teacher_loss(leaf, classes, blocks=len(indices))
+        total = ce_weight * ce + (bn_weight[indices] if isinstance(bn_weight, torch.Tensor) else bn_weight) * bn
         with torch.autocast(images.device.type, enabled=False):  # each step back in the type of its step forward
-            (slope,) = torch.autograd.grad(terms.total.sum(), leaf)
-        values = torch.stack([terms.total, terms.ce, terms.bn]).detach()
+            (slope,) = torch.autograd.grad(total.sum(), leaf)
+        values = torch.stack([total, ce, bn]).detach()
         if everything:
             gradient, sums = slope if gradient is None else gradient.add_(slope), sums + values
             continue
@@ -212,18 +207,17 @@ class Teddy(OptimizedMethod):
                 "compiled teachers match their running statistics; set synthesis.compile=false or balanced=0."
             )
 
+    def check_run(self, strategy: PoolStrategy, base: BaseTraining) -> None:
+        MeasuredTeacher(untrained_teacher(strategy, base))
+
     def prepare(self, inputs: Inputs, device_config: DeviceConfig) -> list[TeacherLoss]:
         from teddy.methods.compiled import compiled_losses  # imports the compiler, which takes seconds
 
         teachers = inputs.pool.load_teachers(device_config)
         if self.compile:
-            return compiled_losses(teachers, self.weights)
+            return compiled_losses(teachers, self.first_bn_weight)
         targets = balanced_statistics(inputs, device_config, self.balanced) if self.balanced else None
-        return teacher_losses(teachers, self.weights, targets)
-
-    @property
-    def weights(self) -> Weights:
-        return Weights(self.ce_weight, self.bn_weight, self.first_bn_weight)
+        return teacher_losses(teachers, self.first_bn_weight, targets)
 
     def setup(self, state: State) -> TeddyState:
         return TeddyState(**vars(state), bn_scale=torch.ones(len(state.blocks), device=state.pixels.device))
@@ -241,26 +235,20 @@ class Teddy(OptimizedMethod):
 
     def step(self, state: Any, iteration: int) -> dict[str, torch.Tensor]:
         """The gradient of Eq. 7 on the iteration's views, on through the views to the pixels."""
-        view = views_of(self.view, state, iteration)
+        view, plan = views_of(self.view, state, iteration), self.plan(state, iteration)
+        gradient = functools.partial(
+            ensemble_gradient, plan, view, state.labels, self.ce_weight, blocks=len(state.blocks)
+        )
         if self.bn_balance and iteration == 0:
-            first = ensemble_gradient(self.plan(state, 0), view, state.labels, len(state.blocks))[1]
+            first = gradient(bn_weight=self.bn_weight)[1]
             state.bn_scale.copy_(first.ce / first.bn)
-        gradient, terms = ensemble_gradient(self.plan(state, iteration), view, state.labels, len(state.blocks))
-        view.backward(gradient)
+        slope, terms = gradient(bn_weight=self.bn_weight * state.bn_scale if self.bn_balance else self.bn_weight)
+        view.backward(slope)
         return {"loss": terms.total, "cross_entropy": terms.ce, "bn_statistics": terms.bn}
 
     def plan(self, state: Any, iteration: int) -> list[tuple[TeacherLoss, list[int]]]:
         """The iteration's teachers, each with the indices of the group's blocks that it looks at."""
-        members, drawn = len(state.shared), []
-        for block in state.blocks:
-            chosen = self.teacher_policy, block, iteration, members, self.teachers_per_block, state.seed
-            drawn.append(choose_teachers(*chosen))
-        looks_at = [[index for index, chosen in enumerate(drawn) if member in chosen] for member in range(members)]
-        losses: list[TeacherLoss] = state.shared
-        if self.bn_balance:
-            scales = [state.bn_scale[indices] for indices in looks_at]
-            losses = [
-                functools.partial(scaled_bn, loss, self.weights, scale)
-                for loss, scale in zip(losses, scales, strict=True)
-            ]
-        return [(losses[member], indices) for member, indices in enumerate(looks_at) if indices]
+        of_pool = len(state.shared), self.teachers_per_block, state.seed
+        drawn = [choose_teachers(self.teacher_policy, block, iteration, *of_pool) for block in state.blocks]
+        looks_at = [[index for index, chosen in enumerate(drawn) if member in chosen] for member in range(of_pool[0])]
+        return [(loss, indices) for loss, indices in zip(state.shared, looks_at, strict=True) if indices]

@@ -19,7 +19,7 @@ TEST_LOSS = "test/loss"
 
 
 class MacroF1(Metric):
-    """Mean of the classes' F1 scores in percent, over the images of all processes; of classes that are there or predicted.
+    """Mean F1 score in percent of the classes that occur or are predicted, over the images of all processes.
 
     As torchmetrics has it, but without its table of classes x classes for each batch, which is 200 MB with 5,000 classes.
     """
@@ -45,7 +45,7 @@ class MacroF1(Metric):
 
 
 class Classifier(L.LightningModule):
-    """A network with its accuracy on held-out images (``val/top1``), and with that, its F1 score and its loss on test images.
+    """A network with its accuracy on held-out images (``val/top1``), and its accuracy, F1 score and loss on test images.
 
     A batch is ``(normalised images (n, C, H, W), labels (n,), ...)``. A subclass adds ``training_step`` and
     ``configure_optimizers``; without them the module serves ``Trainer.validate`` and ``Trainer.test``.

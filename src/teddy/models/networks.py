@@ -87,7 +87,7 @@ def random_network(name: str, spec: DatasetSpec, *keys: Key) -> nn.Module:
 
 
 def refuse_batchnorm(name: str, spec: DatasetSpec) -> None:
-    """Raise UserError if a network does not fit a dataset, or is normalised by the batch: for methods that look at one class."""
+    """Raise UserError if a network does not fit a dataset, or has BatchNorm, which batches of a single class rule out."""
     if any(isinstance(layer, _BatchNorm) for layer in random_network(name, spec).modules()):
         raise UserError(
             f"network {name!r} has BatchNorm, which takes from a batch of one class what tells it from the others; set the "

@@ -44,7 +44,7 @@ class Item:
 
     @property
     def seconds(self) -> float | None:
-        """Of its making, as far as they are known."""
+        """Seconds that it will take; None if nobody knows."""
         if self.found or self.parts is None:
             return 0.0 if self.found else None
         return sum(units * each for units, each in self.parts.values())
@@ -164,7 +164,7 @@ class Forecast(ArtifactStore):
 
 
 class RunProgress:
-    """How far a whole run is: by the plan at first, and more and more by what was measured. Its store knows what is made."""
+    """Progress of the whole run: by the plan at first, and more and more by the time that was measured."""
 
     def __init__(self, store: ArtifactStore, items: list[Item]) -> None:
         self._store, self._began = store, time.monotonic()

@@ -1,4 +1,4 @@
-"""Memory: of the machine, the peak of one piece of work, what is free, and what a graph will take."""
+"""Memory: that of the machine, the peak of a piece of work, what is free, and what a graph needs."""
 
 from __future__ import annotations
 
@@ -38,8 +38,7 @@ class PeakMemory:
         if self._cuda:
             found = torch.cuda.max_memory_allocated()
         elif self._reset:
-            status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-            found = int(status["VmHWM"].split()[0]) * 1024
+            found = _proc(Path("/proc/self/status"), "VmHWM")
         else:
             unit = 1 if sys.platform == "darwin" else 1024
             found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
@@ -51,9 +50,12 @@ def free_bytes(accelerator: str) -> int | None:
     if accelerator == "cuda":
         return torch.cuda.mem_get_info()[0]
     facts = Path("/proc/meminfo")
-    if accelerator != "cpu" or not facts.is_file():
-        return None
-    return 1024 * int(dict(line.split(":", 1) for line in facts.read_text().splitlines())["MemAvailable"].split()[0])
+    return _proc(facts, "MemAvailable") if accelerator == "cpu" and facts.is_file() else None
+
+
+def _proc(facts: Path, name: str) -> int:
+    """A number of a file in /proc, which is written in kB, in bytes."""
+    return 1024 * int(dict(line.split(":", 1) for line in facts.read_text().splitlines())[name].split()[0])
 
 
 def graph_bytes(compute: Callable[[], object]) -> int:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import lightning as L
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
@@ -170,8 +169,8 @@ class ProgressCallback(L.Callback):
     ``total`` and ``done`` include the batches of earlier runs.
     """
 
-    def __init__(self, label: str, total: int, unit: str = "steps", *, done: int = 0) -> None:
-        self._progress = StageProgress(label, total, unit, done=done)
+    def __init__(self, label: str, total: int, done: int = 0) -> None:
+        self._progress = StageProgress(label, total, "steps", done=done)
         self._open = contextlib.ExitStack()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -180,11 +179,7 @@ class ProgressCallback(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        loss = getattr(pl_module, "shown_loss", outputs.get("loss") if isinstance(outputs, dict) else outputs)
-        if isinstance(loss, torch.Tensor):
-            self._progress.advance(loss=loss.detach().item)
-        else:
-            self._progress.advance()
+        self._progress.advance(loss=outputs["loss"].item)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._open.close()

@@ -101,7 +101,7 @@ def _spared(send: Callable[..., None]) -> Callable[..., None]:
 
 
 class WandbRun:
-    """An open run of ``wandb.init``, whose failure is none of Teddy's run."""
+    """An open run of ``wandb.init``, whose failures never end Teddy's run."""
 
     def __init__(self, run: Any) -> None:
         self._run, self.failed = run, False

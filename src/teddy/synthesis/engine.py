@@ -17,14 +17,14 @@ from torch import nn
 
 from teddy.artifacts.store import atomic_write
 from teddy.config.errors import Diverged, StageFailed
-from teddy.runtime.distributed import barrier, broadcast, gather, is_leader, rank, world_size
+from teddy.runtime.distributed import gather, is_leader, rank, world_size
 from teddy.runtime.progress import StageProgress
 from teddy.runtime.resume import load_point, save_point
 from teddy.runtime.trainer import make_trainer
 from teddy.synthesis.blocks import Block
 from teddy.synthesis.init import INIT
 from teddy.synthesis.method import Inputs, Run, SyntheticSet
-from teddy.synthesis.module import METHOD, GroupProgress, PixelCheckpoint, PixelSynthesis, Snapshots
+from teddy.synthesis.module import GroupProgress, PixelCheckpoint, PixelSynthesis, Snapshots
 from teddy.synthesis.probe import StudentProbe
 
 if TYPE_CHECKING:
@@ -45,10 +45,9 @@ def optimise(method: OptimizedMethod, inputs: Inputs, run: Run) -> SyntheticSet:
     own = groups[rank() :: world_size()]
     # Reads every block that an earlier run left, and removes damaged ones.
     pending = [group for group in own if not all(load_point(block_file(run.folder, block)) for block in group)]
-    barrier()
     diverged: list[str] = []
     # All processes prepare if one has to: what they need from the store they wait for together.
-    if broadcast(any(not _is_done(run.folder, group) for group in groups)):
+    if any(gather(bool(pending))):
         done = (len(own) - len(pending)) * method.iterations
         points = [load_point(_resume_file(run.folder, group)) for group in pending]
         done += sum(point[1]["iteration"] for point in points if point)
@@ -90,19 +89,12 @@ def _optimise_group(
 ) -> None:
     spec, resume = inputs.spec, _resume_file(run.folder, group)
     state = start_state(method, inputs, run.seed, group, shared, run.device_config.device)
-    tensors, notes = load_point(resume) or ({}, {"iteration": 0, "history": None})
-    if tensors:
-        with torch.no_grad():
-            state.pixels.copy_(tensors["pixels"])
-            for name, tensor in method.tensors(state).items():
-                tensor.copy_(tensors[METHOD + name])
-    first = notes["iteration"]
-    module = PixelSynthesis(method, state, spec, first, tensors, notes["history"])
+    module = PixelSynthesis(method, state, spec, load_point(resume))
     trainer = make_trainer(
         run.device_config,
         max_epochs=1,
         folder=run.folder,
-        logger=run.log.stage(run.name, first_step=group[0].index * method.iterations + first),
+        logger=run.log.stage(run.name, first_step=group[0].index * method.iterations + module.first),
         callbacks=[
             GroupProgress(progress),
             # Before the point to resume from: a run that goes on from there does not come back here.
@@ -129,10 +121,6 @@ def _resume_file(folder: Path, group: Sequence[Block]) -> Path:
     return folder / f".resume-{group[0].index:05d}.safetensors"
 
 
-def _is_done(folder: Path, group: Sequence[Block]) -> bool:
-    return all(block_file(folder, block).is_file() for block in group)
-
-
 def _collect(method: OptimizedMethod, inputs: Inputs, run: Run, blocks: Sequence[Block]) -> SyntheticSet:
     """All images by class and slot, and the recorded terms as a file.
 
@@ -140,9 +128,8 @@ def _collect(method: OptimizedMethod, inputs: Inputs, run: Run, blocks: Sequence
     """
     spec = inputs.spec
     images = torch.empty((spec.num_classes * method.ipc, spec.channels, spec.size, spec.size), dtype=torch.uint8)
-    names: list[str] = []
-    histories = []
-    facts: dict[str, Any] = {}
+    terms = io.StringIO()  # a row for each recorded iteration of a block
+    writer, facts = csv.writer(terms, lineterminator="\n"), dict[str, Any]()
     for block in blocks:
         point = load_point(block_file(run.folder, block))
         if point is None:
@@ -151,18 +138,9 @@ def _collect(method: OptimizedMethod, inputs: Inputs, run: Run, blocks: Sequence
             )
         tensors, notes = point
         images[tensors["labels"] * method.ipc + tensors["slots"]] = tensors["images"]
-        names = names or notes["names"]
-        histories.append(notes["history"])
+        if block is blocks[0]:
+            writer.writerow(("block", "iteration", *notes["names"]))
+        writer.writerows([block.index, *row] for row in notes["history"])
         facts |= notes["facts"]
-    _write_terms(run.folder, names, histories)
+    atomic_write(run.folder / TERMS, terms.getvalue())
     return SyntheticSet(images, torch.arange(spec.num_classes).repeat_interleave(method.ipc), facts, method.tiles)
-
-
-def _write_terms(folder: Path, names: Sequence[str], histories: Sequence[Sequence[Sequence[float]]]) -> None:
-    """Write block, iteration and a column for each named term, from the rows ``[iteration, value, ...]`` of each block."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(("block", "iteration", *names))
-    for block, rows in enumerate(histories):
-        writer.writerows([block, *row] for row in rows)
-    atomic_write(folder / TERMS, stream.getvalue())

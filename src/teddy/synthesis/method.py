@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from torch import nn
 
 from teddy.artifacts.store import Artifact, ArtifactStore, Outlook
 from teddy.config.types import Count
@@ -33,8 +34,13 @@ LATER = "later"
 
 
 def later(default: Any) -> Any:
-    """A field that a method got after images had been made by it: its default means these, and is not in fingerprints."""
+    """A field that was added later: its default makes the images of before, and is left out of their fingerprints."""
     return field(default=default, metadata={LATER: True})
+
+
+def untrained_teacher(strategy: PoolStrategy, base: BaseTraining) -> nn.Module:
+    """The network of a pool's teachers before any training, to refuse one that a method cannot use (``check_run``)."""
+    return (strategy.trainings(base) or [base])[0].build_network()
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class Inputs:
 
     @cached_property
     def held(self) -> ImageSet:
-        """The held-out ones, which no image may be made of."""
+        """The held-out training images, which no method may use."""
         train = self._dataset.train
         return Subset(train, stratified_split(train.labels, self._holdout, self._holdout_seed)[1])
 
@@ -99,7 +105,7 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Run:
-    """Where and on what a synthetic set is made."""
+    """The folder, the device and the settings of one synthesis."""
 
     folder: Path  # of the files of the making; what begins with a dot is removed when the set is finished
     device_config: DeviceConfig
@@ -108,7 +114,7 @@ class Run:
     name: str = "synthesis"  # of the curves, such as synthesis/dm
     checkpoint_every: int = 0  # iterations between two points that a killed run resumes from; 0: none
     snapshot_every: int = 0  # iterations between two snapshots of the first images; 0: none
-    probe_every: int = 0  # iterations between two students of the images as they are; 0: none
+    probe_every: int = 0  # iterations between two student probes; 0: none
 
 
 @dataclass(frozen=True)

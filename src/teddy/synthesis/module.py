@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -30,8 +29,10 @@ class PixelSynthesis(L.LightningModule):
     """Optimise a group of blocks by a method's steps.
 
     The optimization is manual, as a method leaves gradients in ``.grad`` by whatever way suits it: one backward pass, one per
-    teacher, or a gradient of its own. An earlier run may have left tensors and a history of terms, ``[iteration, value, ...]``
-    for each block, after ``first`` iterations.
+    teacher, or a gradient of its own. ``history`` holds rows ``[iteration, value, ...]`` of the terms for each block.
+
+    Args:
+        point: what :class:`PixelCheckpoint` wrote in an earlier run, if there is one to go on from.
     """
 
     def __init__(
@@ -39,24 +40,27 @@ class PixelSynthesis(L.LightningModule):
         method: OptimizedMethod,
         state: State,
         spec: DatasetSpec,
-        first: int = 0,
-        tensors: Mapping[str, torch.Tensor] | None = None,
-        history: list[list[list[float]]] | None = None,
+        point: tuple[dict[str, torch.Tensor], Any] | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
-        self.method, self.state, self.spec, self.first = method, state, spec, first
-        self.pixels = state.pixels
+        self.method, self.state, self.spec, self.pixels = method, state, spec, state.pixels
+        self._tensors, notes = point or ({}, {"iteration": 0, "history": [[] for _ in state.blocks]})
+        self.first: int = notes["iteration"]
+        self.history: list[list[list[float]]] = notes["history"]
+        if self._tensors:
+            with torch.no_grad():
+                self.pixels.copy_(self._tensors["pixels"])
+                for name, tensor in method.tensors(state).items():
+                    tensor.copy_(self._tensors[METHOD + name])
         # One bound for each pixel: broadcasting over three channels that lie side by side is many times slower.
         shape = (1, -1, spec.size, spec.size)
         self.low, self.high = (
             bound.to(state.pixels.device).expand(shape).contiguous(memory_format=torch.channels_last)
             for bound in spec.pixel_bounds()
         )
-        self.history = history or [[] for _ in state.blocks]
         self.terms: dict[str, torch.Tensor] = {}
         self._unchecked: list[tuple[int, torch.Tensor]] = []
-        self._tensors = dict(tensors or {})
         self.clamp()
 
     def configure_optimizers(self) -> Any:
@@ -141,7 +145,7 @@ class GroupProgress(L.Callback):
 
 
 class Snapshots(L.Callback):
-    """Keep pictures of the first block on its way, one image of each class, as ``snapshots/<iteration>.safetensors``."""
+    """Keep pictures of the first block during synthesis, one image of each class, as ``snapshots/<iteration>.safetensors``."""
 
     def __init__(self, folder: Path, every: int) -> None:
         self._folder, self._every = folder / "snapshots", every

@@ -1,4 +1,4 @@
-"""The student probe: how well a small student of the images as they are does on held-out training images, while they are made."""
+"""The student probe: during synthesis, the held-out accuracy of a small student of the present images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import lightning as L
 import torch
 from torch.nn import functional as F
 
+from teddy.artifacts.store import atomic_write
 from teddy.data.images import ImageSet
+from teddy.data.spec import DatasetSpec
 from teddy.models.networks import build_network
 from teddy.runtime import metrics, seeding
 from teddy.runtime.loggers import StageLogger
@@ -39,12 +41,12 @@ class StudentProbe(L.Callback):
             return
         top1 = self.measure(module.state.images.detach(), module.state.labels, module.spec, done)
         path = Path(trainer.logger.save_dir) / self._file
-        header = "" if path.is_file() else "block,iteration,top1\n"
-        with path.open("a") as stream:
-            stream.write(f"{header}0,{done},{top1:.2f}\n")
+        rows = path.read_text().splitlines()[1:] if path.is_file() else []
+        rows = [row for row in rows if int(row.split(",")[1]) < done]  # a killed run may have come further
+        atomic_write(path, "\n".join(["block,iteration,top1", *rows, f"0,{done},{top1:.2f}\n"]))
         trainer.logger.log_metrics({metrics.SYNTHESIS_PROBE: top1}, step=batch - module.first)
 
-    def measure(self, images: torch.Tensor, labels: torch.Tensor, spec: Any, iteration: int) -> float:
+    def measure(self, images: torch.Tensor, labels: torch.Tensor, spec: DatasetSpec, iteration: int) -> float:
         """Train a new student on normalised images (N, C, H, W) and their classes (N,), and test it."""
         device = images.device
         student = build_network(NETWORK, spec.num_classes, spec.channels, spec.size, seeding.stable_seed("probe"))

@@ -16,7 +16,6 @@ from teddy.data.spec import DatasetSpec
 from teddy.data.tiles import decode_tiles
 from teddy.runtime.device import DeviceConfig
 from teddy.runtime.distributed import is_leader
-from teddy.runtime.loggers import RunLog
 from teddy.runtime.memory import PeakMemory
 from teddy.runtime.resume import load_tensors
 from teddy.synthesis.engine import TERMS
@@ -97,7 +96,7 @@ class ImageFolderArtifact:
         return path if path.is_file() else None
 
     def snapshots(self) -> list[Snapshot]:
-        """Pictures of the first block on its way, early to late; none of a set that was not optimised."""
+        """Pictures of the first block during synthesis, early to late; none of a set that was not optimised."""
         paths = sorted((self.artifact.folder / "snapshots").glob("*.safetensors"))
         loaded = [load_tensors(path) for path in paths]
         return [Snapshot(notes["iteration"], tuple(notes["classes"]), tensors["images"]) for tensors, notes in loaded]
@@ -110,18 +109,14 @@ def synthesize(
     device_config: DeviceConfig,
     *,
     seed: int,
-    log: RunLog,
     name: str,
-    probe_every: int = 0,
-    checkpoint_every: int = 0,
-    snapshot_every: int = 0,
+    **options: Any,
 ) -> ImageFolderArtifact:
-    """Make a method's synthetic set, or find it in the store; ``name`` is that of the curves."""
+    """Make a method's synthetic set, or find it in the store; the keywords are fields of :class:`Run`."""
 
     def build(folder: Path) -> dict[str, Any]:
         memory = PeakMemory(device_config.accelerator)
-        run = Run(folder, device_config, seed, log, name, checkpoint_every, snapshot_every, probe_every)
-        made = method.synthesize(inputs, run)
+        made = method.synthesize(inputs, Run(folder, device_config, seed, name=name, **options))
         # Other processes have memory of their own, which is not seen from here.
         peak = {"peak_memory_mb": memory.megabytes()} if device_config.devices == 1 else {}
         if is_leader():

@@ -1,1 +1,1 @@
-"""The paper's equations as functions that can be measured: what holds, how closely, and what the objectives foretell."""
+"""The paper's equations as functions that can be measured: what holds, how closely, and what the objectives predict."""

@@ -1,4 +1,4 @@
-"""What the value of an objective foretells: its rank correlation with the test loss of students, over sets of one size.
+"""What the value of an objective predicts: its rank correlation with the test loss of students, over sets of one size.
 
 An objective that ranks the sets as their students do is worth minimising (Distillation Correlation Score, DCS).
 """
@@ -89,7 +89,9 @@ def rank_correlation(values: Sequence[float], losses: Sequence[float]) -> float:
 
 def interval(values: Sequence[float], losses: Sequence[float], draws: int = 1000) -> tuple[float, float]:
     """The 90 % interval of a rank correlation over sets, by the bootstrap: the same sets may come twice, or not at all."""
-    frame = pd.DataFrame({"values": list(values), "losses": list(losses)})
-    rows = torch.randint(len(frame), (draws, len(frame)), generator=seeding.generator("bootstrap")).numpy()
-    found = pd.Series([rank_correlation(frame["values"].iloc[some], frame["losses"].iloc[some]) for some in rows])
+    chosen = torch.randint(len(values), (draws, len(values)), generator=seeding.generator("bootstrap")).T
+    first, second = (
+        pd.DataFrame(torch.tensor(each, dtype=torch.float64)[chosen].numpy()).rank() for each in (values, losses)
+    )
+    found = first.corrwith(second)
     return float(found.quantile(0.05)), float(found.quantile(0.95))
