@@ -19,6 +19,8 @@ LABELLED = ("stages=[pool,synthesis,labels]", "labels.epochs=3")
 ONE_BLOCK = ("methods.classwise.iterations=6", "methods.classwise.augmentations=2", "methods.classwise.real_images=16")
 """A method whose second process has no block, but has to wait for the banks with the first."""
 TWO = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.precision=32-true")
+SAME_BITS = ("trainer=deterministic", "trainer.accelerator=cpu")
+DEALT = ("trainer.strategy=ddp", "trainer.devices=2")
 WHOLE = "stages=[pool,synthesis,labels,evaluation,report]"
 LEARNING = ("method=[random]", "synthesis.ipc=10", "evaluation.epochs=40", "pool.training.epochs=6", "pool.last=6")
 """Enough training for accuracies that can be compared."""
@@ -86,13 +88,23 @@ def test_two_processes_go_through_all_stages(workspace):
     assert "pool: 0/" not in again.err
 
 
+@pytest.mark.timeout(600)
+def test_a_deterministic_run_is_the_same_in_two_processes(workspace):
+    """Teachers, images, labels and students, from an empty store."""
+    single, double = empty(workspace, "single"), empty(workspace, "double")
+    single.run(*SAME_BITS)
+    double.run(*SAME_BITS, *DEALT)
+    assert double.kinds() == {"images": 2, "labels": 2, "students": 2, "trajectory": 1}
+    assert double.results() == single.results()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_two_processes_may_be_killed_and_one_goes_on(workspace, finished):
-    other = finished.copy(workspace.folder / "other", without=("images", "labels", "students"))
-    arguments = (*BLOCKS, *LABELLED, "synthesis.iterations=60", "synthesis.checkpoint_every=5")
+def test_two_processes_may_be_killed_and_one_goes_on(workspace):
+    workspace, other = empty(workspace, "single"), empty(workspace, "double")
+    arguments = (*SAME_BITS, *BLOCKS, *LABELLED, "synthesis.iterations=60", "synthesis.checkpoint_every=5")
     workspace.run(*arguments)
-    started = other.start(*arguments, *TWO)
+    started = other.start(*arguments, *DEALT)
     while len(list(other.store.glob("images/*/.blocks/*"))) < 2:
         assert started.process.is_alive(), started.err.read_text()
         time.sleep(0.002)
@@ -106,15 +118,15 @@ def test_two_processes_may_be_killed_and_one_goes_on(workspace, finished):
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_two_machines_with_a_process_each_write_the_same_images_and_labels(workspace, finished):
+def test_two_machines_with_a_process_each_write_the_same_images_and_labels(workspace):
     """As ``torchrun`` starts them on two machines, which are this one twice."""
-    other = finished.copy(workspace.folder / "other", without=("images", "labels", "students"))
-    workspace.run(*BLOCKS, *LABELLED)
+    workspace, other = empty(workspace, "single"), empty(workspace, "double")
+    workspace.run(*SAME_BITS, *BLOCKS, *LABELLED)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     torchrun = ("torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d")
-    words = (*TINY, *BLOCKS, *LABELLED, *TWO[:1], "trainer.devices=1", "trainer.num_nodes=2", *TWO[2:])
+    words = (*TINY, *SAME_BITS, *BLOCKS, *LABELLED, DEALT[0], "trainer.devices=1", "trainer.num_nodes=2")
     environment = {**os.environ, "TEDDY_STORE": str(other.store)}
     running = [
         subprocess.Popen(

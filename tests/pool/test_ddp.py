@@ -54,10 +54,11 @@ def right(pool, index, images):
 
 
 torch.set_num_threads(1)
-folder, devices = Path(sys.argv[1]), int(sys.argv[2])
-config = DeviceConfig("cpu", "32-true", devices=devices, strategy="ddp" if devices > 1 else "auto")
+folder, devices, deterministic = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "deterministic"
+strategy = "ddp" if devices > 1 else "auto"
+config = DeviceConfig("cpu", "32-true", devices=devices, strategy=strategy, deterministic=deterministic)
 init("cpu", devices)
-for seed in map(int, sys.argv[3:]):
+for seed in map(int, sys.argv[4:]):
     base = BaseTraining(
         store=ArtifactStore(folder / "store"),
         dataset=RealDataset("blobs", Blobs(), mean=[0.5], std=[0.25]),
@@ -89,12 +90,12 @@ for seed in map(int, sys.argv[3:]):
 Facts = list[tuple[str, float, float, float]]
 
 
-def run(folder: Path, devices: int, *seeds: int) -> list[Facts]:
+def run(folder: Path, devices: int, *seeds: int, mode: str = "fast") -> list[Facts]:
     folder.mkdir(exist_ok=True)
     (folder / "script.py").write_text(SCRIPT)
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(devices)] if devices > 1 else []
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *torchrun, str(folder / "script.py"), str(folder), str(devices), *map(str, seeds)]
+    command = [sys.executable, *torchrun, str(folder / "script.py"), str(folder), str(devices), mode, *map(str, seeds)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     return [json.loads((folder / f"{seed}.json").read_text()) for seed in seeds]
@@ -113,3 +114,15 @@ def test_two_processes_train_teachers_as_good_as_one_does(tmp_path: Path) -> Non
     store = tmp_path / "two" / "store"
     assert not list(store.rglob(".partial-*"))
     assert len(list(store.rglob("manifest.json"))) == 3
+
+
+def weights(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.safetensors"))}
+
+
+def test_a_deterministic_run_trains_the_same_teachers_in_two_processes(tmp_path: Path) -> None:
+    alone = run(tmp_path / "one", 1, 1, mode="deterministic")
+    together = run(tmp_path / "two", 2, 1, mode="deterministic")
+    assert alone == together
+    assert len(weights(tmp_path / "one")) == 4, "epochs 3 and 4 of the training, and two pruned models"
+    assert weights(tmp_path / "one") == weights(tmp_path / "two")

@@ -102,12 +102,18 @@ def test_the_validation_loop_runs_if_asked_for(tmp_path: Path, validate: bool) -
 
 
 def test_lightning_is_given_its_own_settings(tmp_path: Path) -> None:
+    config = DeviceConfig("cpu", "bf16-mixed", devices=2, strategy="ddp")
+    trainer = make_trainer(config, max_epochs=1, folder=tmp_path)
+    assert (type(trainer.strategy), trainer.num_devices, trainer.precision) == (DDPStrategy, 2, "bf16-mixed")
+    alone = make_trainer(config, max_epochs=1, folder=tmp_path, single=True)
+    assert (type(alone.strategy), alone.num_devices, alone.precision) == (SingleDeviceStrategy, 1, "bf16-mixed")
+
+
+def test_a_deterministic_run_trains_in_one_process(tmp_path: Path) -> None:
     config = DeviceConfig("cpu", "bf16-mixed", devices=2, strategy="ddp", deterministic=True)
     try:
         trainer = make_trainer(config, max_epochs=1, folder=tmp_path)
-        assert (type(trainer.strategy), trainer.num_devices, trainer.precision) == (DDPStrategy, 2, "bf16-mixed")
+        assert (type(trainer.strategy), trainer.num_devices) == (SingleDeviceStrategy, 1)
         assert torch.are_deterministic_algorithms_enabled()
-        alone = make_trainer(config, max_epochs=1, folder=tmp_path, single=True)
-        assert (type(alone.strategy), alone.num_devices, alone.precision) == (SingleDeviceStrategy, 1, "bf16-mixed")
     finally:
         torch.use_deterministic_algorithms(False)

@@ -29,7 +29,7 @@ from typing import Any
 from teddy.artifacts import processes
 from teddy.artifacts.fingerprint import canonical, fingerprint
 from teddy.artifacts.integrity import CLOCK, LOCK, MANIFEST, Inspection, checksum, inspect, seal
-from teddy.config.errors import StageFailed, UserError
+from teddy.config.errors import Diverged, StageFailed, UserError
 
 DAMAGED = "damaged"  # folder of a store for what was found damaged, and for files that belong to no artifact
 _PARTIAL = ".partial-"
@@ -145,15 +145,23 @@ class ArtifactStore:
             outlook: for the plan of a run.
         """
         leader, artifact = processes.is_leader(), None
+        failure: Diverged | None = None
         with contextlib.ExitStack() as lock:
             try:
                 artifact = processes.broadcast(self._find_or_lock(kind, content, lock) if leader else None)
                 if artifact is None:
                     if leader:
-                        artifact = self._build(kind, content, build)
+                        try:
+                            artifact = self._build(kind, content, build)
+                        except Diverged as error:
+                            if collective:  # raised in all processes
+                                raise
+                            failure = error
                     elif collective:
                         build(self.folder(kind, content))
-                    artifact = processes.broadcast(artifact)
+                    artifact, failure = processes.broadcast((artifact, failure))
+                    if failure is not None:
+                        raise failure
             except Exception as error:
                 if _is_disk_full(error):
                     raise StageFailed(

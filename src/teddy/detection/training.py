@@ -22,6 +22,7 @@ from teddy.detection.objects import Scenes, objects_of, read_coco
 from teddy.evaluation.split import EvalSplit
 from teddy.evaluation.stage import Classification, Student
 from teddy.evaluation.student import StudentTraining
+from teddy.models.classifier import processes_of
 from teddy.pool.teacher import TeacherTraining
 from teddy.pool.trajectory import BaseTraining
 from teddy.runtime.device import DeviceConfig
@@ -72,7 +73,7 @@ class DetectorSteps(L.LightningModule):
 
     def __init__(self, *arguments: Any, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        self.average_precision = MeanAveragePrecision(backend="pycocotools")
+        self.average_precision = MeanAveragePrecision(backend="pycocotools", **processes_of(self))
 
     def batch_loss(self, batch: Any) -> torch.Tensor:
         return torch.stack(list(self.network(*batch).values())).sum()

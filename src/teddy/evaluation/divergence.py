@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchmetrics import KLDivergence
+from torchmetrics.functional import kl_divergence
 
 from teddy.data.batches import eval_batches
 from teddy.data.images import ImageSet
@@ -34,8 +34,10 @@ class Divergence:
 
     def __call__(self, student: nn.Module) -> dict[str, float]:
         """Mean over the images in nats, by the teacher's name."""
-        ours, kl = self._log_probabilities(student), KLDivergence(log_prob=True)
-        return {name: round(float(kl(ours, theirs)), 5) for name, theirs in self._teachers.items()}
+        ours = self._log_probabilities(student)
+        return {
+            name: round(float(kl_divergence(ours, theirs, log_prob=True)), 5) for name, theirs in self._teachers.items()
+        }
 
     @cached_property
     def _teachers(self) -> dict[str, torch.Tensor]:

@@ -122,7 +122,7 @@ def evaluate(
         "view": asdict(student.view) if student.protocol.augment == "views" else None,
         "view_seed": student.view_seed,
         "seed": student.seed,
-        "precision": device_config.precision,
+        **device_config.fingerprint,
     }
     if divergence is not None:
         content["divergence"] = divergence.identity
@@ -131,7 +131,7 @@ def evaluate(
     )
     before = progress.done
     outlook = partial(_outlook, student, images, split, method)
-    artifact = store.produce(KIND, content, build, collective=True, outlook=outlook)
+    artifact = store.produce(KIND, content, build, collective=device_config.together, outlook=outlook)
     progress.skip(student.protocol.epochs - (progress.done - before))
     return artifact
 

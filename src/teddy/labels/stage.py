@@ -77,7 +77,7 @@ def prepare_labels(
         "temperature": recipe.temperature,
         "view": asdict(recipe.view),
         "seed": recipe.seed,
-        "precision": device_config.precision,
+        **device_config.fingerprint,
     }
     if classes is not None:
         identity["classes"] = list(classes)

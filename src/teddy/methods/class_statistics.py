@@ -95,7 +95,7 @@ class RealClasses:
             "strategy": self.strategy,
             "augmentations": augmentations,
             "real_images": self.count,
-            "precision": self.device_config.precision,
+            **self.device_config.fingerprint,
         }
 
         def build(folder: Path) -> dict[str, Any]:

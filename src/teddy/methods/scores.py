@@ -30,7 +30,7 @@ SCORES = "scores.safetensors"
 
 def load_scores(inputs: Inputs, device_config: DeviceConfig) -> dict[str, torch.Tensor]:
     """The scores of :func:`measure`, from the store if they are there."""
-    content = {"version": SCORES_VERSION, "pool": inputs.pool.fingerprint, "precision": device_config.precision}
+    content = {"version": SCORES_VERSION, "pool": inputs.pool.fingerprint, **device_config.fingerprint}
 
     def build(folder: Path) -> dict[str, Any]:
         save_tensors(folder / SCORES, measure(inputs, device_config))

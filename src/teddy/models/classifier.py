@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -28,8 +28,8 @@ class MacroF1(Metric):
     predicted: torch.Tensor
     actual: torch.Tensor
 
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
+    def __init__(self, num_classes: int, **options: Any) -> None:
+        super().__init__(**options)
         for name in ("hits", "predicted", "actual"):
             self.add_state(name, torch.zeros(num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -57,8 +57,10 @@ class Classifier(L.LightningModule):
         super().__init__()
         self.network = network
         # In percent; checking its arguments would wait for the device at each batch.
-        self.accuracy = 100 * MulticlassAccuracy(num_classes, average="micro", validate_args=False)
-        self.f1 = MacroF1(num_classes)
+        self.accuracy = 100 * MulticlassAccuracy(
+            num_classes, average="micro", validate_args=False, **processes_of(self)
+        )
+        self.f1 = MacroF1(num_classes, **processes_of(self))
         self._first_bad = torch.tensor(-1)
 
     def watch(self, loss: torch.Tensor, batch_idx: int) -> None:
@@ -93,6 +95,11 @@ class Classifier(L.LightningModule):
             self.log(name, metric)
         loss = F.cross_entropy(logits.float(), batch[1])
         self.log(TEST_LOSS, loss, on_step=False, on_epoch=True, batch_size=len(batch[1]), sync_dist=True)
+
+
+def processes_of(module: L.LightningModule) -> dict[str, Any]:
+    """Options of a metric that sums over the processes of the module's Trainer, not over those that wait for this one."""
+    return {"distributed_available_fn": lambda: module.trainer.world_size > 1}
 
 
 def not_finite(network: nn.Module) -> list[str]:

@@ -52,7 +52,7 @@ def base_model(base: BaseTraining, source: str) -> Member:
         # What the accuracy depends on.
         "holdout": base.holdout,
         "seed": base.seed,
-        "precision": base.device_config.precision,
+        **base.device_config.fingerprint,
     }
 
     def build(folder: Path) -> dict[str, Any]:
@@ -67,7 +67,10 @@ def base_model(base: BaseTraining, source: str) -> Member:
         held = len(base.dataset.train) * base.holdout
         return Outlook(f"{base.network}, {source}", facts, base.stand_in, passes=held / 3, timed=False)
 
-    return Member.of(base.store.produce("base", content, build, collective=True, outlook=outlook), base.network)
+    return Member.of(
+        base.store.produce("base", content, build, collective=base.device_config.together, outlook=outlook),
+        base.network,
+    )
 
 
 def _network(base: BaseTraining, source: str) -> nn.Module:

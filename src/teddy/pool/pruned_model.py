@@ -83,13 +83,15 @@ class PrunedModel:
             "dataset": base.dataset.fingerprint,
             "augment": asdict(base.augment),
             "holdout": base.holdout,
-            "precision": base.device_config.precision,
+            **base.device_config.fingerprint,
             "pruning": asdict(self.config),
             "seed": self.seed,
             "epochs": self.epochs,
             "fine_tune": asdict(self.plan) if self.epochs > 0 else None,
         }
-        made = base.store.produce("pruned", content, self.build, collective=True, outlook=self._outlook)
+        made = base.store.produce(
+            "pruned", content, self.build, collective=base.device_config.together, outlook=self._outlook
+        )
         return Member.of(made, base.network, HISTORY)
 
     def _outlook(self) -> Outlook:
@@ -127,7 +129,8 @@ class PrunedModel:
         if steps:
             with clock.profile("fine-tuning"):
                 self._fine_tune(network, data, steps, folder)
-        network.load_state_dict(broadcast(network.state_dict()))  # BatchNorm statistics differ between processes
+        if base.device_config.together:
+            network.load_state_dict(broadcast(network.state_dict()))  # BatchNorm statistics differ between processes
         facts["top1_holdout"] = base.holdout_top1(network, data)
         if is_leader():
             write_json(folder / HISTORY, history)

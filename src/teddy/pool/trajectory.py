@@ -63,7 +63,7 @@ class BaseTraining:
             "holdout": self.holdout,
             "save_every": self.save_every,
             "seed": self.seed,
-            "precision": self.device_config.precision,
+            **self.device_config.fingerprint,
             **held_out,
         }
 
@@ -105,7 +105,11 @@ class BaseTraining:
 def trajectory(base: BaseTraining) -> list[Member]:
     """Train the base model unless its snapshots, early to late, are in the store."""
     artifact = base.store.produce(
-        "trajectory", base.content(), partial(train, base), collective=True, outlook=partial(_outlook, base)
+        "trajectory",
+        base.content(),
+        partial(train, base),
+        collective=base.device_config.together,
+        outlook=partial(_outlook, base),
     )
     members = []
     for record in artifact.facts["members"]:

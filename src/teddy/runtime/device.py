@@ -32,6 +32,19 @@ class DeviceConfig:
     callbacks: Callable[[], list[L.Callback]] = field(default=list, compare=False)  # the user's own, fresh for each fit
 
     @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What fingerprints cover: the precision, and whether the run is deterministic."""
+        return {"precision": self.precision, **({"deterministic": True} if self.deterministic else {})}
+
+    @property
+    def together(self) -> bool:
+        """Whether all processes train each network under DDP.
+
+        A deterministic run trains each in one process while the others wait: sums over several processes round differently.
+        """
+        return self.devices * self.num_nodes > 1 and not self.deterministic
+
+    @property
     def device(self) -> torch.device:
         """The device of work outside a Trainer; of several GPUs, the current one of this process."""
         return torch.device(self.accelerator)

@@ -39,15 +39,15 @@ def make_trainer(
     """
     _quiet()
     callbacks = [*([] if single else device_config.callbacks()), *callbacks]
-    alone = single or device_config.devices * device_config.num_nodes == 1
+    alone = single or not device_config.together
     cuda = device_config.accelerator == "cuda"
     return L.Trainer(
         accelerator="gpu" if cuda else device_config.accelerator,
         devices=([torch.cuda.current_device()] if cuda else 1) if alone else device_config.devices,
         num_nodes=1 if alone else device_config.num_nodes,
-        strategy="auto" if single else device_config.strategy,
+        strategy="auto" if alone else device_config.strategy,
         precision=device_config.precision,  # type: ignore[arg-type]
-        sync_batchnorm=device_config.sync_batchnorm and not single,
+        sync_batchnorm=device_config.sync_batchnorm and not alone,
         deterministic=device_config.deterministic,
         max_epochs=max_epochs,
         max_steps=max_steps,

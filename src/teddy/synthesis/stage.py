@@ -135,7 +135,7 @@ def synthesize(
         "method": method.content(),
         "inputs": inputs.fingerprints(method.needs()),
         "seed": seed,
-        "precision": device_config.precision,
+        **device_config.fingerprint,
     }
     outlook = partial(method.outlook, name.rpartition("/")[2], inputs.spec)
     return ImageFolderArtifact(store.produce("images", content, build, collective=True, outlook=outlook), inputs.spec)
