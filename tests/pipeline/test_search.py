@@ -4,12 +4,15 @@ import csv
 import importlib.util
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+SRC = Path(__file__).resolve().parents[2] / "src"
 FILE = """
 # Two step sizes and one that diverges.
 method: teddy
@@ -79,7 +82,11 @@ def test_the_test_images_are_opened_by_the_winner_alone(workspace, tiny, picture
     pictures()
     before = workspace.manifests()
     side_by_side = ["+launch=joblib"] * bool(importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher"))
-    folder = workspace.run(*ARGUMENTS, *side_by_side, base=tiny).folder
+    command = [sys.executable, "-m", "teddy", *tiny, *ARGUMENTS, *side_by_side, "hydra.sweep.dir=again"]
+    environment = {**os.environ, "TEDDY_STORE": str(workspace.store), "PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=workspace.folder, env=environment, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    folder = workspace.folder / "again"
     assert before.items() <= workspace.manifests().items()
     again = json.loads((folder / "search.json").read_text())
     assert {**again, "command": ""} == {**choice, "command": ""}
