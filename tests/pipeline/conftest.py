@@ -22,8 +22,19 @@ import pytest
 
 from tests.conftest import SHORT
 
-SRC = Path(__file__).resolve().parents[2] / "src"
-PRELOAD = ["torch._dynamo", "teddy.cli", "teddy.pipeline", "matplotlib.pyplot", "wandb"]
+ROOT = Path(__file__).resolve().parents[2]
+SRC = ROOT / "src"
+PRELOAD = [
+    *(
+        "torch._dynamo",
+        "teddy.cli",
+        "teddy.pipeline",
+        "teddy.methods.teddy",
+        "teddy.pool.prior",
+        "teddy.report.callback",
+    ),
+    *("matplotlib.pyplot", "wandb", "tests.pipeline.faults", "tests.pipeline.composed"),
+]
 TINY = (
     "+experiment=quickstart",
     *SHORT,
@@ -175,7 +186,7 @@ def process_starter() -> Iterator[Callable[..., Any]]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(SRC))
+        patch.setenv("PYTHONPATH", f"{SRC}{os.pathsep}{ROOT}")
         patch.setenv("OMP_NUM_THREADS", "1")
         started = []
 

@@ -58,7 +58,7 @@ def test_one_and_two_processes_write_the_same_images(workspace, finished):
 def test_two_processes_go_through_all_stages(workspace):
     """Teachers and students train under DDP; records, progress and report are the first process's alone."""
     single, double = empty(workspace, "single"), empty(workspace, "double")
-    one = single.run(*LEARNING, WHOLE)
+    one = single.run(*LEARNING)
     two = double.run(*LEARNING, WHOLE, *TWO)
     assert double.kinds() == single.kinds() == {"images": 1, "labels": 1, "students": 1, "trajectory": 1}
     assert {path.name for path in double.folder.iterdir()} == {"run0", "run0.out", "run0.err", "store"}
@@ -82,7 +82,7 @@ def test_two_processes_go_through_all_stages(workspace):
     assert other["top1_holdout"] == pytest.approx(last["top1_holdout"], abs=SPREAD)
     # One process finds what two have made.
     before = double.manifests()
-    again = double.run(*LEARNING, WHOLE)
+    again = double.run(*LEARNING)
     assert double.manifests() == before
     assert [row["top1"] for row in again.rows] == [theirs["top1"]]
     assert "pool: 0/" not in again.err

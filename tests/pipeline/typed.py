@@ -1,8 +1,9 @@
 """One command line in a process of its own: ``python -m teddy`` without the seconds that importing torch takes.
 
-``conftest.py`` has this file run (``runpy.run_path``) in processes forked from a server that has imported everything. They
-differ from ``python -m teddy`` in nothing else: the same ``main()`` reads the same arguments, in its own working directory, and
-may be killed. ``ARGV``, ``FOLDER``, ``ENVIRONMENT``, ``OUT``, ``ERR`` and ``SETTINGS`` are globals that it is run with.
+``conftest.py`` has this file run (``runpy.run_path``) in processes forked from a server that has imported everything and has
+composed a configuration (``composed.py``). They differ from ``python -m teddy`` in nothing else: the same ``main()`` reads the
+same arguments, in its own working directory, and may be killed. ``ARGV``, ``FOLDER``, ``ENVIRONMENT``, ``OUT``, ``ERR`` and
+``SETTINGS`` are globals that it is run with.
 """
 
 import importlib
