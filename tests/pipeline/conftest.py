@@ -25,15 +25,16 @@ from tests.conftest import SHORT
 ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src"
 PRELOAD = [
-    *(
-        "torch._dynamo",
-        "teddy.cli",
-        "teddy.pipeline",
-        "teddy.methods.teddy",
-        "teddy.pool.prior",
-        "teddy.report.callback",
-    ),
-    *("matplotlib.pyplot", "wandb", "tests.pipeline.faults", "tests.pipeline.composed"),
+    "torch._dynamo",
+    "teddy.cli",
+    "teddy.pipeline",
+    "teddy.methods.teddy",
+    "teddy.pool.prior",
+    "teddy.report.callback",
+    "matplotlib.pyplot",
+    "wandb",
+    "tests.pipeline.faults",
+    "tests.pipeline.composed",
 ]
 TINY = (
     "+experiment=quickstart",
