@@ -11,7 +11,7 @@ import pytest
 from teddy.config.errors import UserError
 from teddy.report.comparison import compare
 from teddy.report.page import write_report
-from teddy.report.pictures import image_sets
+from teddy.report.pictures import clear_choice, image_sets
 from teddy.report.runs import read_runs
 
 
@@ -189,6 +189,15 @@ def test_methods_of_several_runs_stand_in_one_grid(compared, tmp_path):
     assert (tmp_path / "out" / "results.md").read_text().startswith("# mine\n")
     figures = sorted(path.name for path in (tmp_path / "out" / "figures").iterdir())
     assert figures == ["ablation_experiment.png", "methods.png"]
+
+
+def test_of_many_sets_the_grid_has_the_first_of_each_method(compared):
+    run = read_runs(compared)[0]
+    sets = {f"Ours {number}": ("ours", run) for number in range(6)} | {
+        f"real {number}": ("real", run) for number in range(6)
+    }
+    assert clear_choice(sets) == sets
+    assert list(clear_choice({**sets, "Other": ("other", run)})) == ["Ours 0", "real 0", "Other"]
 
 
 @pytest.mark.parametrize("folders", [True, False])

@@ -66,8 +66,8 @@ def read_snapshots(folder: Path) -> list[tuple[int, list[int], torch.Tensor]]:
 
 def draw(blocks: Mapping[str, Rows], path: Path, columns: Sequence[str] = ()) -> Path:
     """Write blocks of rows below one another, each with its heading above and the names of its rows at the left."""
-    names = [[textwrap.shorten(name.replace("_", " "), 28) for name, _ in rows] for rows in blocks.values()]
-    left = 4 * GAP + 10 * max(len(name) for some in names for name in some)
+    names = [[textwrap.fill(name.replace("_", " "), 28, max_lines=4) for name, _ in rows] for rows in blocks.values()]
+    left = 4 * GAP + 10 * max(len(line) for some in names for name in some for line in name.split("\n"))
     head = LINE if columns or any(blocks) else 0
     width = max(len(images) for rows in blocks.values() for _, images in rows)
     grids = [grid_of([images for _, images in rows], width) for rows in blocks.values()]

@@ -15,6 +15,8 @@ from teddy.report.charts import accuracy_bars, class_curves, efficiency, pool_cu
 from teddy.report.comparison import Comparison, is_number, short_key, value_text
 from teddy.report.runs import Run
 
+MAX_SETS = 12
+"""Rows of a class in the grid of all methods that a reader can still compare."""
 SPREAD = "Mean over seeds; whisker: sample standard deviation; "
 
 
@@ -86,12 +88,21 @@ def _methods(comparison: Comparison, folder: Path) -> Iterator[Picture]:
     found = image_sets(comparison)
     for dataset, sets in found.items():
         suffix = dataset if len(found) > 1 else ""
+        sets = clear_choice(sets)
         folders = {name: path for name, (method, run) in sets.items() if (path := run.path(method, "images"))}
         if len(folders) > 1:
             file = folder / f"methods{'_' * bool(suffix)}{plain(suffix)}.png"
             path = grids.method_grid(folders, next(iter(sets.values()))[1], file)
-            caption = "A few classes, drawn by a fixed seed; the images of each method in rows."
+            caption = "A few classes, drawn by a fixed seed; the images of each method in rows, of many sets the first of each."
             yield Picture(path, f"The methods side by side {suffix}".strip(), caption)
+
+
+def clear_choice(sets: dict[str, tuple[str, Run]]) -> dict[str, tuple[str, Run]]:
+    """Choose all sets of :func:`image_sets`, or the first of each method where they are more than twelve."""
+    first: dict[str, str] = {}
+    for name, (method, _) in sets.items():
+        first.setdefault(method, name)
+    return {name: sets[name] for name in first.values()} if len(sets) > MAX_SETS else sets
 
 
 def image_sets(comparison: Comparison) -> dict[str, dict[str, tuple[str, Run]]]:
