@@ -128,6 +128,6 @@ def image_sets(comparison: Comparison) -> dict[str, dict[str, tuple[str, Run]]]:
 def _varied(comparison: Comparison, run: Run, others: list[Run]) -> Iterator[str]:
     for key, values in comparison.values.items():
         value = run.value(key)
-        if value is not None and len({other.value(key) for other in others}) > 1:
+        if key != "method" and value is not None and len({other.value(key) for other in others}) > 1:
             text = short_names([value_text(one) for one in values])[values.index(value)]
             yield f"{short_key(key)} {text}" if is_number(value) else text
