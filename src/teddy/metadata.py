@@ -74,8 +74,7 @@ def hardware(device_config: DeviceConfig) -> str:
     """The machine in words: device, threads, processes, precision."""
     cuda = device_config.accelerator == "cuda"
     device = torch.cuda.get_device_name() if cuda else platform.processor() or platform.machine()
-    processes = device_config.devices * device_config.num_nodes
-    many = f", {processes} processes" if processes > 1 else ""
+    many = f", {device_config.processes} processes" if device_config.processes > 1 else ""
     threads = counted(torch.get_num_threads(), "thread")
     return f"{device_config.accelerator} ({device}, {threads}{many}), {device_config.precision}"
 

@@ -32,7 +32,7 @@ def preview(plan: Plan) -> Forecast:
 
 def forecast_of(plan: Plan, store: ArtifactStore, dataset: RealDataset, device_config: DeviceConfig) -> Forecast:
     """What the stages would find and make, as they say in a run on a store that makes nothing."""
-    alone = device_config.devices * device_config.num_nodes == 1
+    alone = device_config.processes == 1
     with tempfile.TemporaryDirectory(prefix="teddy-") as name:
         folder = Path(name)
         forecast = Forecast(store, folder, MEASURE and alone, _TIMES)

@@ -11,7 +11,7 @@ import pytest
 from teddy.config.errors import UserError
 from teddy.report.comparison import compare
 from teddy.report.page import write_report
-from teddy.report.pictures import clear_choice, image_sets
+from teddy.report.pictures import image_sets, sets_to_draw
 from teddy.report.runs import read_runs
 
 
@@ -196,8 +196,8 @@ def test_of_many_sets_the_grid_has_the_first_of_each_method(compared):
     sets = {f"Ours {number}": ("ours", run) for number in range(6)} | {
         f"real {number}": ("real", run) for number in range(6)
     }
-    assert clear_choice(sets) == sets
-    assert list(clear_choice({**sets, "Other": ("other", run)})) == ["Ours 0", "real 0", "Other"]
+    assert sets_to_draw(sets) == sets
+    assert list(sets_to_draw({**sets, "Other": ("other", run)})) == ["Ours 0", "real 0", "Other"]
 
 
 @pytest.mark.parametrize("folders", [True, False])

@@ -88,7 +88,7 @@ def _methods(comparison: Comparison, folder: Path) -> Iterator[Picture]:
     found = image_sets(comparison)
     for dataset, sets in found.items():
         suffix = dataset if len(found) > 1 else ""
-        sets = clear_choice(sets)
+        sets = sets_to_draw(sets)
         folders = {name: path for name, (method, run) in sets.items() if (path := run.path(method, "images"))}
         if len(folders) > 1:
             file = folder / f"methods{'_' * bool(suffix)}{plain(suffix)}.png"
@@ -97,7 +97,7 @@ def _methods(comparison: Comparison, folder: Path) -> Iterator[Picture]:
             yield Picture(path, f"The methods side by side {suffix}".strip(), caption)
 
 
-def clear_choice(sets: dict[str, tuple[str, Run]]) -> dict[str, tuple[str, Run]]:
+def sets_to_draw(sets: dict[str, tuple[str, Run]]) -> dict[str, tuple[str, Run]]:
     """Choose all sets of :func:`image_sets`, or the first of each method where they are more than twelve."""
     first: dict[str, str] = {}
     for name, (method, _) in sets.items():

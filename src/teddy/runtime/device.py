@@ -37,12 +37,17 @@ class DeviceConfig:
         return {"precision": self.precision, **({"deterministic": True} if self.deterministic else {})}
 
     @property
+    def processes(self) -> int:
+        """The number of processes of the run, one per device."""
+        return self.devices * self.num_nodes
+
+    @property
     def together(self) -> bool:
         """Whether all processes train each network under DDP.
 
         A deterministic run trains each in one process while the others wait: sums over several processes round differently.
         """
-        return self.devices * self.num_nodes > 1 and not self.deterministic
+        return self.processes > 1 and not self.deterministic
 
     @property
     def device(self) -> torch.device:

@@ -45,7 +45,7 @@ def make_trainer(
         accelerator="gpu" if cuda else device_config.accelerator,
         devices=([torch.cuda.current_device()] if cuda else 1) if alone else device_config.devices,
         num_nodes=1 if alone else device_config.num_nodes,
-        strategy="auto" if alone else device_config.strategy,
+        strategy="auto" if single or device_config.deterministic else device_config.strategy,
         precision=device_config.precision,  # type: ignore[arg-type]
         sync_batchnorm=device_config.sync_batchnorm and not alone,
         deterministic=device_config.deterministic,
