@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import re
 import shlex
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -103,6 +103,10 @@ def test_every_option_of_a_group_works_alone(group, name):
     assert_names_exist(config)
     if group == "method":
         assert list(config.methods) == [name]
+        node = config.methods[name]
+        fields = {field.name for field in dataclasses.fields(build(f"methods.{name}", node, Method))}
+        own = {"batch_size", "blocks_at_once", "augmentations"}  # of methods with blocks, and of those with a bank
+        assert fields <= {*node, *own}, "a field that its file leaves out cannot be set on the command line"
 
 
 @pytest.mark.parametrize("name", names("experiment"))
@@ -139,7 +143,7 @@ def test_the_numbers_for_a_method_that_is_not_chosen_are_right_as_well(name):
 def test_every_sweep_makes_several_good_jobs_of_an_experiment(name):
     configs = jobs("+experiment=mini", f"+sweep={name}")
     assert len(configs) > 1
-    different = [asdict(config) for config in configs]
+    different = [dataclasses.asdict(config) for config in configs]
     assert all(one != other for i, one in enumerate(different) for other in different[:i])
     for config in configs:
         assert_names_exist(config)
@@ -152,7 +156,7 @@ def test_every_job_of_a_search_is_a_good_run_of_an_experiment(name):
     assert [config.evaluation.split for config in configs] == ["heldout", "test"] * (len(configs) // 2)
     for config in configs[:4]:
         assert_names_exist(config)
-    trials = [asdict(config) for config in configs[::2]]
+    trials = [dataclasses.asdict(config) for config in configs[::2]]
     assert len(trials) > 1
     assert all(one != other for i, one in enumerate(trials) for other in trials[:i])
 
@@ -293,7 +297,7 @@ PAPERS = [f"{data}_ipc{ipc}_{kind}" for data in SYNTHESIS_7 for ipc in (10, 50, 
 def test_the_papers_settings(name):
     data, kind = re.fullmatch(r"(.*)_ipc\d+_(.*)", name).groups()
     config = composed(f"+experiment={name}")
-    pool, training = config.pool, asdict(config.pool.training)
+    pool, training = config.pool, dataclasses.asdict(config.pool.training)
 
     table_6 = IMAGENET_6 if data == "imagenet" else TINY_6
     assert {key: training[key] for key in table_6} == table_6
@@ -495,7 +499,9 @@ def test_table5_is_the_papers() -> None:
     }
     for name, means in published.items():
         assert tuple(config.paper[f"{name}/dm/ipc{ipc}"][0] for ipc in (1, 10, 50)) == means
-    assert {"random", "herding", "rded", "mosaic", "dm", "sre2l", "teddy", "classwise"} <= set(config.methods)
+    assert {"random", "herding", "rded", "mosaic", "dm", "sre2l", "teddy", "classwise", "classwise_tiles"} <= set(
+        config.methods
+    )
     assert config.labels.kind == "hard"
     assert config.evaluation.split == "test"
 
