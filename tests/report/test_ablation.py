@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from teddy.report.ablation import PAPER, ablation, keys_to_draw, series_of, short_names
-from teddy.report.charts import COLOURS, GREY
+from teddy.report.charts import COLOURS, GREY, palette_of
 from teddy.report.comparison import compare
 from teddy.report.pictures import draw_pictures
 from teddy.report.runs import read_runs
@@ -131,9 +131,34 @@ def test_further_keys_make_series(tmp_path, make_run, students, drawn):
         overrides = {"labels.members": count, "synthesis.ipc": ipc}
         make_run(tmp_path / str(job), students("ours", [50.0 + job], f"{job}", ipc=ipc), settings, overrides)
     sweep = compare(read_runs([tmp_path]))
-    assert keys_to_draw(sweep) == ["labels.members"]
+    assert keys_to_draw(sweep) == ["synthesis.ipc", "labels.members"]
     assert set(series_of(sweep, "labels.members").series) == {"Ours, IPC 1", "Ours, IPC 10"}
     assert min(len(drawn(sweep, "labels.members", colour)) for colour in (BLUE, ORANGE)) > 300
+
+
+def test_many_lines_have_a_panel_for_each_setting(tmp_path, make_run, students, monkeypatch):
+    """The lines of a panel are the methods, with one colour in all panels."""
+    drawn = []
+    monkeypatch.setattr("teddy.report.ablation.palette_of", lambda rows: drawn.append(rows) or palette_of(rows))
+    jobs = [(ipc, epochs, seed) for ipc in (1, 10) for epochs in (300, 500) for seed in (0, 1)]
+    for job, (ipc, epochs, seed) in enumerate(jobs):
+        settings = {"synthesis": {"ipc": ipc, "seed": seed}, "evaluation": {"epochs": epochs}}
+        overrides = {"synthesis.ipc": ipc, "synthesis.seed": seed, "evaluation.epochs": epochs}
+        rows = [
+            row for name in ("a", "b", "real") for row in students(name, [50.0 + job, 51.0 + job], f"{job}", ipc=ipc)
+        ]
+        make_run(tmp_path / str(job), rows, settings, overrides)
+    sweep = compare(read_runs([tmp_path]))
+    assert keys_to_draw(sweep) == ["synthesis.ipc", "evaluation.epochs"], (
+        "seeds are no axis where something else varies"
+    )
+    assert ablation(sweep, "synthesis.ipc", tmp_path / "figures" / "a.png")
+    (rows,) = drawn
+    assert set(rows.panel.str.removeprefix("protocol paper, stored labels, ")) == {
+        f"seed {seed}, epochs {epochs}" for seed in (0, 1) for epochs in (300, 500)
+    }
+    assert set(rows.series) == {"a", "b", "random real images"}
+    assert all(len(line) == 2 for _, line in rows.groupby(["panel", "series"])), "one point for each IPC"
 
 
 def test_of_keys_that_change_together_one_is_drawn(tmp_path, make_run, students):

@@ -73,6 +73,15 @@ def test_the_effect_of_a_key_is_measured_by_the_spread(teachers_sweep):
     )
 
 
+def test_unequal_settings_are_compared_only_where_there_are_no_equal_ones(tmp_path, make_run, students):
+    for job, others in enumerate((["other"], ["real", "other"], [])):
+        rows = [row for name in ("ours", *others) for row in students(name, [50.0, 51.0, 52.0], f"{job}")]
+        make_run(tmp_path / str(job), rows, {"synthesis": {"initial": f"i{job}"}}, {"synthesis.initial": f"i{job}"})
+    found = [line.partition("initial ")[2] for line in sentences(compare(read_runs([tmp_path])))]
+    assert [(line[:2], "the other method" in line) for line in found] == [("i0", True), ("i1", True), ("i1", False)]
+    assert not any("not named as the cause" in line for line in found)
+
+
 def test_where_two_keys_change_together_neither_is_the_cause(sweep_of):
     """As in the windows of teachers of Fig. 2c, where the first and the last teacher move."""
     found = sweep_of(

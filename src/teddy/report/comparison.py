@@ -72,7 +72,7 @@ class Comparison:
 
     def numeric(self, key: str) -> bool:
         """Whether the values of a key are numbers with a meaning; those of a seed are not."""
-        return key != "seed" and sum(map(is_number, self.values[key])) > 1
+        return not is_seed(key) and sum(map(is_number, self.values[key])) > 1
 
     def distinction(self, row: Any) -> str:
         """Distinguish a row from others of its method in the same setting, e.g. ``pool prior``; empty if it is alone."""
@@ -179,12 +179,22 @@ def is_number(value: Value) -> bool:
 
 def short_key(key: str) -> str:
     """Shorten a key for a legend: ``teachers per block`` for ``synthesis.teachers_per_block``."""
-    return "IPC" if key.endswith(".ipc") else key.rpartition(".")[2].replace("_", " ")
+    return "IPC" if is_ipc(key) else key.rpartition(".")[2].replace("_", " ")
 
 
 def has_column(key: str) -> bool:
     """Whether the values of a key have a column in every table: IPC, students, protocol, method, dataset."""
-    return key in ("method", "dataset", "evaluation.students", "evaluation.protocol") or key.endswith(".ipc")
+    return key in ("method", "dataset", "evaluation.students", "evaluation.protocol") or is_ipc(key)
+
+
+def is_ipc(key: str) -> bool:
+    """Whether a key is the number of images per class, a run's or a method's."""
+    return key.endswith(".ipc")
+
+
+def is_seed(key: str) -> bool:
+    """Whether a key is a seed, a run's or a stage's."""
+    return key.rpartition(".")[2] == "seed"
 
 
 def _equal(rows: pd.DataFrame, row: Any, columns: Sequence[str]) -> pd.Series:

@@ -6,13 +6,13 @@ import math
 from typing import Any
 
 from teddy.report.ablation import keys_to_draw, series_of
-from teddy.report.comparison import ENOUGH_SEEDS, SETTING, Comparison, evaluation_text, with_spread
+from teddy.report.comparison import ENOUGH_SEEDS, SETTING, Comparison, evaluation_text, is_ipc, is_seed, with_spread
 
 
 def sentences(comparison: Comparison) -> list[str]:
     """Say how far each numeric key moves the accuracy; without one, how the first method compares with each other one."""
-    numeric = [key for key in keys_to_draw(comparison) if key == "seed" or comparison.numeric(key)]
-    keys = [key for key in numeric if not key.endswith(".ipc")]
+    numeric = [key for key in keys_to_draw(comparison) if is_seed(key) or comparison.numeric(key)]
+    keys = [key for key in numeric if not is_ipc(key)]
     return [line for key in keys for line in _effects(comparison, key)] if keys else _comparisons(comparison)
 
 
@@ -38,24 +38,40 @@ def notes(comparison: Comparison) -> list[str]:
 def _comparisons(comparison: Comparison) -> list[str]:
     found = []
     for _, some in comparison.rows.groupby(SETTING, sort=False):
-        for lead in some[(some.method == comparison.first_method(some)) & ~some.baseline].itertuples():
+        leads = list(some[(some.method == comparison.first_method(some)) & ~some.baseline].itertuples())
+        pairs = [
+            (lead, rival)
+            for lead in leads
+            for method in some.method.drop_duplicates()
+            if method != lead.method
+            for rival in comparison.partners(lead, some[some.method == method]).itertuples()
+        ]
+        alike = {rival.method for lead, rival in pairs if not _confounders(comparison, lead, rival)}
+        for lead in leads:
             size = f"IPC {lead.ipc}" + f", {lead.classes} classes" * bool(lead.classes)
             where = [lead.dataset, size, lead.student, evaluation_text(lead), comparison.distinction(lead)]
             start = ", ".join(filter(None, where))
-            for method in some.method.drop_duplicates():
-                if method != lead.method:
-                    rivals = comparison.partners(lead, some[some.method == method])
-                    found += [f"{start}: {_compare(comparison, lead, rival)}" for rival in rivals.itertuples()]
+            for own, rival in pairs:
+                keys = _confounders(comparison, own, rival)
+                if own == lead and not (
+                    keys and rival.method in alike
+                ):  # an unequal pair says nothing beside an equal one
+                    found.append(f"{start}: {_compare(lead, rival, keys)}")
             if not some.baseline.any():
                 missing = "random real images were not evaluated under the same labels"
                 found.append(f"{start}: {missing}, so {with_spread(lead.mean, lead.std)} stands without a baseline.")
     return found
 
 
-def _compare(comparison: Comparison, lead: Any, rival: Any) -> str:
+def _confounders(comparison: Comparison, lead: Any, rival: Any) -> list[str]:
+    """List what differs between two rows beside the method and its own numbers."""
+    return [key for key in _differing(comparison, lead, rival) if key.partition(".")[0] not in ("method", "methods")]
+
+
+def _compare(lead: Any, rival: Any, keys: list[str]) -> str:
+    """Compare two rows, between which ``keys`` differ beside the method."""
     subject = lead.title[0].upper() + lead.title[1:]
-    keys = [key for key in _differing(comparison, lead, rival) if key.partition(".")[0] not in ("method", "methods")]
-    if keys:  # beside a method's own numbers
+    if keys:
         means = " and ".join(with_spread(row.mean, row.std) for row in (lead, rival))
         why = f"as {', '.join(keys)} differ{'s' * (len(keys) == 1)} too, the method is not named as the cause"
         return f"{subject} and {rival.title} have {means}; {why}."
