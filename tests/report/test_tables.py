@@ -9,7 +9,7 @@ from rich.console import Console
 
 from teddy.report.comparison import compare
 from teddy.report.runs import read_runs
-from teddy.report.tables import condense, differences, latex, markdown, show, students_csv, text_table
+from teddy.report.tables import condense, differences, ipc_table, latex, markdown, show, students_csv, text_table
 
 UNESCAPED = {
     r"\&": "&",
@@ -57,6 +57,29 @@ def odd_run(tmp_path, make_run, students):
     )
     rows += students("a_b & 50%", [60.0, 60.1], protocol="x<y")
     return compare(read_runs([make_run(tmp_path / "odd", rows)]))
+
+
+def test_accuracies_stand_side_by_side_by_ipc(tmp_path, make_run, students):
+    """As in the paper's tables: a line for each method under each setting, a column for each IPC in ascending order."""
+    for job, (ipc, initial, methods) in enumerate(
+        [(10, "real", ("ours", "real", "other")), (1, "real", ("ours", "real")), (1, "noise", ("ours",))]
+    ):
+        rows = [row for name in methods for row in students(name, [40.0 + job, 42.0 + job], f"{job}", ipc=ipc)]
+        settings = {"synthesis": {"ipc": ipc, "initial": initial}}
+        overrides = {"synthesis.ipc": ipc, "synthesis.initial": initial}
+        paper = {"paper": {f"ours/convnet3/paper/ipc{ipc}": [50.04, 0.3]}}
+        make_run(tmp_path / str(job), rows, settings, overrides, paper)
+    comparison = compare(read_runs([tmp_path]))
+    table = ipc_table(comparison)
+    assert list(table) == ["method", "labels", "protocol", "IPC 1", "IPC 10", "synthesis.initial"]
+    assert [list(line) for line in table.drop(columns=["labels", "protocol"]).to_numpy()] == [
+        ["ours", "42.0 ± 1.4 (50.0)", "41.0 ± 1.4 (50.0)", "real"],
+        ["real", "42.0 ± 1.4", "41.0 ± 1.4", "real"],
+        ["other", "", "41.0 ± 1.4", "real"],
+        ["ours", "43.0 ± 1.4 (50.0)", "", "noise"],
+    ]
+    alone = compare(read_runs([tmp_path / "1", tmp_path / "2"]))
+    assert ipc_table(alone).empty, "one IPC needs no column of its own"
 
 
 def test_the_table_of_a_sweep(teachers_sweep):

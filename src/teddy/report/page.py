@@ -56,6 +56,8 @@ def write_report(*folders: Path, out: Path | None = None, title: str = "") -> Pa
     content: dict[str, Any] = {
         "title": title,
         "table": table,
+        "by_ipc": tables.ipc_table(comparison),
+        "measure": comparison.measure.replace("top", "Top"),
         "always": [name for name in table if name in tables.ALWAYS],
         "emphasized": [method == first for method in comparison.rows.method],
         "notes": [*same, *notes(comparison), *missing],

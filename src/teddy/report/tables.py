@@ -67,6 +67,28 @@ def text_table(comparison: Comparison) -> pd.DataFrame:
     return table.drop(columns=[name for name, drop in unwanted.items() if drop])
 
 
+def ipc_table(comparison: Comparison) -> pd.DataFrame:
+    """Write the accuracies of each method and setting by IPC, the paper's in brackets; empty where IPC does not vary."""
+    rows, keys = comparison.rows, comparison.own_keys
+    if rows.ipc.nunique() == 1:
+        return pd.DataFrame()
+    names = [*keys, "dataset", "labels", "protocol", "student", "classes", TEACHERS]
+    lines: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in rows.itertuples():
+        facts = (row.dataset, row.labels, row.protocol, row.student, str(row.classes or ""), row.pool)
+        line = lines.setdefault((row.method, *[comparison.text(row, key) for key in keys], *facts), {})
+        paper = f" ({row.paper[0]:.1f})" if row.paper else ""
+        line[f"IPC {row.ipc}"] = with_spread(row.mean, row.std) + paper
+    table = pd.DataFrame(list(lines), columns=["method", *names]).join(pd.DataFrame(list(lines.values())).fillna(""))
+    kept = [name for name in names if name in ALWAYS or table.groupby(["method", "labels"])[name].nunique().max() > 1]
+    sizes = [f"IPC {ipc}" for ipc in sorted(rows.ipc.unique())]
+    settings = table[kept].apply(tuple, axis=1)
+    order = {setting: index for index, setting in enumerate(dict.fromkeys(settings))}
+    table = table.iloc[settings.map(order).argsort(kind="stable")]
+    first = ["method", *[name for name in kept if name in ALWAYS], *sizes]
+    return table[[*first, *[name for name in kept if name not in first]]]
+
+
 def cost_table(comparison: Comparison) -> pd.DataFrame:
     """Write what each method cost, as text: time and peak memory of every stage that its students needed."""
     rows = comparison.rows
@@ -95,7 +117,10 @@ def condense(table: pd.DataFrame) -> tuple[list[str], pd.DataFrame]:
 def numeric_columns(table: pd.DataFrame) -> list[bool]:
     """Which columns are set flush right: the known ones, and those with a number in every row."""
     return [
-        name in NUMBERS or name.endswith((" seconds", " mb")) or pd.to_numeric(column, errors="coerce").notna().all()
+        name in NUMBERS
+        or name.startswith("IPC ")
+        or name.endswith((" seconds", " mb"))
+        or pd.to_numeric(column, errors="coerce").notna().all()
         for name, column in table.items()
     ]
 
