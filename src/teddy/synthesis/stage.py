@@ -118,7 +118,7 @@ def synthesize(
         memory = PeakMemory(device_config.accelerator)
         made = method.synthesize(inputs, Run(folder, device_config, seed, name=name, **options))
         # Other processes have memory of their own, which is not seen from here.
-        peak = {"peak_memory_mb": memory.megabytes()} if device_config.devices == 1 else {}
+        peak = {"peak_memory_mb": memory.megabytes()} if device_config.processes == 1 else {}
         if is_leader():
             export_images(folder / IMAGES, made.images, made.labels, inputs.spec)
             if made.tiles > 1:  # for whoever reads the folder without the rule
