@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from teddy.report.ablation import PAPER, ablation, keys_to_draw, series_of, short_names
+from teddy.report.ablation import MAX_SERIES, PAPER, ablation, keys_to_draw, series_of, short_names
 from teddy.report.charts import COLOURS, GREY, palette_of
 from teddy.report.comparison import compare
 from teddy.report.pictures import draw_pictures
@@ -159,6 +159,19 @@ def test_many_lines_have_a_panel_for_each_setting(tmp_path, make_run, students, 
     }
     assert set(rows.series) == {"a", "b", "random real images"}
     assert all(len(line) == 2 for _, line in rows.groupby(["panel", "series"])), "one point for each IPC"
+
+
+def test_many_methods_under_one_setting_share_a_panel(tmp_path, make_run, students, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("teddy.report.ablation.palette_of", lambda rows: drawn.append(rows) or palette_of(rows))
+    names = [f"m{index}" for index in range(MAX_SERIES + 1)]
+    for job, ipc in enumerate((1, 10)):
+        rows = [row for name in names for row in students(name, [50.0, 51.0], f"{job}", ipc=ipc)]
+        make_run(tmp_path / str(job), rows, {"synthesis": {"ipc": ipc}}, {"synthesis.ipc": ipc})
+    ablation(compare(read_runs([tmp_path])), "synthesis.ipc", tmp_path / "figures" / "a.png")
+    (rows,) = drawn
+    assert set(rows.panel) == {"protocol paper, stored labels"}
+    assert list(rows.series.drop_duplicates()) == names
 
 
 def test_of_keys_that_change_together_one_is_drawn(tmp_path, make_run, students):

@@ -120,8 +120,8 @@ def ablation(comparison: Comparison, key: str, path: Path) -> Path | None:
 def _by_settings(rows: pd.DataFrame) -> pd.DataFrame:
     """The same rows with a panel for each setting, named by what differs between settings, and the methods as series."""
     shared = set.intersection(*map(set, rows.settings))
-    differing = rows.settings.map(lambda texts: ", ".join(text for text in texts if text not in shared))
-    return rows.assign(panel=rows.panel + ", " + differing, series=rows.title)
+    differing = rows.settings.map(lambda texts: "".join(f", {text}" for text in texts if text not in shared))
+    return rows.assign(panel=rows.panel + differing, series=rows.title)
 
 
 def short_names(texts: Sequence[str]) -> list[str]:
