@@ -102,6 +102,23 @@ def test_two_keys_of_which_one_matters(tmp_path, make_run, students):
     assert found == [*ours, ("real", "any", 1), ("real", "any", 10)]
 
 
+def test_a_methods_own_keys_matter_to_it_alone(tmp_path, make_run, students):
+    key = "methods.ours.iterations"
+    jobs = [(1, 1000, ("ours", "other")), (10, 500, ("ours", "real")), (10, None, ("other",)), (10, 1000, ("ours",))]
+    for job, (ipc, count, names) in enumerate(jobs):
+        rows = [row for name in names for row in students(name, [50.0], f"{job}", ipc=ipc)]
+        own = {"methods": {"ours": {"iterations": count}}} if count else {}
+        overrides = {"synthesis.ipc": ipc} | ({key: count} if count else {})
+        make_run(tmp_path / str(job), rows, {"synthesis": {"ipc": ipc}} | own, overrides)
+    few, all_of_them = (compare(read_runs([tmp_path / str(job) for job in range(count)])) for count in (3, 4))
+    found = {(row.method, row.ipc): few.text(row, key) for row in few.rows.itertuples()}
+    others = {("other", 1): "any", ("other", 10): "any", ("real", 10): "any"}
+    assert found == {("ours", 1): "1000", ("ours", 10): "500"} | others
+    assert few.own_keys == all_of_them.own_keys == [key]
+    assert few.keys_beside_ipc == [], "the method has one number for each IPC"
+    assert all_of_them.keys_beside_ipc == [key]
+
+
 def test_methods_keep_the_order_in_which_they_were_typed(tmp_path, make_run, students):
     rows = [row for method in ("zeta", "real", "alpha") for row in students(method, [1.0])]
     methods = {name: {"title": name} for name in ("real", "zeta", "alpha")}

@@ -46,7 +46,8 @@ def series_of(comparison: Comparison, key: str) -> pd.DataFrame:
     rows = comparison.rows.copy()
     students = rows.student.nunique() > 1 and key != "evaluation.students"
     others = [other for other in comparison.values if other != key and not _follows(comparison, other, key)]
-    others = [other for other in others if is_ipc(other) or not has_column(other)]
+    apart = comparison.keys_beside_ipc if is_ipc(key) else comparison.own_keys
+    others = [other for other in others if is_ipc(other) or other in apart]
     setting = rows.setting.map(lambda one: repr(one[key]))  # IPC may follow from the key
     several = rows.groupby(["method", *SETTING[:4], setting]).ipc.nunique().max() > 1
     ipc = bool(several) and not any(is_ipc(other) for other in (key, *others))

@@ -39,6 +39,14 @@ class Comparison:
         return [key for key in self.values if not has_column(key)]
 
     @property
+    def keys_beside_ipc(self) -> list[str]:
+        """Those of ``own_keys`` that tell rows of one IPC apart: a method's own numbers may follow its IPC."""
+        shared = [key for key in self.own_keys if not key.startswith("methods.")]
+        columns = {key: self.rows.setting.map(lambda one, key=key: one[key]) for key in self.own_keys}
+        places = self.rows[["method", *SETTING]].assign(**columns).groupby(["method", *SETTING, *shared])
+        return [key for key in self.own_keys if key in shared or places[key].nunique().max() > 1]
+
+    @property
     def methods(self) -> list[str]:
         """Names of all methods in the order typed."""
         return list(dict.fromkeys(name for run in self.runs for name in run.methods))
@@ -94,23 +102,23 @@ def compare(runs: Sequence[Run]) -> Comparison:
     Students that are the same under all values of a key, by their fingerprints, are one row, not one per run.
     """
     keys = varied_keys(runs)
-    settings = [tuple(run.value(key) for key in keys) for run in runs]
-    distinct = list(dict.fromkeys(settings))
+    values = {key: list(dict.fromkeys(run.value(key) for run in runs)) for key in keys}
     results = [pd.DataFrame(run.results).assign(run=index) for index, run in enumerate(runs)]
     students = pd.concat(results, ignore_index=True)
-    indices = [distinct.index(settings[run]) for run in students.run]
-    rows = summarize(students.assign(setting_index=indices), ["setting_index"])
+    settings = [_setting(runs[row.run], row.method, keys) for row in students.itertuples()]
+    distinct = list(dict.fromkeys(settings))
+    rows = summarize(students.assign(setting_index=[*map(distinct.index, settings)]), ["setting_index"])
+    rows["own"] = [distinct[index] for index in rows.setting_index]
     prefix = rows.dataset + ": " if rows.dataset.nunique() > 1 else ""
     rows["panel"] = prefix + rows.apply(evaluation_text, axis=1)
-    paper = [runs[settings.index(one)].paper for one in distinct]
+    paper = [runs[students.run[settings.index(one)]].paper for one in distinct]
     names = rows.method + "/" + rows.student + "/" + rows.protocol + "/ipc" + rows.ipc.astype(str)
     rows["paper"] = [paper[index].get(name) for index, name in zip(rows.setting_index, names, strict=True)]
-    values = {key: list(dict.fromkeys(one[index] for one in distinct)) for index, key in enumerate(keys)}
-    result = Comparison(list(runs), values, students, _merge(rows, keys, distinct))
+    result = Comparison(list(runs), values, students, _merge(rows, runs, values))
     result.rows["against"] = [_against(result, row) for row in result.rows.itertuples()]
 
     def order(row: Any) -> tuple:
-        free = any(result.any_of(row, key) for key in keys)
+        free = any(result.any_of(row, key) for key in keys if _matters(key, row.method))
         indices = [values[key].index(row.setting[key][0]) for key in keys]
         setting = [getattr(row, name) for name in SETTING]
         return *setting[:4], free, indices, *setting[4:], result.methods.index(row.method)
@@ -201,17 +209,32 @@ def _equal(rows: pd.DataFrame, row: Any, columns: Sequence[str]) -> pd.Series:
     return (rows[list(columns)] == [getattr(row, name) for name in columns]).all(axis=1)
 
 
-def _merge(rows: pd.DataFrame, keys: Sequence[str], distinct: Sequence[tuple[Value, ...]]) -> pd.DataFrame:
+def _matters(key: str, method: str) -> bool:
+    """Whether a key can matter to a method: the keys of another method, ``methods.NAME.KEY``, do not."""
+    return not key.startswith("methods.") or key.startswith(f"methods.{method}.")
+
+
+def _setting(run: Run, method: str, keys: Sequence[str]) -> tuple[Value, ...]:
+    """A method's values of the varied keys in a run, ``ANY`` of those that do not matter to it."""
+    return tuple(run.value(key) if _matters(key, method) else ANY for key in keys)
+
+
+def _merge(rows: pd.DataFrame, runs: Sequence[Run], values: dict[str, list[Value]]) -> pd.DataFrame:
     """One row for the same students under several settings, if these are all there are or all combinations of values."""
+
+    def allowed(key: str, method: str, found: Sequence[Value]) -> tuple[Value, ...]:
+        return tuple(dict.fromkeys(found if _matters(key, method) else values[key]))
+
     merged: list[dict[str, Any]] = []
     for _, some in rows.groupby("same", sort=False):
-        held = [distinct[index] for index in some.setting_index]
-        setting = {key: tuple(dict.fromkeys(one[index] for one in held)) for index, key in enumerate(keys)}
-        whole = set(held) in (set(distinct), set(itertools.product(*setting.values())))
+        method, held = some.method.iloc[0], list(some.own)
+        setting = {key: tuple(dict.fromkeys(one[index] for one in held)) for index, key in enumerate(values)}
+        every = {_setting(run, method, list(values)) for run in runs}
+        whole = set(held) in (every, set(itertools.product(*setting.values())))
         pool = {"pool": ANY} if whole and some.pool.nunique() > 1 else {}
         for own, row in list(zip(held, some.to_dict("records"), strict=True))[: 1 if whole else None]:
-            alone = {key: (value,) for key, value in zip(keys, own, strict=True)}
-            merged.append(row | {"setting": setting if whole else alone} | pool)
+            chosen = setting if whole else {key: (value,) for key, value in zip(values, own, strict=True)}
+            merged.append(row | {"setting": {key: allowed(key, method, one) for key, one in chosen.items()}} | pool)
     return pd.DataFrame(merged)
 
 

@@ -69,7 +69,7 @@ def text_table(comparison: Comparison) -> pd.DataFrame:
 
 def ipc_table(comparison: Comparison) -> pd.DataFrame:
     """Write the accuracies of each method and setting by IPC, the paper's in brackets; empty where IPC does not vary."""
-    rows, keys = comparison.rows, comparison.own_keys
+    rows, keys = comparison.rows, comparison.keys_beside_ipc
     if rows.ipc.nunique() == 1:
         return pd.DataFrame()
     names = [*keys, "dataset", "labels", "protocol", "student", "classes", TEACHERS]
