@@ -118,7 +118,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
     result.rows["against"] = [_against(result, row) for row in result.rows.itertuples()]
 
     def order(row: Any) -> tuple:
-        free = any(result.any_of(row, key) for key in keys if _matters(key, row.method))
+        free = any(result.any_of(row, key) for key in keys if matters(key, row.method))
         indices = [values[key].index(row.setting[key][0]) for key in keys]
         setting = [getattr(row, name) for name in SETTING]
         return *setting[:4], free, indices, *setting[4:], result.methods.index(row.method)
@@ -205,25 +205,25 @@ def is_seed(key: str) -> bool:
     return key.rpartition(".")[2] == "seed"
 
 
-def _equal(rows: pd.DataFrame, row: Any, columns: Sequence[str]) -> pd.Series:
-    return (rows[list(columns)] == [getattr(row, name) for name in columns]).all(axis=1)
-
-
-def _matters(key: str, method: str) -> bool:
+def matters(key: str, method: str) -> bool:
     """Whether a key can matter to a method: the keys of another method, ``methods.NAME.KEY``, do not."""
     return not key.startswith("methods.") or key.startswith(f"methods.{method}.")
 
 
+def _equal(rows: pd.DataFrame, row: Any, columns: Sequence[str]) -> pd.Series:
+    return (rows[list(columns)] == [getattr(row, name) for name in columns]).all(axis=1)
+
+
 def _setting(run: Run, method: str, keys: Sequence[str]) -> tuple[Value, ...]:
     """A method's values of the varied keys in a run, ``ANY`` of those that do not matter to it."""
-    return tuple(run.value(key) if _matters(key, method) else ANY for key in keys)
+    return tuple(run.value(key) if matters(key, method) else ANY for key in keys)
 
 
 def _merge(rows: pd.DataFrame, runs: Sequence[Run], values: dict[str, list[Value]]) -> pd.DataFrame:
     """One row for the same students under several settings, if these are all there are or all combinations of values."""
 
     def allowed(key: str, method: str, found: Sequence[Value]) -> tuple[Value, ...]:
-        return tuple(dict.fromkeys(found if _matters(key, method) else values[key]))
+        return tuple(dict.fromkeys(found if matters(key, method) else values[key]))
 
     merged: list[dict[str, Any]] = []
     for _, some in rows.groupby("same", sort=False):
