@@ -114,6 +114,7 @@ def test_a_methods_own_keys_matter_to_it_alone(tmp_path, make_run, students):
     found = {(row.method, row.ipc): few.text(row, key) for row in few.rows.itertuples()}
     others = {("other", 1): "any", ("other", 10): "any", ("real", 10): "any"}
     assert found == {("ours", 1): "1000", ("ours", 10): "500"} | others
+    assert varied_keys([few.runs[0], few.runs[2]]) == ["synthesis.ipc"], "one of them has not got the method"
     assert few.own_keys == all_of_them.own_keys == [key]
     assert few.keys_beside_ipc == [], "the method has one number for each IPC"
     assert all_of_them.keys_beside_ipc == [key]

@@ -156,10 +156,14 @@ def varied_keys(runs: Sequence[Run]) -> list[str]:
     """List the keys that some command line or sweep gave and that differ between runs, in the order given.
 
     Keys that only follow from others by interpolation do not count. Runs that differ in no such key, but in their names,
-    are distinguished by ``name``.
+    are distinguished by ``name``. The keys of a method count where runs with this method differ in them.
     """
     given = dict.fromkeys(key for run in runs for key in run.overrides if key.partition(".")[0] not in NOT_COMPARED)
-    varied = [key for key in given if len({run.value(key) for run in runs}) > 1]
+    varied = [
+        key
+        for key in given
+        if len({run.value(key) for run in runs if any(matters(key, one) for one in run.methods)}) > 1
+    ]
     return varied or ["name"] * (len({run.name for run in runs}) > 1)
 
 
