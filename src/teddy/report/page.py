@@ -49,6 +49,7 @@ def write_report(*folders: Path, out: Path | None = None, title: str = "") -> Pa
     commands = dict.fromkeys(run.record["command"] for run in runs if run.record.get("command"))
     shared, table = tables.condense(tables.text_table(comparison))
     same = [f"In all rows: {', '.join(shared)}."] if shared else []
+    brackets = "; in brackets: the paper" * bool(comparison.rows.paper.notna().any())
     differences = tables.differences(comparison)
     first = comparison.first_method(comparison.rows)
     here = Path(__file__).parent
@@ -57,7 +58,7 @@ def write_report(*folders: Path, out: Path | None = None, title: str = "") -> Pa
         "title": title,
         "table": table,
         "by_ipc": tables.ipc_table(comparison),
-        "measure": comparison.measure.replace("top", "Top"),
+        "unit": f"{comparison.measure.replace('top', 'Top')} in percent{brackets}.",
         "always": [name for name in table if name in tables.ALWAYS],
         "emphasized": [method == first for method in comparison.rows.method],
         "notes": [*same, *notes(comparison), *missing],

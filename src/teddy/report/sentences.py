@@ -39,23 +39,24 @@ def _comparisons(comparison: Comparison) -> list[str]:
     found = []
     for _, some in comparison.rows.groupby(SETTING, sort=False):
         leads = list(some[(some.method == comparison.first_method(some)) & ~some.baseline].itertuples())
-        pairs = [
-            (lead, rival)
+        rivals = {
+            lead.Index: [
+                rival
+                for method in some.method.drop_duplicates()
+                if method != lead.method
+                for rival in comparison.partners(lead, some[some.method == method]).itertuples()
+            ]
             for lead in leads
-            for method in some.method.drop_duplicates()
-            if method != lead.method
-            for rival in comparison.partners(lead, some[some.method == method]).itertuples()
-        ]
+        }
+        pairs = [(lead, rival) for lead in leads for rival in rivals[lead.Index]]
         alike = {rival.method for lead, rival in pairs if not _confounders(comparison, lead, rival)}
         for lead in leads:
             size = f"IPC {lead.ipc}" + f", {lead.classes} classes" * bool(lead.classes)
             where = [lead.dataset, size, lead.student, evaluation_text(lead), comparison.distinction(lead)]
             start = ", ".join(filter(None, where))
-            for own, rival in pairs:
-                keys = _confounders(comparison, own, rival)
-                if own == lead and not (
-                    keys and rival.method in alike
-                ):  # an unequal pair says nothing beside an equal one
+            for rival in rivals[lead.Index]:
+                keys = _confounders(comparison, lead, rival)
+                if not keys or rival.method not in alike:  # an unequal pair says nothing beside an equal one
                     found.append(f"{start}: {_compare(lead, rival, keys)}")
             if not some.baseline.any():
                 missing = "random real images were not evaluated under the same labels"
