@@ -82,6 +82,16 @@ def test_accuracies_stand_side_by_side_by_ipc(tmp_path, make_run, students):
     assert ipc_table(alone).empty, "one IPC needs no column of its own"
 
 
+def test_a_varied_key_may_have_the_name_of_a_column(tmp_path, make_run, students):
+    """``labels`` is a column of every table and a group of the configuration."""
+    for job, (ipc, labels) in enumerate([(1, "hard"), (10, "hard"), (1, "stored"), (10, "stored")]):
+        rows = students("ours", [40.0, 42.0], f"{job}", ipc=ipc, labels=labels)
+        make_run(tmp_path / str(job), rows, {"synthesis": {"ipc": ipc}}, {"synthesis.ipc": ipc, "labels": labels})
+    table = ipc_table(compare(read_runs([tmp_path])))
+    assert list(table.labels) == ["hard", "stored"]
+    assert [list(line) for line in table[["IPC 1", "IPC 10"]].to_numpy()] == [["41.0 ± 1.4"] * 2] * 2
+
+
 def test_the_table_of_a_sweep(teachers_sweep):
     shared, table = condense(text_table(compare(read_runs([teachers_sweep]))))
     assert markdown(table).splitlines() == [

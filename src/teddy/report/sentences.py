@@ -41,21 +41,19 @@ def _comparisons(comparison: Comparison) -> list[str]:
         leads = list(some[(some.method == comparison.first_method(some)) & ~some.baseline].itertuples())
         rivals = {
             lead.Index: [
-                rival
+                (rival, _confounders(comparison, lead, rival))
                 for method in some.method.drop_duplicates()
                 if method != lead.method
                 for rival in comparison.partners(lead, some[some.method == method]).itertuples()
             ]
             for lead in leads
         }
-        pairs = [(lead, rival) for lead in leads for rival in rivals[lead.Index]]
-        alike = {rival.method for lead, rival in pairs if not _confounders(comparison, lead, rival)}
+        alike = {rival.method for pairs in rivals.values() for rival, keys in pairs if not keys}
         for lead in leads:
             size = f"IPC {lead.ipc}" + f", {lead.classes} classes" * bool(lead.classes)
             where = [lead.dataset, size, lead.student, evaluation_text(lead), comparison.distinction(lead)]
             start = ", ".join(filter(None, where))
-            for rival in rivals[lead.Index]:
-                keys = _confounders(comparison, lead, rival)
+            for rival, keys in rivals[lead.Index]:
                 if not keys or rival.method not in alike:  # an unequal pair says nothing beside an equal one
                     found.append(f"{start}: {_compare(lead, rival, keys)}")
             if not some.baseline.any():

@@ -69,24 +69,24 @@ def text_table(comparison: Comparison) -> pd.DataFrame:
 
 def ipc_table(comparison: Comparison) -> pd.DataFrame:
     """Write the accuracies of each method and setting by IPC, the paper's in brackets; empty where IPC does not vary."""
-    rows, keys = comparison.rows, comparison.keys_beside_ipc
-    if rows.ipc.nunique() == 1:
+    table = text_table(comparison)
+    if table.IPC.nunique() == 1:
         return pd.DataFrame()
-    names = [*keys, "dataset", "labels", "protocol", "student", "classes", TEACHERS]
-    lines: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in rows.itertuples():
-        facts = (row.dataset, row.labels, row.protocol, row.student, str(row.classes or ""), row.pool)
-        line = lines.setdefault((row.method, *[comparison.text(row, key) for key in keys], *facts), {})
-        paper = f" ({row.paper[0]:.1f})" if row.paper else ""
-        line[f"IPC {row.ipc}"] = with_spread(row.mean, row.std) + paper
-    table = pd.DataFrame(list(lines), columns=["method", *names]).join(pd.DataFrame(list(lines.values())).fillna(""))
-    kept = [name for name in names if name in ALWAYS or table.groupby(["method", "labels"])[name].nunique().max() > 1]
-    sizes = [f"IPC {ipc}" for ipc in sorted(rows.ipc.unique())]
-    settings = table[kept].apply(tuple, axis=1)
-    order = {setting: index for index, setting in enumerate(dict.fromkeys(settings))}
-    table = table.iloc[settings.map(order).argsort(kind="stable")]
-    first = ["method", *[name for name in kept if name in ALWAYS], *sizes]
-    return table[[*first, *[name for name in kept if name not in first]]]
+    paper = table.paper.str.partition(" ")[0]
+    table["cell"] = table[f"{comparison.measure} %"] + paper.map(" ({})".format).where(paper != "", "")
+    left_out = {*comparison.own_keys} - {*comparison.keys_beside_ipc} | NUMBERS - {"classes"} | {"cell"}
+    groups = table.groupby(["method", "labels"])
+    settings = [
+        name
+        for name in table.columns.drop("method")
+        if name not in left_out and (name in ALWAYS or groups[name].nunique().max() > 1)
+    ]
+    wide = table.pivot_table("cell", ["method", *settings], "IPC", aggfunc="first", fill_value="")
+    sizes = {size: f"IPC {size}" for size in sorted(wide, key=int)}
+    lines = table[["method", *settings]].drop_duplicates().merge(wide.rename(columns=sizes).reset_index())
+    lines = pd.concat([some for _, some in lines.groupby(settings, sort=False)])
+    always = [name for name in settings if name in ALWAYS]
+    return lines[["method", *always, *sizes.values(), *(name for name in settings if name not in always)]]
 
 
 def cost_table(comparison: Comparison) -> pd.DataFrame:
