@@ -14,15 +14,17 @@ import torch
 import torchvision
 
 import teddy
-from benchmarks import decoding, labels, memory, overhead, startup, students, synthesis, teachers
+from benchmarks import decoding, labels, malloc, memory, overhead, startup, students, synthesis, teachers
 from benchmarks.results import kept_rows, show_results, table, write_results
 from benchmarks.setting import Setting, hardware
 from teddy.config.errors import UserError
 from teddy.runtime.device import resolve_device
+from teddy.runtime.memory import keep_freed_memory
 
 BENCHMARKS = {
     "synthesis": synthesis.rows,
     "memory": memory.rows,
+    "malloc": malloc.rows,
     "labels": labels.rows,
     "students": students.rows,
     "teachers": teachers.rows,
@@ -43,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         device_config = resolve_device(args.device, "auto")
     except UserError:
         parser.error(f"--device {args.device}: this machine has no such device")
+    keep_freed_memory()  # as in a run
     rows = []
     with tempfile.TemporaryDirectory(prefix="teddy-benchmarks-") as folder:
         setting = Setting(device_config, Path(folder), args.quick)

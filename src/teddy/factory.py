@@ -32,7 +32,7 @@ from teddy.pool.schedule import Recipe
 from teddy.pool.trajectory import BaseTraining
 from teddy.runtime.device import DeviceConfig, default_threads, resolve_device, usable_cores
 from teddy.runtime.loggers import RunLog
-from teddy.runtime.memory import machine_memory
+from teddy.runtime.memory import keep_freed_memory, machine_memory
 from teddy.sets.description import LabelFacts, TeacherFacts
 from teddy.synthesis.stage import SyntheticImages
 
@@ -53,7 +53,7 @@ def _shared(kind: type, node: Any, /, **others: Any) -> dict[str, Any]:
 
 
 def device_config_of(config: TeddyConfig) -> DeviceConfig:
-    """The machine that the run uses, with its number of threads set; more loader processes than cores would only wait.
+    """The machine that the run uses, with its number of threads and malloc set; more loader processes than cores would only wait.
 
     UserError if this machine or Lightning does not have what is asked for.
     """
@@ -64,6 +64,7 @@ def device_config_of(config: TeddyConfig) -> DeviceConfig:
             f"trainer.strategy={trainer.strategy} is unknown to Lightning; choose one of {', '.join(known)}."
         )
     torch.set_num_threads(trainer.threads or default_threads())
+    keep_freed_memory()
 
     def callbacks() -> list[Callback]:
         return [build(f"trainer.callbacks.{name}", node) for name, node in trainer.callbacks.items()]

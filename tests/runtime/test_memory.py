@@ -1,7 +1,8 @@
-"""Peak memory against a buffer of known size; the size of a graph without and with tensors; free memory."""
+"""Peak memory against a buffer of known size; the size of a graph; free memory; memory of freed tensors."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -21,7 +22,8 @@ def test_the_peak_is_that_of_the_work_and_not_of_what_came_before():
     program = textwrap.dedent(
         """
         import torch
-        from teddy.runtime.memory import PeakMemory
+        from teddy.runtime.memory import PeakMemory, keep_freed_memory
+        keep_freed_memory()
         before = torch.ones(500_000_000, dtype=torch.uint8)
         del before
         idle = PeakMemory("cpu").megabytes()
@@ -58,3 +60,28 @@ def test_free_memory_is_a_part_of_the_machines() -> None:
         return
     assert 0 < free < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     assert free_bytes("mps") is None
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library has no mallopt")
+@pytest.mark.parametrize("kept", [True, False])
+def test_freed_memory_is_kept_until_it_is_returned(kept: bool) -> None:
+    program = textwrap.dedent(
+        f"""
+        import torch
+        from pathlib import Path
+        from teddy.runtime.memory import keep_freed_memory, return_freed_memory
+
+        def resident():
+            status = Path("/proc/self/status").read_text()
+            return 1024 * int(status.partition("VmRSS:")[2].split()[0])
+
+        if {kept}:
+            keep_freed_memory()
+        torch.ones(200_000_000, dtype=torch.uint8)
+        held = resident()
+        return_freed_memory()
+        print(held - resident())
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (int(done.stdout) > 190_000_000) == kept

@@ -1,7 +1,8 @@
-"""Memory: that of the machine, the peak of a piece of work, what is free, and what a graph needs."""
+"""Memory: that of the machine, the peak of a piece of work, what is free, what a graph needs, and what malloc does with it."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import sys
@@ -10,10 +11,31 @@ from pathlib import Path
 
 import torch
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of mallopt(3)
+
 
 def machine_memory() -> int:
     """The memory of this machine in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def keep_freed_memory() -> None:
+    """Let malloc keep freed memory for the tensors that follow, instead of returning it to the system.
+
+    By default glibc maps each tensor above 32 MB anew, and the system clears its pages one by one: up to a third of the time
+    of a training on a CPU. What is kept adds about a fifth to the peak. Other C libraries are left as they are.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, -1)  # never
+
+
+def return_freed_memory() -> None:
+    """Return what malloc has kept to the system, so that it does not count as used."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 class PeakMemory:
@@ -28,6 +50,7 @@ class PeakMemory:
         if self._cuda:
             torch.cuda.reset_peak_memory_stats()
             return
+        return_freed_memory()
         try:
             Path("/proc/self/clear_refs").write_text("5")  # proc(5): resets the peak resident set size
             self._reset = True
@@ -49,6 +72,7 @@ def free_bytes(accelerator: str) -> int | None:
     """Return how much memory can still be had, of the current GPU or the machine; None where it cannot be told."""
     if accelerator == "cuda":
         return torch.cuda.mem_get_info()[0]
+    return_freed_memory()
     facts = Path("/proc/meminfo")
     return _proc(facts, "MemAvailable") if accelerator == "cpu" and facts.is_file() else None
 
