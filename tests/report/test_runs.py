@@ -46,6 +46,20 @@ def test_a_folder_with_results_alone_will_do(tmp_path, students):
     assert run.methods == {"ours": {"title": "Ours"}}
 
 
+def test_null_in_evaluation_is_the_number_of_the_runs_one_protocol(tmp_path, make_run, students):
+    def value(number, protocol, epochs, key="evaluation.epochs"):
+        protocols = {"dm": {"epochs": 1000}, "idc": {"epochs": 500}}
+        settings = {"evaluation": {"protocol": protocol, "epochs": epochs, "task": None, "protocols": protocols}}
+        (run,) = read_runs([make_run(tmp_path / str(number), students("ours", [60.0]), settings)])
+        return run.value(key)
+
+    assert value(0, "dm", None) == 1000
+    assert value(1, "idc", None) == 500
+    assert value(2, "dm", 300) == 300
+    assert value(3, ["dm", "idc"], None) is None
+    assert value(4, "dm", None, "evaluation.task") is None
+
+
 def test_a_sweep_is_its_jobs_by_number_and_no_run_counts_twice(tmp_path, make_run, students):
     for job in (10, 9, 2):
         make_run(tmp_path / str(job), students("ours", [float(job)]))

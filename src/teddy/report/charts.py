@@ -69,8 +69,9 @@ def panels(
 
 
 def palette_of(rows: pd.DataFrame) -> dict[str, str]:
-    """Give each ``series`` a colour, in order; baselines are grey."""
-    first, colours = rows.drop_duplicates("series"), iter(COLOURS * len(rows))
+    """Give each ``series`` a colour of its own, in order; baselines are grey."""
+    first = rows.drop_duplicates("series")
+    colours = iter([*COLOURS, *sns.husl_palette(len(first), l=0.35).as_hex()])
     return {row.series: GREY if row.baseline else next(colours) for row in first.itertuples()}
 
 
@@ -170,7 +171,7 @@ def pool_curve(pool: Sequence[dict[str, Any]], path: Path, axis_name: str) -> Pa
 def efficiency(comparison: Comparison, path: Path) -> Path | None:
     """Accuracy over the time for pool and synthesis, as in Fig. 3d; None unless the time varies with a numeric key.
 
-    A marker's area is the peak memory of synthesis, the number in it the value of the numeric keys.
+    A marker's area is the peak memory of synthesis, the number above it the value of the numeric keys.
     """
     keys = [key for key in comparison.values if comparison.numeric(key) and not is_ipc(key)]
     costs = pd.DataFrame(comparison.rows.cost.to_list()).reindex(columns=["pool_seconds", "synthesis_seconds", MEMORY])
@@ -184,20 +185,21 @@ def efficiency(comparison: Comparison, path: Path) -> Path | None:
     rows["panel"] += ", " + rows.student if rows.student.nunique() > 1 else ""
     colours = palette_of(rows)
     memory = " to ".join(f"{rows[MEMORY].agg(end) / 1000:.2g}" for end in ("min", "max"))
+    marks = textwrap.fill(f"number: {', '.join(keys)}; area: peak memory, {memory} GB", 56)
     with panels(rows, path, 4.4) as drawn:
         for axis, some in drawn:
             for name, line in some.sort_values("time").groupby("series", sort=False):
                 axis.plot(line.time, line["mean"], color=colours[name], label=name)
                 axis.errorbar(line.time, line["mean"], line["std"], color=INK, ls="none", capsize=4)
-            area = 600 * some[MEMORY] / rows[MEMORY].max()
-            axis.scatter(some.time, some["mean"], area, some.series.map(colours).to_list(), zorder=3)
-            for row in some.itertuples():
+            areas = 600 * some[MEMORY] / rows[MEMORY].max()
+            axis.scatter(some.time, some["mean"], areas, some.series.map(colours).to_list(), zorder=3)
+            for row, area in zip(some.itertuples(), areas, strict=True):
                 text = ", ".join(comparison.text(row, key) for key in keys if not comparison.any_of(row, key))
-                axis.text(row.time, row.mean, text, ha="center", va="center", fontsize=9, color="white", zorder=4)
+                place: Any = dict(xytext=(0, 2 + math.sqrt(area / math.pi)), textcoords="offset points", zorder=4)
+                axis.annotate(text, (row.time, row.mean), ha="center", va="bottom", fontsize=9, color=INK, **place)
             axis.margins(0.15)
             axis.set_xlim(left=0)
-            axis.set(xlabel="minutes for pool and synthesis", ylabel=comparison.axis)
-        drawn[0][0].plot([], [], ls="none", label=f"number: {', '.join(keys)}; area: {memory} GB")
+            axis.set(xlabel=f"minutes for pool and synthesis\n{marks}", ylabel=comparison.axis)
     return path
 
 

@@ -22,6 +22,8 @@ from teddy.report.runs import jobs_of, read_runs, unfinished
 from teddy.report.sentences import notes, sentences
 from teddy.runtime.progress import duration
 
+SENTENCES = 6  # that are seen at once; the others are folded
+
 
 def write_report(*folders: Path, out: Path | None = None, title: str = "") -> Path:
     """Write the report on runs and sweeps and return the path of ``index.html``.
@@ -63,6 +65,7 @@ def write_report(*folders: Path, out: Path | None = None, title: str = "") -> Pa
         "emphasized": [method == first for method in comparison.rows.method],
         "notes": [*same, *notes(comparison), *missing],
         "sentences": sentences(comparison),
+        "first": SENTENCES,
         "browsers": browsers(comparison),
         "pictures": draw_pictures(comparison, out / "figures"),
         "costs": tables.cost_table(comparison),

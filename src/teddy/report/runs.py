@@ -41,7 +41,7 @@ class Run:
     def value(self, key: str) -> Value:
         """Look up a resolved setting, or the value from the command line for a group such as ``pool``."""
         if key in self.settings:
-            return NULL_MEANS.get(key) if self.settings[key] is None else self.settings[key]
+            return self._null(key) if self.settings[key] is None else self.settings[key]
         if key not in self.overrides:
             return self.name if key in ("name", "experiment") else None
         for kind in (int, float):
@@ -50,6 +50,11 @@ class Run:
             except ValueError:
                 continue
         return self.overrides[key]
+
+    def _null(self, key: str) -> Value:
+        """What null stands for: in ``evaluation`` the protocol's number, if the run has one protocol."""
+        protocol = f"evaluation.protocols.{self.settings.get('evaluation.protocol')}."
+        return NULL_MEANS.get(key, self.settings.get(key.replace("evaluation.", protocol, 1)))
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
