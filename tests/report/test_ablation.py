@@ -174,6 +174,21 @@ def test_many_methods_under_one_setting_share_a_panel(tmp_path, make_run, studen
     assert list(rows.series.drop_duplicates()) == names
 
 
+def test_settings_that_the_key_does_not_matter_to_have_no_panel(tmp_path, make_run, students, monkeypatch):
+    """Here the key is a method's own, and this method has been run with ten images per class only."""
+    drawn = []
+    monkeypatch.setattr("teddy.report.ablation.palette_of", lambda rows: drawn.append(rows) or palette_of(rows))
+    others = [f"m{index}" for index in range(MAX_SERIES)]
+    for job, (ipc, lr, names) in enumerate([(10, 1, ["a", "real"]), (10, 2, ["a", "real"]), (1, 1, [*others, "real"])]):
+        settings = {"synthesis": {"ipc": ipc}, "methods": {"a": {"lr": lr}}}
+        rows = [row for name in names for row in students(name, [50.0, 51.0], f"{ipc}{lr * (name == 'a')}", ipc=ipc)]
+        make_run(tmp_path / str(job), rows, settings, {"synthesis.ipc": ipc, "methods.a.lr": lr})
+    ablation(compare(read_runs([tmp_path])), "methods.a.lr", tmp_path / "figures" / "a.png")
+    (rows,) = drawn
+    assert set(rows.ipc) == {10}
+    assert set(rows.series) == {"a", "random real images"}
+
+
 def test_of_keys_that_change_together_one_is_drawn(tmp_path, make_run, students):
     for job, first in enumerate((1, 11)):
         settings = {"pool": {"first": first, "last": first + 9}, "seed": job}

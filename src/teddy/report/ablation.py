@@ -77,7 +77,7 @@ def ablation(comparison: Comparison, key: str, path: Path) -> Path | None:
     if by == "series":  # one with a single value shows nothing of the key, and many would leave no room for the others
         rows = rows[rows.level | (rows.groupby(["panel", "series"]).value.transform("nunique") > 1)]
     if rows.series.nunique() > MAX_SERIES:
-        rows = _by_settings(rows)
+        rows = _by_settings(rows).groupby("panel").filter(lambda some: not some.level.all())
     colours = palette_of(rows)
     values: list[Any] = list(comparison.values[key])
     joined = comparison.numeric(key)

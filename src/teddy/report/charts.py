@@ -174,6 +174,7 @@ def efficiency(comparison: Comparison, path: Path) -> Path | None:
     A marker's area is the peak memory of synthesis, the number above it the value of the numeric keys.
     """
     keys = [key for key in comparison.values if comparison.numeric(key) and not is_ipc(key)]
+    keys = [key for key in keys if not key.startswith("evaluation.")]  # which costs neither
     costs = pd.DataFrame(comparison.rows.cost.to_list()).reindex(columns=["pool_seconds", "synthesis_seconds", MEMORY])
     costs["pool_seconds"] = costs["pool_seconds"].fillna(0.0)  # methods without teachers
     rows = comparison.rows.join(costs).dropna(subset=list(costs))
