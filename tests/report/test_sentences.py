@@ -97,6 +97,19 @@ def test_where_two_keys_change_together_neither_is_the_cause(sweep_of):
     )
 
 
+def test_which_other_methods_a_run_had_is_no_cause(sweep_of, students):
+    found = sweep_of(
+        "evaluation.epochs",
+        {300: [50.0, 51.0, 52.0], 1000: [60.0, 61.0, 62.0]},
+        settings=lambda job: {"evaluation": {"epochs": (300, 1000)[job]}},
+        record=lambda job: {
+            "overrides": {"evaluation.epochs": (300, 1000)[job], "method": ("[ours,real]", "[ours]")[job]}
+        },
+    )
+    (sentence,) = sentences(found)
+    assert "Ours is best at evaluation.epochs 1000 (61.0 ± 1.0) and worst at 300 (51.0 ± 1.0)" in sentence
+
+
 def test_methods_of_runs_that_differ_otherwise_are_not_said_to_beat_each_other(sweep_of, students):
     """Each experiment brings its own numbers; random real images stand beside its method in every one."""
     tops = {"teddy": [50.0, 51.0, 52.0], "dm": []}

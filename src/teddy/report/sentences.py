@@ -64,7 +64,7 @@ def _comparisons(comparison: Comparison) -> list[str]:
 
 def _confounders(comparison: Comparison, lead: Any, rival: Any) -> list[str]:
     """List what differs between two rows beside the method and its own numbers."""
-    return [key for key in _differing(comparison, lead, rival) if key.partition(".")[0] not in ("method", "methods")]
+    return [key for key in _differing(comparison, lead, rival) if not key.startswith("methods.")]
 
 
 def _compare(lead: Any, rival: Any, keys: list[str]) -> str:
@@ -108,8 +108,9 @@ def _effects(comparison: Comparison, key: str) -> list[str]:
 
 
 def _differing(comparison: Comparison, one: Any, other: Any) -> list[str]:
-    """List the varied keys of which two rows have no value in common."""
-    return [key for key in comparison.values if not set(one.setting[key]) & set(other.setting[key])]
+    """List the varied keys of which two rows have no value in common; which other methods their runs had does not count."""
+    keys = [key for key in comparison.values if key != "method"]
+    return [key for key in keys if not set(one.setting[key]) & set(other.setting[key])]
 
 
 def _effect(comparison: Comparison, key: str, low: Any, high: Any) -> str:
