@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmarks.setting import Setting, made_up_spec
-from benchmarks.startup import environment
+from benchmarks.startup import measured_apart
 from benchmarks.timing import Row, compare
 from teddy.models.networks import build_network
 from teddy.models.stateless import StatelessNetwork
@@ -30,15 +29,11 @@ def rows(setting: Setting) -> Iterator[Row]:
         return
     for what, images, goal in CASES[:1] if setting.quick else CASES:
         task = {"what": what, "images": images, "precision": setting.device_config.precision}
-        pairs = [[seconds({**task, "keep": keep}) for keep in (True, False)] for _ in range(setting.rounds)]
+        tasks = [{**task, "keep": keep} for keep in (True, False)]
+        pairs = [[measured_apart("benchmarks.malloc", one) for one in tasks] for _ in range(setting.rounds)]
         ours, reference = map(statistics.median, zip(*pairs, strict=True))
         title = f"{what}, {NETWORKS[what]}, {SIZE} px, batch {images}: freed memory kept and returned (s)"
         yield compare(title, ours, reference, goal)
-
-
-def seconds(task: dict[str, object]) -> float:
-    command = [sys.executable, "-m", "benchmarks.malloc", json.dumps(task)]
-    return float(subprocess.run(command, env=environment(), stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 def child(what: str, images: int, precision: str, keep: bool) -> float:

@@ -6,7 +6,6 @@ Both read the same pool of five, so what differs is how many of them a block see
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 from benchmarks.fits import quiet
 from benchmarks.setting import Setting, made_up_pool, made_up_spec
-from benchmarks.startup import environment
+from benchmarks.startup import measured_apart
 from benchmarks.synthesis import eq7, inputs_of
 from benchmarks.timing import Row, compare
 from teddy.runtime.device import DeviceConfig
@@ -44,9 +43,7 @@ def peak(setting: Setting, teachers: int, batch: int) -> float:
         "teachers": teachers,
         "batch": batch,
     }
-    command = [sys.executable, "-m", "benchmarks.memory", json.dumps(task)]
-    done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, text=True, check=True)
-    return float(done.stdout)
+    return measured_apart("benchmarks.memory", task)
 
 
 def child(task: dict[str, Any]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from benchmarks.setting import Setting
 from benchmarks.timing import Row, compare
@@ -59,6 +61,12 @@ def command_seconds(arguments: list[str], folder: Path, code: int) -> float:
     if done.returncode != code:
         raise RuntimeError(f"{' '.join(command)} ended with {done.returncode} instead of {code}:\n{done.stderr}")
     return seconds
+
+
+def measured_apart(module: str, task: dict[str, Any]) -> float:
+    """The number that a module of benchmarks prints for a task, in a process of its own."""
+    command = [sys.executable, "-m", module, json.dumps(task)]
+    return float(subprocess.run(command, env=environment(), stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 def environment() -> dict[str, str]:

@@ -18,7 +18,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pandas as pd
-import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -73,8 +72,8 @@ def main() -> None:
 def measured(name: str, ipc: int, threads: int, folder: str) -> dict[str, Any]:
     """Seconds of an update, and the megabytes that it adds to those of the loaded method."""
     register_schemas()
-    torch.set_num_threads(threads)
     words = [f"+experiment=cifar10_ipc10_{name if name != 'teddy' else 'prior'}", f"method=[{name},random]"]
+    words.append(f"trainer.threads={threads}")
     if name == "classwise":
         words.append("methods.classwise.augmentations=1")  # a small bank: it is measured before the updates
     (config,) = check_jobs(read_command([*words, f"synthesis.ipc={ipc}", "logger=csv", "trainer.precision=auto"]))

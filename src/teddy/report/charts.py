@@ -16,7 +16,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-from teddy.report.comparison import SETTING, Comparison, is_ipc
+from teddy.report.comparison import SETTING, Comparison, is_ipc, is_of_students
 
 INK, GREY = "#222222", "#949494"
 COLOURS = [colour for colour in sns.color_palette("colorblind").as_hex() if colour != GREY]
@@ -173,8 +173,7 @@ def efficiency(comparison: Comparison, path: Path) -> Path | None:
 
     A marker's area is the peak memory of synthesis, the number above it the value of the numeric keys.
     """
-    keys = [key for key in comparison.values if comparison.numeric(key) and not is_ipc(key)]
-    keys = [key for key in keys if not key.startswith("evaluation.")]  # which costs neither
+    keys = [key for key in comparison.values if comparison.numeric(key) and not (is_ipc(key) or is_of_students(key))]
     costs = pd.DataFrame(comparison.rows.cost.to_list()).reindex(columns=["pool_seconds", "synthesis_seconds", MEMORY])
     costs["pool_seconds"] = costs["pool_seconds"].fillna(0.0)  # methods without teachers
     rows = comparison.rows.join(costs).dropna(subset=list(costs))

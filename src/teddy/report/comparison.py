@@ -108,13 +108,12 @@ def compare(runs: Sequence[Run]) -> Comparison:
     settings = [_setting(runs[row.run], row.method, keys) for row in students.itertuples()]
     distinct = list(dict.fromkeys(settings))
     rows = summarize(students.assign(setting_index=[*map(distinct.index, settings)]), ["setting_index"])
-    rows["own"] = [distinct[index] for index in rows.setting_index]
     prefix = rows.dataset + ": " if rows.dataset.nunique() > 1 else ""
     rows["panel"] = prefix + rows.apply(evaluation_text, axis=1)
     paper = [runs[students.run[settings.index(one)]].paper for one in distinct]
     names = rows.method + "/" + rows.student + "/" + rows.protocol + "/ipc" + rows.ipc.astype(str)
     rows["paper"] = [paper[index].get(name) for index, name in zip(rows.setting_index, names, strict=True)]
-    result = Comparison(list(runs), values, students, _merge(rows, runs, values))
+    result = Comparison(list(runs), values, students, _merge(rows, distinct, runs, values))
     result.rows["against"] = [_against(result, row) for row in result.rows.itertuples()]
 
     def order(row: Any) -> tuple:
@@ -209,6 +208,11 @@ def is_seed(key: str) -> bool:
     return key.rpartition(".")[2] == "seed"
 
 
+def is_of_students(key: str) -> bool:
+    """Whether a key belongs to the students, and changes neither the images nor what they cost."""
+    return key.startswith("evaluation.")
+
+
 def matters(key: str, method: str) -> bool:
     """Whether a key can matter to a method: the keys of another method, ``methods.NAME.KEY``, do not."""
     return not key.startswith("methods.") or key.startswith(f"methods.{method}.")
@@ -223,7 +227,9 @@ def _setting(run: Run, method: str, keys: Sequence[str]) -> tuple[Value, ...]:
     return tuple(run.value(key) if matters(key, method) else ANY for key in keys)
 
 
-def _merge(rows: pd.DataFrame, runs: Sequence[Run], values: dict[str, list[Value]]) -> pd.DataFrame:
+def _merge(
+    rows: pd.DataFrame, distinct: Sequence[tuple[Value, ...]], runs: Sequence[Run], values: dict[str, list[Value]]
+) -> pd.DataFrame:
     """One row for the same students under several settings, if these are all there are or all combinations of values."""
 
     def allowed(key: str, method: str, found: Sequence[Value]) -> tuple[Value, ...]:
@@ -231,7 +237,7 @@ def _merge(rows: pd.DataFrame, runs: Sequence[Run], values: dict[str, list[Value
 
     merged: list[dict[str, Any]] = []
     for _, some in rows.groupby("same", sort=False):
-        method, held = some.method.iloc[0], list(some.own)
+        method, held = some.method.iloc[0], [distinct[index] for index in some.setting_index]
         setting = {key: tuple(dict.fromkeys(one[index] for one in held)) for index, key in enumerate(values)}
         every = {_setting(run, method, list(values)) for run in runs}
         whole = set(held) in (every, set(itertools.product(*setting.values())))

@@ -65,7 +65,7 @@ def write_report(*folders: Path, out: Path | None = None, title: str = "") -> Pa
         "emphasized": [method == first for method in comparison.rows.method],
         "notes": [*same, *notes(comparison), *missing],
         "sentences": sentences(comparison),
-        "first": SENTENCES,
+        "shown": SENTENCES,
         "browsers": browsers(comparison),
         "pictures": draw_pictures(comparison, out / "figures"),
         "costs": tables.cost_table(comparison),
