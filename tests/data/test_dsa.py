@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from teddy.data import dsa as module
 from teddy.data.dsa import DSA_DRAWS, STRATEGIES, dsa
@@ -114,6 +115,19 @@ def test_rotation_reaches_its_angle() -> None:
     expected = math.cos(angle) * x + math.sin(angle) * y
     inner = (..., slice(4, 12), slice(4, 12))
     torch.testing.assert_close(turned[inner], expected[inner])
+
+
+def test_sampling_by_gathered_neighbours_is_grid_sample_in_value_and_gradient() -> None:
+    draws = torch.Generator().manual_seed(0)
+    images = torch.randn(4, 3, 9, 7, generator=draws, dtype=torch.float64, requires_grad=True)
+    grid = 1.4 * torch.randn(4, 9, 7, 2, generator=draws, dtype=torch.float64)  # many positions lie outside
+    weights = torch.randn(4, 3, 9, 7, generator=draws, dtype=torch.float64)
+    found = []
+    for sample in (module.gathered, F.grid_sample):
+        sampled = sample(images, grid) if sample is module.gathered else sample(images, grid, align_corners=False)
+        found.append((sampled, *torch.autograd.grad((weights * sampled).sum(), images)))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

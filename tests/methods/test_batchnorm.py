@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from teddy.methods.batchnorm import BatchNormWithStatistics, MeasuredTeacher, StatisticsCollector
 
@@ -47,6 +48,28 @@ def test_values_and_pixel_gradient_are_those_of_batchnorm_and_var_mean(memory, a
         found.append([*(value.detach() for value in values), leaf.grad])
     for ours, theirs in zip(*found, strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-12, atol=1e-14)
+
+
+def test_the_gradient_exists_where_batchnorm_refuses_an_eps_of_zero(monkeypatch):
+    """PyTorch 2.11 wants it to be positive also in eval mode; the gradient is the same to the last bit."""
+    draws = torch.Generator().manual_seed(3)
+    images, batch_norm = torch.randn(4, 3, 5, 5, generator=draws), F.batch_norm
+
+    def strict(images, mean, var, weight, bias, training, momentum=0.1, eps=1e-5):
+        if eps <= 0:
+            raise ValueError(f"batch_norm eps must be positive, but got {eps}")
+        return batch_norm(images, mean, var, weight, bias, training, momentum, eps)
+
+    def without(images, mean, var, weight, bias, training, momentum=0.1, eps=1e-5):
+        return batch_norm(images, mean, var, weight, bias, training, momentum, eps if eps == 1e-5 else 0.0)
+
+    found = []
+    for kernel in (strict, without):
+        monkeypatch.setattr(F, "batch_norm", kernel)
+        leaf = images.clone().requires_grad_()
+        sum(value.square().sum() for value in matched(layer(3, dtype=torch.float32), leaf)).backward()
+        found.append(leaf.grad)
+    assert torch.equal(*found)
 
 
 def test_gradcheck():

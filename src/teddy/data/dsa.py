@@ -116,4 +116,23 @@ def _affine(images: torch.Tensor, matrices: np.ndarray) -> torch.Tensor:
     linear = torch.from_numpy(matrices).to(device=images.device, dtype=images.dtype, non_blocking=True).view(-1, 2, 2)
     maps = torch.cat([linear, torch.zeros_like(linear[:, :, :1])], dim=2)
     grid = F.affine_grid(maps, list(images.shape), align_corners=False)
+    if images.is_cuda and torch.are_deterministic_algorithms_enabled():
+        return gathered(images, grid)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def gathered(images: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """``grid_sample``, bilinear with zeros outside, by sums that CUDA can take in a fixed order; slower.
+
+    The backward pass of ``grid_sample`` has no deterministic form there. ``grid`` is (B, H, W, 2), x before y, from -1 to 1.
+    """
+    height, width = images.shape[-2:]
+    x, y = (((grid[..., axis] + 1) * length - 1) / 2 for axis, length in ((0, width), (1, height)))
+    left, top, pixels, sampled = x.floor(), y.floor(), images.flatten(2), torch.zeros_like(images)
+    for column, row in ((left, top), (left + 1, top), (left, top + 1), (left + 1, top + 1)):
+        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        weight = inside * (1 - (x - column).abs()) * (1 - (y - row).abs())
+        index = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).long().flatten(1)
+        neighbours = pixels.gather(2, index[:, None].expand(-1, images.shape[1], -1)).view_as(images)
+        sampled = sampled + weight[:, None] * neighbours
+    return sampled

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from teddy.config.errors import UserError
 
 PART = 1 << 15  # values of a channel that a CPU sums at a time: more of them lose digits in float32
+EPS = 1e-30  # lost beside 1
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,10 @@ class _NormWithStatistics(torch.autograd.Function):
         count = images.numel() // mean.numel()
         scale = to_var * (2 / count)
         shift = torch.addcmul(to_mean / count, scale, mean, value=-1)
-        # scale * images + shift: BatchNorm of zero mean and unit variance, whose kernel is faster than broadcasting.
+        # scale * images + shift: BatchNorm of zero mean and unit variance, whose kernel is faster than broadcasting. EPS
+        # leaves the variance 1, and PyTorch 2.11 takes no 0.
         parts = [
-            F.batch_norm(part, norm.zero, norm.one, by, plus, training=False, eps=0.0)
+            F.batch_norm(part, norm.zero, norm.one, by, plus, training=False, eps=EPS)
             for part, by, plus in zip(images.chunk(len(mean)), scale, shift, strict=True)
         ]
         gradient = parts[0] if len(parts) == 1 else torch.cat(parts)

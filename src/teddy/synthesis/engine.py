@@ -106,6 +106,7 @@ def _optimise_group(
         single=True,
     )
     trainer.fit(module)
+    module.to(run.device_config.device)  # from the CPU, where a Trainer leaves parameters
     # What everything after this stage sees is 8-bit images (invariant 5).
     images = spec.denormalise(method.result(state)).cpu()
     for block, part, history in zip(group, images.chunk(len(group)), module.history, strict=True):
