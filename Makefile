@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install quickstart test test-all check format bench experiments docs wheel clean lock
+.PHONY: help install quickstart test test-all test-oldest check format bench experiments docs wheel clean lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,11 @@ test: $(STAMP) ## run the tests, without the slow ones
 
 test-all: $(STAMP) ## run all tests
 	$(BIN)/python -m pytest -n $(WORKERS) -q
+
+test-oldest: $(BIN)/uv ## run the tests with the oldest versions that pyproject.toml allows
+	$(BIN)/uv venv --quiet --seed --allow-existing --python $(BIN)/python build/oldest
+	$(BIN)/uv pip install --quiet --python build/oldest/bin/python --resolution lowest-direct -e '.[dev]'
+	build/oldest/bin/python -m pytest -n $(WORKERS) -q -m "not slow"
 
 check: $(STAMP) ## lint, formatting, types, import layers, spelling
 	$(BIN)/ruff check

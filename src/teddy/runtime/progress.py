@@ -92,7 +92,8 @@ class StageProgress:
         self._started = self._next_show = time.monotonic()
         if self._silent:
             return self
-        if not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        # Below a live display, stderr is that display's and no terminal, at least before rich 15.
+        if StageProgress._live is None and (not sys.stderr.isatty() or os.environ.get("TERM", "dumb") == "dumb"):
             self._next_show += LINE_SECONDS
             self._show(self._count())
             return self
