@@ -254,3 +254,14 @@ def test_a_method_at_one_value_leaves_its_room_to_those_at_several(tmp_path, mak
     }
     assert len(drawn(sweep, "synthesis.iterations", BLUE)) > 300
     assert len(drawn(sweep, "synthesis.iterations", ORANGE)) == 0
+
+
+def test_a_run_without_the_key_takes_no_place_on_the_axis(tmp_path, make_run, students, drawn):
+    """The numbers of the others lie where they would without it."""
+    for lr, top1 in {1: 50.0, 2: 60.0, 4: 50.0}.items():
+        settings, overrides = {"methods": {"a": {"lr": lr}}}, {"methods.a.lr": lr} if lr > 1 else {}
+        make_run(tmp_path / str(lr), students("a", [top1, top1], f"{lr}"), settings, overrides)
+    make_run(tmp_path / "0", students("b", [45.0, 46.0], "b"), {"methods": {"b": {}}}, {})
+    sweep = compare(read_runs([tmp_path]))
+    assert len(sweep.values["methods.a.lr"]) == 4
+    assert apex(drawn(sweep, "methods.a.lr", ORANGE)) == pytest.approx(1 / 3, abs=0.03)

@@ -79,7 +79,8 @@ def ablation(comparison: Comparison, key: str, path: Path) -> Path | None:
     if rows.series.nunique() > MAX_SERIES:
         rows = _by_settings(rows).groupby("panel").filter(lambda some: not some.level.all())
     colours = palette_of(rows)
-    values: list[Any] = list(comparison.values[key])
+    drawn_values = rows[~rows.level].value.explode().tolist()
+    values: list[Any] = [value for value in comparison.values[key] if value in drawn_values]
     joined = comparison.numeric(key)
     native = joined and all(map(is_number, values))
     if native:
