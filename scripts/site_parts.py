@@ -104,11 +104,9 @@ def published() -> str:
     """The published accuracies that reports show beside ours: the ``paper`` keys of the experiments."""
     rows: dict[tuple[str, ...], list[str]] = {}
     for path in sorted((CONF / "experiment").rglob("*.yaml")):
-        data = re.match(r"(cifar10|cifar100|tiny_imagenet|imagenet|voc)_?", path.stem)
         for key, numbers in (yaml.safe_load(path.read_text()).get("paper") or {}).items():
-            method, student, protocol, ipc = key.split("/")
-            number = " ± ".join(map(str, numbers))
-            names = (data[1] if data else path.stem, method, student, protocol, ipc.removeprefix("ipc"), number)
+            *setting, ipc = key.split("/")
+            names = (*setting, ipc.removeprefix("ipc"), " ± ".join(map(str, numbers)))
             experiment = option_name(path)
             rows.setdefault(names, []).append(experiment)
     order = sorted(rows, key=lambda names: (*names[:4], int(names[4])))

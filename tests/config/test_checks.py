@@ -129,7 +129,7 @@ CASES = [
     ({"pool.training.warmup_epochs": 10}, "pool.training.warmup_epochs must be smaller than pool.training.epochs=10"),
     ({"pool.base": "trained", "pool.size": None}, "pool.size=null leaves the number of teachers open"),
     ({"evaluation.split": "train"}, "evaluation.split='train' is not known; choose one of test, heldout"),
-    ({"paper": {"teddy/convnet3/paper/ipc10": []}}, "must be [mean] or [mean,standard deviation]"),
+    ({"paper": {"toy/teddy/convnet3/paper/ipc10": []}}, "must be [mean] or [mean,standard deviation]"),
     # teachers against the pool
     (
         {"synthesis.compile": True, "pool.base": "trained", "pool.size": 5},

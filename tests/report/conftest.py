@@ -129,7 +129,7 @@ def make_full_run(make_run, make_images, make_terms, make_snapshots, students):
             "methods": methods,
             "class_names": ["Ant", "Bee", "Cat"],
             "pool": [dict(epoch=e, top1_holdout=10.0 * e, chosen=e > 1) for e in range(1, 4)],
-            "paper": {"ours/convnet3/paper/ipc10": [63.5, 0.2], "real/convnet3/paper/ipc50": [51.0]},
+            "paper": {"toy/ours/convnet3/paper/ipc10": [63.5, 0.2], "toy/real/convnet3/paper/ipc50": [51.0]},
             "facts": {
                 "hardware": "1 GPU",
                 "seconds": {"pool": 65, "synthesis": 3},

@@ -97,7 +97,7 @@ def test_two_protocols_are_two_panels(sweep_of, students, drawn):
 
 def test_the_paper_is_grey_and_hollow_at_its_accuracies(sweep_of, drawn):
     def record(job):
-        return {"paper": {"ours/convnet3/paper/ipc10": [52.0 + 6 * job, 0.5]}}
+        return {"paper": {"toy/ours/convnet3/paper/ipc10": [52.0 + 6 * job, 0.5]}}
 
     sweep = sweep_of("labels.members", {1: [50.0, 50.0], 2: [60.0, 60.0]}, record=record)
     grey, blue = drawn(sweep, "labels.members", PAPER), drawn(sweep, "labels.members")
@@ -112,7 +112,7 @@ def test_the_paper_is_in_the_legend_wherever_it_is_drawn(tmp_path, sweep_of, stu
     def harder(job):
         return students("ours", [30.0 + job], f"h{job}", labels="hard", protocol="dm")
 
-    with_paper = {"paper": {"ours/convnet3/dm/ipc10": [55.0]}}  # of the first panel
+    with_paper = {"paper": {"toy/ours/convnet3/dm/ipc10": [55.0]}}  # of the first panel
     sweep = sweep_of("labels.members", {1: [50.0], 2: [60.0]}, more=harder, record=lambda job: with_paper)
     path = ablation(sweep, "labels.members", tmp_path / "a.png")
     places = pixels_of(path, PAPER, where=True)

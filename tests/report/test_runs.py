@@ -16,7 +16,7 @@ def test_a_run_is_read_as_it_was_written(tmp_path, make_run, students):
             "ours": {"title": "Ours", "terms": None},
         },
         "overrides": {"experiment": "a", "synthesis.ipc": "10", "pool": "prior"},
-        "paper": {"ours/convnet3/paper/ipc10": [53.0, 0.4], "real/convnet3/paper/ipc10": [40.0]},
+        "paper": {"toy/ours/convnet3/paper/ipc10": [53.0, 0.4], "toy/real/convnet3/paper/ipc10": [40.0]},
         "facts": {"hardware": "1 GPU"},
     }
     settings = {"seed": 1, "synthesis": {"ipc": 10, "lr": 0.25, "betas": [0.5, 0.9]}}

@@ -67,7 +67,7 @@ def test_accuracies_stand_side_by_side_by_ipc(tmp_path, make_run, students):
         rows = [row for name in methods for row in students(name, [40.0 + job, 42.0 + job], f"{job}", ipc=ipc)]
         settings = {"synthesis": {"ipc": ipc, "initial": initial}}
         overrides = {"synthesis.ipc": ipc, "synthesis.initial": initial}
-        paper = {"paper": {f"ours/convnet3/paper/ipc{ipc}": [50.04, 0.3]}}
+        paper = {"paper": {f"toy/ours/convnet3/paper/ipc{ipc}": [50.04, 0.3]}}
         make_run(tmp_path / str(job), rows, settings, overrides, paper)
     comparison = compare(read_runs([tmp_path]))
     table = ipc_table(comparison)
@@ -106,13 +106,18 @@ def test_the_table_of_a_sweep(teachers_sweep):
 
 
 def test_the_paper_s_number_belongs_to_the_very_setting(table_of, students):
-    paper = {"ours/resnet18/paper/ipc10": [34.1, 0.14], "ours/resnet18/modern/ipc10": [50.0], "ours": [1.0]}
-    changes = [{"protocol": "paper"}, {"protocol": "modern"}, {"ipc": 50}, {"student": "vgg"}]
+    paper = {
+        f"toy/ours/resnet18/{protocol}/ipc10": figure
+        for protocol, figure in (("paper", [34.1, 0.14]), ("modern", [50.0]))
+    }
+    changes = [{"protocol": "paper"}, {"protocol": "modern"}, {"ipc": 50}, {"student": "vgg"}, {"dataset": "other"}]
     rows = [row for change in changes for row in students("ours", [1.0], **{"student": "resnet18", **change})]
-    found = {(row["protocol"], row["IPC"], row["student"]): row["paper"] for row in table_of(rows, paper=paper)}
-    assert found["paper", "10", "resnet18"] == "34.1 ± 0.1"
-    assert found["modern", "10", "resnet18"] == "50.0"
-    assert found["paper", "50", "resnet18"] == found["paper", "10", "vgg"] == ""
+    table = table_of(rows, paper={**paper, "ours": [1.0]})
+    found = {tuple(row[key] for key in ("dataset", "protocol", "IPC", "student")): row["paper"] for row in table}
+    assert found.pop(("toy", "paper", "10", "resnet18")) == "34.1 ± 0.1"
+    assert found.pop(("toy", "modern", "10", "resnet18")) == "50.0"
+    assert len(found) == 3
+    assert set(found.values()) == {""}
 
 
 def test_one_seed_shows_no_spread_and_repeats_are_told(table_of, students):
@@ -229,7 +234,7 @@ def test_columns_of_numbers_are_flush_right_and_bars_are_escaped():
 def test_the_console_shows_the_same_numbers_on_eighty_columns(tmp_path, make_run, students):
     rows = students("ours", [60.0, 62.0, 64.0]) + students("real", [50.0, 52.0, 54.0])
     rows += students("ours", [70.0, 72.0, 74.0], student="vgg[11]")
-    folder = make_run(tmp_path / "a", rows, record={"paper": {"ours/convnet3/paper/ipc10": [63.5, 0.25]}})
+    folder = make_run(tmp_path / "a", rows, record={"paper": {"toy/ours/convnet3/paper/ipc10": [63.5, 0.25]}})
     screen = Console(file=io.StringIO(), width=80)
     show(folder, title="toy [1]", screen=screen)
     text = screen.file.getvalue()

@@ -111,7 +111,7 @@ def compare(runs: Sequence[Run]) -> Comparison:
     prefix = rows.dataset + ": " if rows.dataset.nunique() > 1 else ""
     rows["panel"] = prefix + rows.apply(evaluation_text, axis=1)
     paper = [runs[students.run[settings.index(one)]].paper for one in distinct]
-    names = rows.method + "/" + rows.student + "/" + rows.protocol + "/ipc" + rows.ipc.astype(str)
+    names = rows.dataset.str.cat([rows.method, rows.student, rows.protocol, "ipc" + rows.ipc.astype(str)], sep="/")
     rows["paper"] = [paper[index].get(name) for index, name in zip(rows.setting_index, names, strict=True)]
     result = Comparison(list(runs), values, students, _merge(rows, distinct, runs, values))
     result.rows["against"] = [_against(result, row) for row in result.rows.itertuples()]
