@@ -115,12 +115,15 @@ def test_named_terms_are_a_row_for_each_block_and_recorded_iteration(method, inp
 
 
 def test_snapshots_show_one_image_of_each_class_of_the_first_block(method, inputs, tmp_path):
-    optimise(method, inputs, run_in(tmp_path / "run"))
+    made = optimise(method, inputs, run_in(tmp_path / "run"))
     names = sorted(path.name for path in (tmp_path / "run" / "snapshots").iterdir())
-    assert names == ["000001.safetensors", "000004.safetensors"]
+    assert names == ["000001.safetensors", "000004.safetensors", "000007.safetensors"]
     tensors, notes = load_tensors(tmp_path / "run" / "snapshots" / names[0])
     assert notes == {"iteration": 1, "classes": [0, 1, 2]}
     assert tensors["images"].shape == (3, 1, 8, 8)
+    last, notes = load_tensors(tmp_path / "run" / "snapshots" / names[-1])
+    assert notes["iteration"] == method.iterations
+    assert torch.equal(last["images"], made.images[:: method.ipc]), "the images as they are in the end"
 
 
 @pytest.mark.parametrize("at_once", [1, 2])
@@ -251,7 +254,7 @@ def test_the_exported_images_are_all_that_is_left(method, inputs, tmp_path):
         inputs._store, method, inputs, DEVICE, seed=3, log=RunLog(tmp_path), name="synthesis/x", snapshot_every=4
     )
     assert (made.images.images.int() - plain_loop(method, inputs).int()).abs().max() <= 1
-    assert [snapshot.iteration for snapshot in made.snapshots()] == [1, 4]
+    assert [snapshot.iteration for snapshot in made.snapshots()] == [1, 4, 7]
     assert made.terms is not None
     names = {path.relative_to(made.artifact.folder).parts[0] for path in made.artifact.folder.rglob("*")}
     assert names == {"images", "snapshots", "terms.csv", "manifest.json", ".lock"}

@@ -145,14 +145,17 @@ class GroupProgress(L.Callback):
 
 
 class Snapshots(L.Callback):
-    """Keep pictures of the first block during synthesis, one image of each class, as ``snapshots/<iteration>.safetensors``."""
+    """Keep pictures of the first block, one image of each class, as ``snapshots/<iteration>.safetensors``.
+
+    The first iteration and the last have one as well.
+    """
 
     def __init__(self, folder: Path, every: int) -> None:
         self._folder, self._every = folder / "snapshots", every
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: int, batch_idx: int) -> None:
         block, done = module.state.blocks[0], batch + 1
-        if block.index or not self._every or (done % self._every and done != 1):
+        if block.index or not self._every or (done % self._every and done not in (1, module.method.iterations)):
             return
         # By class, so that the pictures of all methods can be compared.
         firsts = [i for i, slot in enumerate(block.slots) if slot == block.slots[0]]
