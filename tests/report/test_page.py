@@ -230,11 +230,12 @@ def test_a_run_s_own_report_is_not_overwritten(compared, tmp_path):
 def test_facts_of_several_runs(tmp_path, make_run, students):
     for job, precision in enumerate(("float32", "bfloat16", "float32")):
         facts = {"hardware": f"cpu, {precision}", "versions": {"torch": "2.11"}, "seconds": {"pool": 60 + job}}
+        facts |= {"label_storage_mb": 0.0, "pools": {}}  # under hard labels, and without teachers
         rows = students("ours", [50.0 + job], f"{job}")
         make_run(tmp_path / str(job), rows, {}, {"seed": job}, {"facts": facts})
     write_report(tmp_path, out=tmp_path / "out")
     text = (tmp_path / "out" / "results.md").read_text()
-    assert "- hardware: cpu, float32; cpu, bfloat16\n- versions: torch 2.11\n" in text
+    assert "- hardware: cpu, float32; cpu, bfloat16\n- versions: torch 2.11\n- every student" in text
     assert "| key | run 0 | run 1 | run 2 |\n| --- | ---: | ---: | ---: |\n| seed | 0 | 1 | 2 |\n" in text
 
 

@@ -103,7 +103,7 @@ def _facts(comparison: Comparison) -> dict[str, str]:
     known = [run.record.get("facts", {}) for run in runs]
     for name in dict.fromkeys(name for one in known for name in one):
         texts = dict.fromkeys(_fact(name, one[name]) for one in known if one.get(name))
-        if len(texts) <= 2:
+        if 1 <= len(texts) <= 2:
             facts[name.replace("_mb", " (MB)").replace("_", " ")] = "; ".join(texts)
     return facts
 
