@@ -26,6 +26,8 @@ from teddy.runtime.memory import free_bytes, graph_bytes
 from teddy.synthesis.optimized import OptimizedMethod, State
 
 LEAST_RATE = 1e-4  # the learned rate goes no lower: at zero or below, students would not learn
+# Memory by what autograd keeps of an inner step, as measured on a CPU: of a step, and of the way back through all of them.
+STEP, WAY_BACK = 1.4, 4
 
 Batch = Callable[[int], tuple[torch.Tensor, torch.Tensor]]  # augmented images and targets of an inner step
 
@@ -103,7 +105,8 @@ class Unrolled(OptimizedMethod):
         count = self.batch_syn or self._count(spec)
         images = torch.empty(count, *shape, device="meta", requires_grad=True)
         batch = images, torch.empty(count, dtype=torch.int64, device="meta")
-        needed = steps * graph_bytes(lambda: unroll(stateless, weights, lambda _: batch, range(1), rate))
+        one = graph_bytes(lambda: unroll(stateless, weights, lambda _: batch, range(1), rate))
+        needed = (STEP * steps + WAY_BACK) * one
         needed += graph_bytes(lambda: stateless(weights, torch.empty(real, *shape, device="meta"))) if real else 0
         free = free_bytes(device_config.accelerator)
         if free is not None and needed > free:
