@@ -38,6 +38,12 @@ def test_more_protocols_make_a_wider_figure_and_many_make_rows_of_two(bars, stud
     assert [height for _, height in sizes] == [4 * DPI, 4 * DPI, 3 * 4 * DPI]
 
 
+def test_a_group_has_no_gaps_for_what_it_lacks(bars, students):
+    """Six methods, each with a student of its own, take the room of six bars and six gaps, not of 36 bars."""
+    rows = [row for name in "abcdef" for row in students(name, [80.0], student=f"convnet{name}")]
+    assert Image.open(bars(rows)).size[0] / DPI == pytest.approx(0.8 + 0.5 * (6 + 6))
+
+
 def test_two_pools_of_one_method_are_two_colours(bars, students, pixels_of):
     rows = students("ours", [80.0]) + students("ours", [80.0], pool="post")
     out = bars(rows)

@@ -78,22 +78,26 @@ def palette_of(rows: pd.DataFrame) -> dict[str, str]:
 def accuracy_bars(comparison: Comparison, path: Path) -> Path:
     """Bars with the sample standard deviation as whisker, and a dot per seed at its left; a panel per protocol and labels."""
     rows = comparison.rows.copy()
-    rows["series"] = [", ".join(filter(None, (row.title, comparison.distinction(row)))) for row in rows.itertuples()]
+    # Baselines are all grey, so that the legend has one entry for them.
+    apart = ["" if row.baseline else comparison.distinction(row) for row in rows.itertuples()]
+    rows["series"] = [", ".join(filter(None, names)) for names in zip(rows.title, apart, strict=True)]
     rows["group"] = rows.student + (rows.ipc.map("\nIPC {}".format) if rows.ipc.nunique() > 1 else "")
     colours = palette_of(rows)
-    width = 0.8 / len(colours)
-    inches = 0.8 + 0.5 * len(colours) * rows.groupby("panel").group.nunique().max()
+    inches = 0.8 + 0.5 * rows.groupby("panel").apply(lambda some: len(some) + some.group.nunique()).max()
     with panels(rows, path, 4, max(4.0, inches), sharey=True) as drawn:
         for axis, some in drawn:
-            groups = list(dict.fromkeys(some.group))
+            groups, order = list(dict.fromkeys(some.group)), list(colours)
+            ranks = some.group.map(groups.index) * len(order) + some.series.map(order.index)
+            # Side by side, with room between two groups: a group has no gap for a series that it lacks.
+            places = ranks.rank(method="first") + some.group.map(groups.index)
             for name, line in some.groupby("series", sort=False):
-                x = line.group.map(groups.index) + width * (list(colours).index(name) - (len(colours) - 1) / 2)
-                bars = axis.bar(x, line["mean"], width, color=colours[name], edgecolor="white", label=name)
+                x = places[line.index]
+                bars = axis.bar(x, line["mean"], 1, color=colours[name], edgecolor="white", label=name)
                 axis.bar_label(bars, fmt="%.1f", label_type="center", color="white", fontsize=9)
                 axis.errorbar(x, line["mean"], line["std"], ls="none", color=INK, capsize=5, lw=1.4)
                 dots = line.top1.explode()
-                axis.scatter(x[dots.index] - width / 4, dots, 14, color="white", edgecolor=INK, lw=0.7, zorder=3)
-            axis.set_xticks(range(len(groups)), groups)
+                axis.scatter(x[dots.index] - 0.25, dots, 14, color="white", edgecolor=INK, lw=0.7, zorder=3)
+            axis.set_xticks(places.groupby(some.group, sort=False).mean(), groups)
             axis.grid(False, axis="x")
             axis.set_ylabel(comparison.axis)
     return path
