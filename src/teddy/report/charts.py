@@ -83,7 +83,8 @@ def accuracy_bars(comparison: Comparison, path: Path) -> Path:
     rows["series"] = [", ".join(filter(None, names)) for names in zip(rows.title, apart, strict=True)]
     rows["group"] = rows.student + (rows.ipc.map("\nIPC {}".format) if rows.ipc.nunique() > 1 else "")
     colours = palette_of(rows)
-    inches = 0.8 + 0.5 * rows.groupby("panel").apply(lambda some: len(some) + some.group.nunique()).max()
+    slots = rows.groupby("panel").group.agg(["size", "nunique"]).sum(axis=1)  # bars, and a gap after each group
+    inches = 0.8 + 0.5 * slots.max()
     with panels(rows, path, 4, max(4.0, inches), sharey=True) as drawn:
         for axis, some in drawn:
             groups, order = list(dict.fromkeys(some.group)), list(colours)
