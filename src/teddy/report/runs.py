@@ -29,9 +29,7 @@ class Run:
     settings: dict[str, Value]  # the same by dotted key, where a list is one value, as text
     overrides: dict[str, str]  # from the command line or the sweep, as text, by key or group, e.g. ``pool``
     methods: dict[str, dict[str, Any]]  # by name in the order typed, ``title`` and paths (:meth:`path`)
-    paper: dict[
-        str, list[float]
-    ]  # published, in percent, [mean, std] or [mean] by dataset/method/student/protocol/ipcN
+    paper: dict[str, list[float]]  # published percent, [mean, std] or [mean] by dataset/method/student/protocol/ipcN
     record: dict[str, Any]  # run.json
 
     def path(self, method: str, kind: str) -> Path | None:
