@@ -8,9 +8,10 @@ import torch
 
 from teddy.config.errors import UserError
 from teddy.data.dsa import DSA_DRAWS, STRATEGIES
-from teddy.methods.class_statistics import RealClasses, StatisticsNetwork
+from teddy.methods.class_statistics import RealClasses, StatisticsNetwork, untrained_networks
 from teddy.models.networks import build_network
 from teddy.runtime import seeding
+from teddy.synthesis.method import Inputs
 from tests.methods.test_run import DEVICE, inputs  # noqa: F401 - a fixture
 
 NAMES = ["features0", "features1", "mean0", "var0", "mean1", "var1"]
@@ -62,6 +63,40 @@ def test_the_bank_is_that_of_a_loop_over_images(inputs, strategy):  # noqa: F811
             expected = slow_statistics(double, [slow_view(image, draw, strategy) for image in pixels])
             for name in NAMES:
                 assert torch.allclose(bank[name][draw, label].double(), expected[name], atol=1e-5), name
+
+
+def slow_untrained(name: str, inputs: Inputs, index: int) -> torch.nn.Module:  # noqa: F811
+    """A random network in float64, with the statistics of real images set layer by layer."""
+    network = build_network(name, 3, 1, 8, seeding.stable_seed("random network", index)).double().eval()
+    network.requires_grad_(False)
+    chosen = seeding.permutation(60, "BatchNorm statistics", index)  # fewer images than BATCHNORM_IMAGES
+    x = torch.stack([(inputs.train.images[i].double() / 255 - 0.4) / 0.3 for i in chosen])
+    for layer in network.features:
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            channels = x.transpose(0, 1).flatten(1)
+            layer.running_mean = channels.mean(1)
+            layer.running_var = channels.var(1, unbiased=False)  # of a batch that is being trained on
+            x = layer(x)
+            layer.running_var = channels.var(1)  # what BatchNorm keeps of it
+        else:
+            x = layer(x)
+    return network
+
+
+def test_random_networks_have_real_batchnorm_statistics_and_augmentations_of_their_own(inputs):  # noqa: F811
+    made = untrained_networks(inputs, DEVICE, "convnet2_w4", 3, depth=2, batchnorm=True)
+    banks = RealClasses(inputs, DEVICE, "dsa", count=8).banks(made, 2)
+    for index, bank in enumerate(banks):
+        double = slow_untrained("convnet2_w4", inputs, index)
+        for label in range(3):
+            members = [i for i in range(60) if int(inputs.train.labels[i]) == label]
+            chosen = [members[i] for i in seeding.permutation(20, 0, "bank", label, index + 1)[:8]]
+            pixels = [(inputs.train.images[i].double() / 255 - 0.4) / 0.3 for i in chosen]
+            for row in range(2):
+                draw = 2 * (index + 1) + row
+                expected = slow_statistics(double, [slow_view(image, draw, "dsa") for image in pixels])
+                for name in NAMES:
+                    assert torch.allclose(bank[name][row, label].double(), expected[name], atol=1e-5), name
 
 
 def test_live_batches_are_other_images_in_each_iteration(inputs):  # noqa: F811

@@ -94,6 +94,27 @@ def test_images_come_nearer_to_the_real_class_means(method, inputs, tmp_path, au
     assert made.labels.tolist() == [0, 0, 1, 1, 2, 2]
 
 
+def test_random_networks_are_matched_beside_the_teachers_without_cross_entropy(method, inputs):  # noqa: F811
+    mixed = dataclasses.replace(method, random_networks=5, augmentations=2)
+    shared = mixed.prepare(inputs, DEVICE)
+    assert [network.number for network in shared.networks] == [0, 0, 0, 0, 1, 2, 3, 4, 5]
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    pixels = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    seen = set()
+    for iteration in range(30):
+        state = State([Block(0, tuple(labels.tolist()), (0, 1) * 3)], torch.nn.Parameter(pixels), labels, 0, shared, 1)
+        network, real, draw = mixed.choose(state, iteration)
+        row = draw - 2 * network.number
+        bank = shared.banks[shared.networks.index(network)]
+        assert torch.equal(real["features0"], bank["features0"][row])
+        terms = mixed.step(state, iteration)
+        matched = terms["class_means"] + 0.3 * terms["batchnorm"]
+        expected = matched if network.number else matched + 0.7 * terms["cross_entropy"]
+        assert torch.allclose(terms["loss"], expected)
+        seen.add((network.number > 0, row))
+    assert len(seen) == 4, "both kinds of networks, both rows of their banks"
+
+
 def test_instance_norm_teachers_serve_without_the_batchnorm_term():
     statistics, logits = StatisticsNetwork(build_network("convnet2_w4_in", 3, 1, 8))(torch.randn(4, 1, 8, 8), groups=2)
     assert {name: tuple(tensor.shape) for name, tensor in statistics.items()} == {"features0": (2, 16)}

@@ -13,7 +13,8 @@ from teddy.methods.dm import DM
 from teddy.models.networks import build_network
 from teddy.runtime import seeding
 from teddy.synthesis.init import random_images
-from tests.methods.test_run import inputs, nearly_equal, run_in  # noqa: F401 - a fixture
+from teddy.synthesis.optimized import State
+from tests.methods.test_run import DEVICE, inputs, nearly_equal, run_in  # noqa: F401 - a fixture
 
 
 @pytest.fixture
@@ -62,6 +63,13 @@ def test_a_bank_of_random_networks_has_the_same_form(method, inputs, tmp_path): 
     values = [float(row[2]) for row in rows[1:]]
     assert values[-1] < 0.8 * values[0]
     assert len(list((tmp_path / "store" / "bank").iterdir())) == 3, "one for each network"
+
+
+def test_each_network_of_a_bank_sees_other_augmentations(method, inputs):  # noqa: F811
+    banked = dataclasses.replace(method, count=3, augmentations=1)
+    state = State([], torch.nn.Parameter(torch.zeros(1)), torch.zeros(1), 3, banked.prepare(inputs, DEVICE), 1)
+    draws = {network.number: draw for network, _, draw in (banked.choose(state, i) for i in range(30))}
+    assert draws == {1: 1, 2: 2, 3: 3}
 
 
 def test_new_networks_have_no_bank(method):

@@ -32,7 +32,7 @@ class ClassMatching(OptimizedMethod):
     lr: Positive  # for one image of a class; grows with their number, by which the gradient of a mean falls
     momentum: Weight
     strategy: Literal["dsa", "dsa_no_flip", "dsa_strong", "dsa_strong_matching"]
-    augmentations: Number  # draws of DSA that the banks hold; 0: live batches, other images and another draw each time
+    augmentations: Number  # draws of DSA that each bank holds; 0: live batches, other images and another draw each time
     real_images: Count  # of each class that are measured at a time, at most
 
     @abstractmethod
@@ -66,8 +66,9 @@ class ClassMatching(OptimizedMethod):
         network = shared.networks[index]
         if not shared.banks:
             return network, shared.real.live(network, state.seed, iteration), iteration
-        draw = int(second * self.augmentations)
-        return network, {name: statistics[draw] for name, statistics in shared.banks[index].items()}, draw
+        row = int(second * self.augmentations)
+        real = {name: statistics[row] for name, statistics in shared.banks[index].items()}
+        return network, real, network.number * self.augmentations + row
 
     def step(self, state: State, iteration: int) -> dict[str, torch.Tensor]:
         network, real, draw = self.choose(state, iteration)

@@ -3,7 +3,8 @@
 The means of a class's last features are the second term of Eq. 4 (Prop. 2), those of earlier layers go further; mean and variance
 of the inputs of BatchNorm layers over a class are the class-wise form of Eq. 7 (Table 3). Real and synthetic images see the same
 augmentation (Siamese). A bank holds the real side for a few fixed augmentations; it belongs to one network, and is shared by all
-IPC, seeds and initialisations.
+IPC, seeds and initialisations. Teachers, which are few, see the same augmentations and real images; random networks, which are
+many, each have their own.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import update_bn
 
 from teddy.data.dsa import dsa
 from teddy.methods.batchnorm import BatchNormWithStatistics, StatisticsCollector, replace_batchnorm
 from teddy.models.features import FeatureNetwork
+from teddy.models.networks import random_network
+from teddy.runtime import seeding
 from teddy.runtime.device import DeviceConfig
 from teddy.runtime.distributed import is_leader
 from teddy.runtime.progress import StageProgress
@@ -27,6 +31,7 @@ from teddy.synthesis.method import Inputs
 
 BANK_VERSION = 2
 BANK = "class_statistics.safetensors"
+BATCHNORM_IMAGES = 512  # real images that BatchNorm statistics of a random network are measured on
 Statistics = dict[str, torch.Tensor]
 """Tensors by name: ``features0``, ``features1``, … from the last layer backwards, (..., D), and ``mean0``, ``var0``, … of the
 BatchNorm layers, (..., channels).
@@ -36,7 +41,11 @@ BatchNorm layers, (..., channels).
 class StatisticsNetwork:
     """A frozen network that also gives statistics of groups of images: of its features, and of its BatchNorm layers' inputs."""
 
-    def __init__(self, network: nn.Module, depth: int = 1, batchnorm: bool = False, pooled: bool = False) -> None:
+    def __init__(
+        self, network: nn.Module, depth: int = 1, batchnorm: bool = False, pooled: bool = False, number: int = 0
+    ) -> None:
+        """``number`` counts random networks from 1; it is 0 for all others."""
+        self.number = number
         self._network, self._collector = FeatureNetwork(network, depth, pooled), StatisticsCollector()
         if batchnorm:
             replace_batchnorm(network, lambda layer: BatchNormWithStatistics(layer, self._collector))
@@ -64,6 +73,38 @@ def teachers(inputs: Inputs, device_config: DeviceConfig, depth: int, batchnorm:
     return [(name, StatisticsNetwork(one, depth, batchnorm)) for name, one in zip(names, loaded, strict=True)]
 
 
+def untrained_network(
+    inputs: Inputs,
+    device_config: DeviceConfig,
+    name: str,
+    *keys: seeding.Key,
+    depth: int = 1,
+    batchnorm: bool = False,
+    number: int = 0,
+) -> StatisticsNetwork:
+    """A random network, whose BatchNorm layers, if it has any, have the statistics of random real images."""
+    network = random_network(name, inputs.spec, *keys).to(device_config.device)
+    order = seeding.permutation(len(inputs.train.labels), "BatchNorm statistics", *keys)
+    chosen = torch.from_numpy(order[:BATCHNORM_IMAGES])
+    with device_config.autocast():
+        update_bn((inputs.spec.normalise(inputs.train.take(each)) for each in [chosen]), network, device_config.device)
+    return StatisticsNetwork(network.eval().requires_grad_(False), depth, batchnorm, number=number)
+
+
+def untrained_networks(
+    inputs: Inputs, device_config: DeviceConfig, name: str, count: int, depth: int = 1, batchnorm: bool = False
+) -> Named:
+    """The first ``count`` random networks of an architecture."""
+    options: dict[str, Any] = {"depth": depth, "batchnorm": batchnorm}
+    return [
+        (
+            {"network": name, "index": index, **options},
+            untrained_network(inputs, device_config, name, index, number=index + 1, **options),
+        )
+        for index in range(count)
+    ]
+
+
 @dataclass(frozen=True)
 class RealClasses:
     """The real side of class matching: which images of each class are measured, and under which augmentation."""
@@ -74,9 +115,10 @@ class RealClasses:
     count: int  # images of each class that are measured, at most
 
     def banks(self, networks: Named, augmentations: int) -> list[Statistics]:
-        """The statistics of each network under the first draws of DSA, (augmentations, classes, ·), on the run's device.
+        """The statistics of each network under some draws of DSA, (augmentations, classes, ·), on the run's device.
 
-        They are measured on the same images for all draws, unless they are in the store.
+        They are measured on the same images for all draws of a network, unless they are in the store. Draws and images are the
+        same for all networks but the random ones.
         """
         with StageProgress("class statistics", len(networks) * self.inputs.spec.num_classes, "classes") as progress:
             return [self._bank(network, identity, augmentations, progress) for identity, network in networks]
@@ -89,16 +131,18 @@ class RealClasses:
             **identity,
             "strategy": self.strategy,
             "augmentations": augmentations,
+            **({"number": network.number} if network.number else {}),
             "real_images": self.count,
             **self.device_config.fingerprint,
         }
 
         def build(folder: Path) -> dict[str, Any]:
             train, classes = self.inputs.train, range(self.inputs.spec.num_classes)
-            rows = []
+            rows, own = [], [network.number] if network.number else []
+            draws = range(network.number * augmentations, (network.number + 1) * augmentations)
             for label in classes:
-                images = self.images(shuffled_class(train, label, 0, "bank")[: self.count])
-                rows.append(_stack([self._statistics(network, images, draw) for draw in range(augmentations)]))
+                images = self.images(shuffled_class(train, label, 0, "bank", *own)[: self.count])
+                rows.append(_stack([self._statistics(network, images, draw) for draw in draws]))
                 progress.advance()
             bank = {name: each.squeeze(2).transpose(0, 1).contiguous().cpu() for name, each in _stack(rows).items()}
             if is_leader():

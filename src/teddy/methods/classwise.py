@@ -19,14 +19,14 @@ from typing import ClassVar
 import torch
 from torch.nn import functional as F
 
-from teddy.config.types import Count, Weight
+from teddy.config.types import Count, Number, Weight
 from teddy.methods.class_matching import ClassMatching
-from teddy.methods.class_statistics import Named, Statistics, StatisticsNetwork, teachers
+from teddy.methods.class_statistics import Named, Statistics, StatisticsNetwork, teachers, untrained_networks
 from teddy.pool.strategy import PoolStrategy
 from teddy.pool.trajectory import BaseTraining
 from teddy.runtime.device import DeviceConfig
-from teddy.synthesis.method import Inputs, Needs, untrained_teacher
-from teddy.synthesis.optimized import cosine
+from teddy.synthesis.method import Inputs, Needs, later, untrained_teacher
+from teddy.synthesis.optimized import State, cosine
 
 
 def relative_distance(own: torch.Tensor, real: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
@@ -48,6 +48,7 @@ class ClassWise(ClassMatching):
     depth: Count  # last layers whose inputs are matched
     ce_weight: Weight  # u
     bn_weight: Weight  # alpha; 0 leaves the BatchNorm layers out, for networks without them
+    random_networks: Number = later(0)  # networks before any training beside the teachers, without cross-entropy
 
     version: ClassVar[int] = 2
 
@@ -58,7 +59,13 @@ class ClassWise(ClassMatching):
         StatisticsNetwork(untrained_teacher(strategy, base), self.depth, self.bn_weight > 0)
 
     def networks(self, inputs: Inputs, device_config: DeviceConfig) -> Named:
-        return teachers(inputs, device_config, self.depth, self.bn_weight > 0)
+        measured, architecture = (self.depth, self.bn_weight > 0), inputs.pool.members[0].network
+        untrained = untrained_networks(inputs, device_config, architecture, self.random_networks, *measured)
+        return teachers(inputs, device_config, *measured) + untrained
+
+    def choose(self, state: State, iteration: int) -> tuple[StatisticsNetwork, Statistics, int]:
+        network, real, draw = super().choose(state, iteration)
+        return network, real | {"trained": torch.tensor(float(network.number == 0))}, draw
 
     def lr_factor(self, iteration: int) -> float:
         return cosine(iteration, self.iterations)
@@ -70,7 +77,7 @@ class ClassWise(ClassMatching):
         distance = torch.stack([relative_distance(own[name], real[name], classes) for name in features]).sum()
         ce = F.cross_entropy(logits, labels)
         terms = {"class_means": distance, "cross_entropy": ce}
-        loss = distance + self.ce_weight * ce
+        loss = distance + self.ce_weight * real["trained"] * ce
         if self.bn_weight:
             terms["batchnorm"] = layer_distance(own, real, classes)
             loss = loss + self.bn_weight * terms["batchnorm"]

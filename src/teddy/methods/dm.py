@@ -13,9 +13,14 @@ import torch
 from teddy.config.errors import UserError
 from teddy.config.types import Number
 from teddy.methods.class_matching import ClassMatching
-from teddy.methods.class_statistics import Named, Statistics, StatisticsNetwork
-from teddy.models.networks import check_network, random_network
-from teddy.runtime import seeding
+from teddy.methods.class_statistics import (
+    Named,
+    Statistics,
+    StatisticsNetwork,
+    untrained_network,
+    untrained_networks,
+)
+from teddy.models.networks import check_network
 from teddy.runtime.device import DeviceConfig
 from teddy.synthesis.method import Inputs
 from teddy.synthesis.optimized import State
@@ -25,9 +30,10 @@ from teddy.synthesis.optimized import State
 class DM(ClassMatching):
     """Class means of random networks."""
 
-    network: str  # with InstanceNorm, as BatchNorm in eval mode would normalise nothing
+    network: str  # BatchNorm layers have the statistics of real images
     count: Number  # of networks, which take turns at random; 0: a new one in each iteration, for live batches
 
+    version: ClassVar[int] = 2
     citation: ClassVar[str] = (
         "Zhao & Bilen, Dataset Condensation with Distribution Matching, WACV 2023 (arXiv 2110.04181)"
     )
@@ -41,18 +47,13 @@ class DM(ClassMatching):
             )
 
     def networks(self, inputs: Inputs, device_config: DeviceConfig) -> Named:
-        made = [self.random_network(inputs, device_config, index) for index in range(self.count)]
-        return [({"network": self.network, "index": index}, network) for index, network in enumerate(made)]
-
-    def random_network(self, inputs: Inputs, device_config: DeviceConfig, *keys: seeding.Key) -> StatisticsNetwork:
-        network = random_network(self.network, inputs.spec, *keys)
-        return StatisticsNetwork(network.to(device_config.device).eval().requires_grad_(False))
+        return untrained_networks(inputs, device_config, self.network, self.count)
 
     def choose(self, state: State, iteration: int) -> tuple[StatisticsNetwork, Statistics, int]:
         if self.count:
             return super().choose(state, iteration)
         real = state.shared.real
-        network = self.random_network(real.inputs, real.device_config, state.seed, iteration)
+        network = untrained_network(real.inputs, real.device_config, self.network, state.seed, iteration)
         return network, real.live(network, state.seed, iteration), iteration
 
     def terms(
