@@ -85,9 +85,10 @@ def untrained_network(
     """A random network, whose BatchNorm layers, if it has any, have the statistics of random real images."""
     network = random_network(name, inputs.spec, *keys).to(device_config.device)
     order = seeding.permutation(len(inputs.train.labels), "BatchNorm statistics", *keys)
-    chosen = torch.from_numpy(order[:BATCHNORM_IMAGES])
+    chosen = [torch.from_numpy(order[:BATCHNORM_IMAGES])]
+    batches = (inputs.spec.normalise(inputs.train.take(each)) for each in chosen)  # never read without BatchNorm
     with device_config.autocast():
-        update_bn((inputs.spec.normalise(inputs.train.take(each)) for each in [chosen]), network, device_config.device)
+        update_bn(batches, network, device_config.device)
     return StatisticsNetwork(network.eval().requires_grad_(False), depth, batchnorm, number=number)
 
 

@@ -1,6 +1,6 @@
 """Class-wise matching of weak teachers: Eq. 5 with the class means of Prop. 2 and the class-wise statistics of Table 3.
 
-For one teacher k and one augmentation A in each iteration::
+For one network k and one augmentation A in each iteration::
 
     L(S) = sum_d sum_c ||mu_dc(S) - mu_dc(T)||^2 / sum_c ||mu_dc(T) - mu_d(T)||^2
          + alpha * mean_c sum_l ( ||mean_lc(S) - mean_lc(T)|| + ||var_lc(S) - var_lc(T)|| )
@@ -8,7 +8,8 @@ For one teacher k and one augmentation A in each iteration::
 
 mu_dc is the mean over class c of the input of layer d, one of the last layers with weights, and mu_d the mean of the mu_dc; the
 last one's are the class means of Prop. 2. mean_lc and var_lc are those of the input of BatchNorm layer l. The quotient makes the
-first term independent of the size of the features, which differs between layers and teachers.
+first term independent of the size of the features, which differs between layers and networks. k is a weak teacher or, for the
+variety of many networks at the price of a bank, one of some random networks, which are without the last term.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def layer_distance(own: Statistics, real: Statistics, classes: torch.Tensor) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassWise(ClassMatching):
-    """Class-wise statistics and cross-entropy of one weak teacher in each iteration; the learning rate falls by a cosine."""
+    """Class-wise statistics and cross-entropy of one network in each iteration; the learning rate falls by a cosine."""
 
     depth: Count  # last layers whose inputs are matched
     ce_weight: Weight  # u
