@@ -9,6 +9,7 @@ many, each have their own.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,12 +84,14 @@ def untrained_network(
     number: int = 0,
 ) -> StatisticsNetwork:
     """A random network, whose BatchNorm layers, if it has any, have the statistics of random real images."""
+
+    def batches() -> Iterator[torch.Tensor]:  # drawn and read only if there is BatchNorm
+        order = seeding.permutation(len(inputs.train.labels), "BatchNorm statistics", *keys)
+        yield inputs.spec.normalise(inputs.train.take(torch.from_numpy(order[:BATCHNORM_IMAGES])))
+
     network = random_network(name, inputs.spec, *keys).to(device_config.device)
-    order = seeding.permutation(len(inputs.train.labels), "BatchNorm statistics", *keys)
-    chosen = [torch.from_numpy(order[:BATCHNORM_IMAGES])]
-    batches = (inputs.spec.normalise(inputs.train.take(each)) for each in chosen)  # never read without BatchNorm
     with device_config.autocast():
-        update_bn(batches, network, device_config.device)
+        update_bn(batches(), network, device_config.device)
     return StatisticsNetwork(network.eval().requires_grad_(False), depth, batchnorm, number=number)
 
 
