@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from teddy.config.errors import UserError
 from teddy.data.dsa import DSA_DRAWS, STRATEGIES
-from teddy.methods.class_statistics import RealClasses, StatisticsNetwork, untrained_networks
+from teddy.methods.class_statistics import RealClasses, StatisticsNetwork, teachers, untrained_networks
 from teddy.models.networks import build_network
+from teddy.pool.members import Trajectory
 from teddy.runtime import seeding
 from teddy.synthesis.method import Inputs
 from tests.methods.test_run import DEVICE, inputs  # noqa: F401 - a fixture
@@ -97,6 +101,25 @@ def test_random_networks_have_real_batchnorm_statistics_and_augmentations_of_the
                 expected = slow_statistics(double, [slow_view(image, draw, "dsa") for image in pixels])
                 for name in NAMES:
                     assert torch.allclose(bank[name][row, label].double(), expected[name], atol=1e-5), name
+
+
+def test_each_training_of_a_pool_has_augmentations_and_images_of_its_own(inputs):  # noqa: F811
+    pool = inputs.pool
+    halves = tuple(Trajectory(pool.members[i : i + 2], pool.spec, seed=i) for i in (0, 2))
+    two = SimpleNamespace(pool=dataclasses.replace(pool, trajectories=halves))
+    named = teachers(two, DEVICE, 2, batchnorm=True)
+    assert [network.number for _, network in named] == [0, 0, -1, -1]
+    banks = RealClasses(inputs, DEVICE, "dsa", count=8).banks(named, 2)
+    for index, first in ((1, 0), (3, -2)):
+        double = pool.load(index).double()
+        for label in range(3):
+            members = [i for i in range(60) if int(inputs.train.labels[i]) == label]
+            chosen = [members[i] for i in seeding.permutation(20, 0, "bank", label, *([-1] if first else []))[:8]]
+            pixels = [(inputs.train.images[i].double() / 255 - 0.4) / 0.3 for i in chosen]
+            for row in range(2):
+                expected = slow_statistics(double, [slow_view(image, first + row, "dsa") for image in pixels])
+                for name in NAMES:
+                    assert torch.allclose(banks[index][name][row, label].double(), expected[name], atol=1e-5), name
 
 
 def test_live_batches_are_other_images_in_each_iteration(inputs):  # noqa: F811

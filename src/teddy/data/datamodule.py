@@ -15,7 +15,7 @@ from teddy.data.batches import Batch, EpochOrder, eval_batches, load_batches
 from teddy.data.dsa import dsa
 from teddy.data.images import DecodedImages, ImageSet
 from teddy.data.spec import DatasetSpec
-from teddy.runtime.seeding import uniform
+from teddy.runtime.seeding import permutation, uniform
 
 
 def stratified_split(labels: torch.Tensor, holdout: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -34,6 +34,13 @@ def stratified_split(labels: torch.Tensor, holdout: float, seed: int) -> tuple[n
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
+def first_of_each_class(labels: torch.Tensor, indices: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """Draw at most ``count`` images of each class from those at ``indices``, sorted."""
+    drawn = indices[permutation(len(indices), seed, "few-shot")]
+    classes = labels.numpy()[drawn]
+    return np.sort(np.concatenate([drawn[classes == index][:count] for index in np.unique(classes)]))
+
+
 def process_share(trainer: L.Trainer | None) -> tuple[int, int]:
     """Index of this process and number of processes in a fit; (0, 1) outside of one."""
     return (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
@@ -44,7 +51,8 @@ class RealData(L.LightningDataModule):
 
     ``indices`` count in the full training set and stay on the CPU. Batches are dealt to the processes here, so the
     Trainer needs ``use_distributed_sampler=False``. The batch size is that over all; ``first_epoch`` is added to the Trainer's
-    where another run stopped. Which images are held out for validation may have a seed of its own.
+    where another run stopped. Which images are held out for validation may have a seed of its own. With ``few_shot``, training
+    has at most so many images of each class, drawn by ``seed``.
     """
 
     def __init__(
@@ -58,12 +66,15 @@ class RealData(L.LightningDataModule):
         workers: int = 0,
         first_epoch: int = 0,
         holdout_seed: int | None = None,
+        few_shot: int | None = None,
     ) -> None:
         super().__init__()
         self.spec, self.train, self.augment = spec, train, augment
         self.batch_size, self.seed, self.workers, self.first_epoch = batch_size, seed, workers, first_epoch
         split_seed = seed if holdout_seed is None else holdout_seed
         self.train_indices, self.held_indices = stratified_split(train.labels, holdout, split_seed)
+        if few_shot is not None:
+            self.train_indices = first_of_each_class(train.labels, self.train_indices, few_shot, seed)
         self._crops_when_decoding = augment.crop == "resized" and isinstance(train, DecodedImages)
 
     def train_dataloader(self) -> DataLoader[Batch]:

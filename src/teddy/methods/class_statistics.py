@@ -3,8 +3,8 @@
 The means of a class's last features are the second term of Eq. 4 (Prop. 2), those of earlier layers go further; mean and variance
 of the inputs of BatchNorm layers over a class are the class-wise form of Eq. 7 (Table 3). Real and synthetic images see the same
 augmentation (Siamese). A bank holds the real side for a few fixed augmentations; it belongs to one network, and is shared by all
-IPC, seeds and initialisations. Teachers, which are few, see the same augmentations and real images; random networks, which are
-many, each have their own.
+IPC, seeds and initialisations. Teachers of one training see the same augmentations and real images; each training and each random
+network, has its own.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class StatisticsNetwork:
     def __init__(
         self, network: nn.Module, depth: int = 1, batchnorm: bool = False, pooled: bool = False, number: int = 0
     ) -> None:
-        """``number`` counts random networks from 1; it is 0 for all others."""
+        """``number`` names the augmentations: random networks count up from 1, trainings after a pool's first down from -1."""
         self.number = number
         self._network, self._collector = FeatureNetwork(network, depth, pooled), StatisticsCollector()
         if batchnorm:
@@ -70,8 +70,11 @@ Named = list[tuple[dict[str, Any], StatisticsNetwork]]  # each behind what names
 def teachers(inputs: Inputs, device_config: DeviceConfig, depth: int, batchnorm: bool) -> Named:
     """The teachers of the pool as networks whose statistics are measured."""
     names = [{"teacher": each.identity, "depth": depth, "batchnorm": batchnorm} for each in inputs.pool.members]
-    loaded = inputs.pool.load_teachers(device_config)
-    return [(name, StatisticsNetwork(one, depth, batchnorm)) for name, one in zip(names, loaded, strict=True)]
+    trainings = enumerate(inputs.pool.trajectories)
+    numbers = {member.identity: -index for index, training in trainings for member in training.members}
+    loaded = zip(inputs.pool.members, inputs.pool.load_teachers(device_config), strict=True)
+    made = [StatisticsNetwork(one, depth, batchnorm, number=numbers.get(each.identity, 0)) for each, one in loaded]
+    return list(zip(names, made, strict=True))
 
 
 def untrained_network(
@@ -121,8 +124,8 @@ class RealClasses:
     def banks(self, networks: Named, augmentations: int) -> list[Statistics]:
         """The statistics of each network under some draws of DSA, (augmentations, classes, ·), on the run's device.
 
-        They are measured on the same images for all draws of a network, unless they are in the store. Draws and images are the
-        same for all networks but the random ones.
+        They are measured on the same images for all draws of a network, unless they are in the store. Draws and images are those
+        of the network's number.
         """
         with StageProgress("class statistics", len(networks) * self.inputs.spec.num_classes, "classes") as progress:
             return [self._bank(network, identity, augmentations, progress) for identity, network in networks]

@@ -66,7 +66,7 @@ class ClassWise(ClassMatching):
 
     def choose(self, state: State, iteration: int) -> tuple[StatisticsNetwork, Statistics, int]:
         network, real, draw = super().choose(state, iteration)
-        return network, real | {"trained": torch.tensor(float(network.number == 0))}, draw
+        return network, real | {"trained": torch.tensor(float(network.number <= 0))}, draw
 
     def lr_factor(self, iteration: int) -> float:
         return cosine(iteration, self.iterations)

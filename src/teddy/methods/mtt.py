@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import torch
 
-from teddy.config.epochs import saved_epochs
 from teddy.config.errors import UserError
 from teddy.config.types import Beta, Count
 from teddy.methods.unrolled import Batch, Unrolled, UnrolledState, unroll
@@ -63,7 +62,7 @@ class MTT(Unrolled):
                 "method's pool as it was, or set pool=prior."
             )
         first = trainings[0]
-        self.starts([0, *saved_epochs(first.recipe.epochs, first.save_every)])
+        self.starts([0, *first.saved])
         self.check_memory(first.network, first.dataset.spec, base.device_config)
 
     def starts(self, epochs: Sequence[int]) -> list[int]:

@@ -99,11 +99,13 @@ class SnapshotPool(L.Callback):
         name: str = "pool",
     ) -> None:
         self.folder, self.epochs = folder, set(epochs)
-        self.records, self.seconds, self._since = list(records), seconds, 0.0
+        self.records, self.seconds = list(records), seconds
+        self._since: float | None = None  # when the clock was started, which stops for validation
         self._name, self._said = name, 0.0
 
     def on_train_epoch_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
-        self._since = time.monotonic()
+        if self._since is None:
+            self._since = time.monotonic()
 
     def on_validation_start(self, trainer: L.Trainer, module: L.LightningModule) -> None:
         """Stop the clock.
@@ -114,7 +116,9 @@ class SnapshotPool(L.Callback):
         assert isinstance(module, TeacherTraining)
         # Waits for the device, so that the time is the whole.
         bad = torch.tensor(float(len(not_finite(module.network))), device=module.device)
-        self.seconds += time.monotonic() - self._since
+        if self._since is not None:
+            self.seconds += time.monotonic() - self._since
+            self._since = None
         if trainer.strategy.reduce(bad, reduce_op="sum"):  # the same in all processes
             raise Diverged(
                 f"teacher training diverged in epoch {module.epochs_done} ({module.trouble()}); lower lr={module.recipe.lr} of "

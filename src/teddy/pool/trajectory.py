@@ -47,12 +47,14 @@ class BaseTraining:
     log: RunLog  # log.stage("pool/<name>") is a Lightning logger of its own
     holdout_seed: int | None = None  # of the choice of held-out images; None: seed
     name: str = "pool"  # of the curves, and in the progress
+    few_shot: int | None = None  # training images of each class, drawn by the seed; None: all
 
     data: ClassVar[type[RealData]] = RealData  # another task than classification has its own, and its own training
     training: ClassVar[type[TeacherTraining]] = TeacherTraining
 
     def content(self) -> dict[str, Any]:
         """What the trajectory depends on, for its fingerprint."""
+        few_shot = {} if self.few_shot is None else {"few_shot": self.few_shot}
         held_out = {} if self.holdout_seed is None else {"holdout_seed": self.holdout_seed}
         return {
             "version": VERSION,
@@ -65,7 +67,15 @@ class BaseTraining:
             "seed": self.seed,
             **self.device_config.fingerprint,
             **held_out,
+            **few_shot,
         }
+
+    @property
+    def saved(self) -> list[int]:
+        """Epochs after which the weights are kept."""
+        if self.few_shot is None:
+            return saved_epochs(self.recipe.epochs, self.save_every)
+        return list(range(self.save_every, self.recipe.epochs + 1, self.save_every))
 
     def build_network(self) -> nn.Module:
         spec = self.dataset.spec
@@ -83,6 +93,7 @@ class BaseTraining:
             holdout_seed=self.seed if self.holdout_seed is None else self.holdout_seed,
             workers=self.device_config.workers,
             first_epoch=first_epoch,
+            few_shot=self.few_shot,
         )
         if len(data.held_indices) == 0:
             raise UserError(
@@ -119,7 +130,7 @@ def trajectory(base: BaseTraining) -> list[Member]:
 
 
 def _outlook(base: BaseTraining) -> Outlook:
-    recipe, saved = base.recipe, saved_epochs(base.recipe.epochs, base.save_every)
+    recipe, saved = base.recipe, base.saved
     unknown = {"seconds": math.nan, "top1_holdout": math.nan}
     members = [{"epoch": epoch, "file": snapshot_file(epoch), **unknown} for epoch in saved]
 
@@ -136,9 +147,11 @@ def _outlook(base: BaseTraining) -> Outlook:
 def train(base: BaseTraining, folder: Path) -> dict[str, Any]:
     """Train the base model, in the folder of its snapshots."""
     recipe, network = base.recipe, base.build_network()
-    resume = ResumePoint(folder / RESUME_FILE, RESUME_SECONDS)
+    # All held-out images take longer than an epoch of a few. The Trainer counts from its own start, so points lie as far apart.
+    validate = 1 if base.few_shot is None else base.save_every
+    resume = ResumePoint(folder / RESUME_FILE, RESUME_SECONDS, every=validate)
     done, notes = resume.restore(network)
-    snapshots = SnapshotPool(folder, saved_epochs(recipe.epochs, base.save_every), **(notes or {}), name=base.name)
+    snapshots = SnapshotPool(folder, base.saved, **(notes or {}), name=base.name)
     resume.notes = lambda: {"records": snapshots.records, "seconds": snapshots.seconds}
     data = base.open_data(recipe.batch_size, first_epoch=done)
     steps = len(data.train_dataloader())
@@ -148,7 +161,7 @@ def train(base: BaseTraining, folder: Path) -> dict[str, Any]:
         folder=folder,
         logger=base.log.stage(base.name, first_step=done * steps),
         callbacks=[ProgressCallback(base.name, total=recipe.epochs * steps, done=done * steps), snapshots, resume],
-        validate=1,
+        validate=validate,
     )
     if done < recipe.epochs:
         classes = base.dataset.spec.num_classes

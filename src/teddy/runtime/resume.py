@@ -97,14 +97,14 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, to
 
 
 class ResumePoint(L.Callback):
-    """Write the state of ``module.network`` and its optimizer after an epoch, at most once in ``seconds``.
+    """Write the state of ``module.network`` and its optimizer after every ``every`` epochs, at most once in ``seconds``.
 
     Expects a module with the attributes ``network`` and ``first_epoch`` (epochs done before this process began). Of several
     processes, the first writes and all restore. JSON notes are kept with the tensors.
     """
 
-    def __init__(self, path: Path, seconds: float = 0.0, notes: Callable[[], Any] = dict) -> None:
-        self.path, self.seconds, self.notes = path, seconds, notes
+    def __init__(self, path: Path, seconds: float = 0.0, notes: Callable[[], Any] = dict, every: int = 1) -> None:
+        self.path, self.seconds, self.notes, self.every = path, seconds, notes, every
         self._written = time.monotonic()
         self._tensors: dict[str, torch.Tensor] = {}
 
@@ -124,7 +124,8 @@ class ResumePoint(L.Callback):
             self._tensors = {}
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: Any) -> None:
-        if not is_leader() or time.monotonic() - self._written < self.seconds:
+        early = time.monotonic() - self._written < self.seconds
+        if not is_leader() or early or (trainer.current_epoch + 1) % self.every:
             return
         tensors = {f"network.{name}": tensor for name, tensor in module.network.state_dict().items()}
         notes = {"epochs": module.first_epoch + trainer.current_epoch + 1, "extra": self.notes()}
