@@ -11,6 +11,7 @@ from teddy.methods.class_matching import Shared
 from teddy.methods.class_statistics import RealClasses, StatisticsNetwork
 from teddy.methods.classwise import ClassWise, layer_distance, relative_distance
 from teddy.models.networks import build_network
+from teddy.pool.members import Trajectory
 from teddy.synthesis.blocks import Block
 from teddy.synthesis.optimized import State
 from tests.methods.test_run import DEVICE, inputs, run_in  # noqa: F401 - a fixture
@@ -113,6 +114,49 @@ def test_random_networks_are_matched_beside_the_teachers_without_cross_entropy(m
         assert torch.allclose(terms["loss"], expected)
         seen.add((network.number > 0, row))
     assert len(seen) == 4, "both kinds of networks, both rows of their banks"
+
+
+def few_shot_inputs(inputs):  # noqa: F811
+    """The four members as two trainings, of which the first saw a few images alone."""
+    pool = inputs.pool
+    parts = [Trajectory(pool.members[i : i + 2], pool.spec, seed=i, few_shot=i == 0) for i in (0, 2)]
+    inputs.pool = dataclasses.replace(pool, trajectories=tuple(parts))
+    return inputs
+
+
+def test_few_shot_teachers_have_no_cross_entropy(method, inputs):  # noqa: F811
+    shared = method.prepare(few_shot_inputs(inputs), DEVICE)
+    assert [network.trained for network in shared.networks] == [False, False, True, True]
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    pixels = torch.randn(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    state = State([Block(0, tuple(labels.tolist()), (0, 1) * 3)], torch.nn.Parameter(pixels), labels, 0, shared, 1)
+    seen = set()
+    for iteration in range(20):
+        network, _, _ = method.choose(state, iteration)
+        terms = method.step(state, iteration)
+        expected = terms["class_means"] + 0.3 * terms["batchnorm"] + 0.7 * network.trained * terms["cross_entropy"]
+        assert torch.allclose(terms["loss"], expected)
+        seen.add(network.trained)
+    assert seen == {False, True}
+
+
+@pytest.mark.parametrize("share", [0.25, 0.8])
+def test_networks_with_cross_entropy_have_their_share_of_the_iterations(method, inputs, share):  # noqa: F811
+    mixed = dataclasses.replace(method, random_networks=5, ce_share=share, augmentations=1)
+    shared = mixed.prepare(few_shot_inputs(inputs), DEVICE)
+    draws = [(index + 0.5) / 7000 for index in range(7000)]
+    counts = [0] * 9
+    for draw in draws:
+        counts[mixed.index(shared.networks, draw)] += 1
+    expected = [share / 2 if network.trained else (1 - share) / 7 for network in shared.networks]
+    assert [count / 7000 for count in counts] == pytest.approx(expected, abs=1e-3)
+    assert mixed.index(shared.networks, 1 - 2**-53) == 8
+
+
+def test_without_a_share_or_with_one_kind_of_networks_all_are_drawn_equally_often(method, inputs):  # noqa: F811
+    networks = method.prepare(inputs, DEVICE).networks
+    for one in (method, dataclasses.replace(method, ce_share=0.9)):
+        assert [one.index(networks, (index + 0.5) / 8) for index in range(8)] == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def test_instance_norm_teachers_serve_without_the_batchnorm_term():

@@ -58,11 +58,15 @@ class ClassMatching(OptimizedMethod):
     def optimizer(self, state: State) -> torch.optim.Optimizer:
         return torch.optim.SGD([state.pixels], self.lr * len(state.pixels) / _groups(state), self.momentum)
 
+    def index(self, networks: list[StatisticsNetwork], uniform: float) -> int:
+        """The iteration's network, by a number in [0, 1)."""
+        return int(uniform * len(networks))
+
     def choose(self, state: State, iteration: int) -> tuple[StatisticsNetwork, Statistics, int]:
         """The iteration's network, the real statistics (classes, ·) under it, and the draw of DSA that both sides see."""
         shared: Shared = state.shared
         first, second = seeding.uniform(state.seed, "class matching", iteration, draws=2)[0]
-        index = int(first * len(shared.networks))
+        index = self.index(shared.networks, first)
         network = shared.networks[index]
         if not shared.banks:
             return network, shared.real.live(network, state.seed, iteration), iteration

@@ -43,10 +43,19 @@ class StatisticsNetwork:
     """A frozen network that also gives statistics of groups of images: of its features, and of its BatchNorm layers' inputs."""
 
     def __init__(
-        self, network: nn.Module, depth: int = 1, batchnorm: bool = False, pooled: bool = False, number: int = 0
+        self,
+        network: nn.Module,
+        depth: int = 1,
+        batchnorm: bool = False,
+        pooled: bool = False,
+        number: int = 0,
+        trained: bool = True,
     ) -> None:
-        """``number`` names the augmentations: random networks count up from 1, trainings after a pool's first down from -1."""
-        self.number = number
+        """``number`` names the augmentations: random networks count up from 1, trainings after a pool's first down from -1.
+
+        ``trained`` is whether it was trained on all images, so that its predictions are worth something.
+        """
+        self.number, self.trained = number, trained
         self._network, self._collector = FeatureNetwork(network, depth, pooled), StatisticsCollector()
         if batchnorm:
             replace_batchnorm(network, lambda layer: BatchNormWithStatistics(layer, self._collector))
@@ -70,10 +79,13 @@ Named = list[tuple[dict[str, Any], StatisticsNetwork]]  # each behind what names
 def teachers(inputs: Inputs, device_config: DeviceConfig, depth: int, batchnorm: bool) -> Named:
     """The teachers of the pool as networks whose statistics are measured."""
     names = [{"teacher": each.identity, "depth": depth, "batchnorm": batchnorm} for each in inputs.pool.members]
-    trainings = enumerate(inputs.pool.trajectories)
-    numbers = {member.identity: -index for index, training in trainings for member in training.members}
+    facts: dict[str, dict[str, Any]] = {
+        member.identity: {"number": -index, "trained": not training.few_shot}
+        for index, training in enumerate(inputs.pool.trajectories)
+        for member in training.members
+    }
     loaded = zip(inputs.pool.members, inputs.pool.load_teachers(device_config), strict=True)
-    made = [StatisticsNetwork(one, depth, batchnorm, number=numbers.get(each.identity, 0)) for each, one in loaded]
+    made = [StatisticsNetwork(one, depth, batchnorm, **facts.get(each.identity, {})) for each, one in loaded]
     return list(zip(names, made, strict=True))
 
 
@@ -95,7 +107,7 @@ def untrained_network(
     network = random_network(name, inputs.spec, *keys).to(device_config.device)
     with device_config.autocast():
         update_bn(batches(), network, device_config.device)
-    return StatisticsNetwork(network.eval().requires_grad_(False), depth, batchnorm, number=number)
+    return StatisticsNetwork(network.eval().requires_grad_(False), depth, batchnorm, number=number, trained=False)
 
 
 def untrained_networks(

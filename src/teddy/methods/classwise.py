@@ -9,7 +9,7 @@ For one network k and one augmentation A in each iteration::
 mu_dc is the mean over class c of the input of layer d, one of the last layers with weights, and mu_d the mean of the mu_dc; the
 last one's are the class means of Prop. 2. mean_lc and var_lc are those of the input of BatchNorm layer l. The quotient makes the
 first term independent of the size of the features, which differs between layers and networks. k is a weak teacher or, for the
-variety of many networks at the price of a bank, one of some random networks, which are without the last term.
+variety of many networks at the price of a bank, a few-shot teacher or a random network, which are without the last term.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import ClassVar
 import torch
 from torch.nn import functional as F
 
-from teddy.config.types import Count, Number, Weight
+from teddy.config.types import Count, Number, Share, Weight
 from teddy.methods.class_matching import ClassMatching
 from teddy.methods.class_statistics import Named, Statistics, StatisticsNetwork, teachers, untrained_networks
 from teddy.pool.strategy import PoolStrategy
@@ -50,6 +50,7 @@ class ClassWise(ClassMatching):
     ce_weight: Weight  # u
     bn_weight: Weight  # alpha; 0 leaves the BatchNorm layers out, for networks without them
     random_networks: Number = later(0)  # networks before any training beside the teachers, without cross-entropy
+    ce_share: Share | None = later(None)  # of the iterations under networks with cross-entropy; None: by their number
 
     version: ClassVar[int] = 2
 
@@ -64,9 +65,18 @@ class ClassWise(ClassMatching):
         untrained = untrained_networks(inputs, device_config, architecture, self.random_networks, *measured)
         return teachers(inputs, device_config, *measured) + untrained
 
+    def index(self, networks: list[StatisticsNetwork], uniform: float) -> int:
+        groups = [[index for index, one in enumerate(networks) if one.trained is trained] for trained in (True, False)]
+        if self.ce_share is None or not all(groups):
+            return super().index(networks, uniform)
+        if uniform < self.ce_share:
+            return groups[0][int(uniform / self.ce_share * len(groups[0]))]
+        rest = (uniform - self.ce_share) / (1 - self.ce_share)
+        return groups[1][min(int(rest * len(groups[1])), len(groups[1]) - 1)]
+
     def choose(self, state: State, iteration: int) -> tuple[StatisticsNetwork, Statistics, int]:
         network, real, draw = super().choose(state, iteration)
-        return network, real | {"trained": torch.tensor(float(network.number <= 0))}, draw
+        return network, real | {"trained": torch.tensor(float(network.trained))}, draw
 
     def lr_factor(self, iteration: int) -> float:
         return cosine(iteration, self.iterations)

@@ -60,6 +60,6 @@ class FewShotPool(PoolStrategy):
 
     def make(self, base: BaseTraining) -> ModelPool:
         spec = base.dataset.spec
-        made = tuple(Trajectory(tuple(trajectory(one)), spec, one.seed) for one in self.trainings(base))
+        made = tuple(Trajectory(tuple(trajectory(one)), spec, one.seed, few_shot=True) for one in self.trainings(base))
         members = tuple(member for one in made for member in one.members)
         return ModelPool(members, spec, self.label, sum(one.members[-1].seconds for one in made), made)

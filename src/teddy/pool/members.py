@@ -52,6 +52,7 @@ class Trajectory:
     members: tuple[Member, ...]
     spec: DatasetSpec
     seed: int
+    few_shot: bool = False  # whether it saw a few images of each class alone
 
     @property
     def epochs(self) -> list[int]:
