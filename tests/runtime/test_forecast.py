@@ -79,6 +79,22 @@ def test_work_behind_other_work_takes_as_long_as_passes_through_a_teacher(foreca
     }
 
 
+def test_neither_what_comes_before_the_first_unit_nor_what_is_found_counts(forecast, clock):
+    """Such as the loading of networks, and banks of statistics that other runs have measured."""
+
+    def build(folder):
+        clock.now += 60
+        with StageProgress("statistics", 100, "classes") as bar:
+            bar.skip(70)
+            for _ in range(30):
+                clock.now += 3
+                bar.advance()
+        return {}
+
+    forecast.produce("images", {"a": 1}, build, outlook=lambda: Outlook("some", {}))
+    assert forecast.items[0].parts == {"statistics": (30, pytest.approx(3.0))}
+
+
 def test_what_is_there_is_found_and_keeps_its_files(tmp_path, forecast):
     store = ArtifactStore(tmp_path / "store")
     made = store.produce("labels", {"a": 1}, lambda folder: (folder / "x").write_text("y") and {"epochs": 3})

@@ -51,17 +51,17 @@ class Rehearsal:
     """The speed of a build's first units: of the first progress that counts any, which then ends by :class:`Enough`."""
 
     def __init__(self) -> None:
-        self.label, self.total = "", 0  # of that progress
+        self.label, self.total = "", 0  # of that progress; units that were found finished are no part of the total
         self.each: float | None = None  # seconds per unit; None if nothing was counted
-        self._start, self._since, self._units = time.monotonic(), 0.0, 0
+        self._since, self._units = 0.0, 0
 
     def count(self, progress: StageProgress, n: int) -> None:
         """Take the time of ``n`` more units; the first ones, which are slower, count only where they take long."""
         now = time.monotonic()
         if self.each is None:
-            self.label, self.total, self._since = progress.label, progress.total, now
-            self.each = (now - self._start) / n
-            if now - self._start > LONG_UNIT:
+            self.label, self.total, self._since = progress.label, progress.total - progress.found, now
+            self.each = (now - progress.started) / n
+            if now - progress.started > LONG_UNIT:
                 raise Enough
             return
         self._units += n
@@ -83,13 +83,13 @@ class StageProgress:
 
     def __init__(self, label: str, total: int, unit: str, *, done: int = 0) -> None:
         self.label, self.total, self.unit, self.done = label, total, unit, done
-        self._before = done
+        self.found = done
         self._notes: dict[str, Note] = {}
         self._silent = not is_leader() or StageProgress.muted
         self._display: Progress | None = None
 
     def __enter__(self) -> StageProgress:
-        self._started = self._next_show = time.monotonic()
+        self.started = self._next_show = time.monotonic()
         if self._silent:
             return self
         # Below a live display, stderr is that display's and no terminal, at least before rich 15.
@@ -125,13 +125,13 @@ class StageProgress:
     def skip(self, n: int) -> None:
         """Count ``n`` units that were found finished: done, but not for the speed."""
         self.done += n
-        self._before += n
+        self.found += n
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if self._silent:
             return
         ending = "done" if kind is None else "stopped"
-        spent = duration(time.monotonic() - self._started)
+        spent = duration(time.monotonic() - self.started)
         self._show(f"{self._count()}, {ending} in {spent}{self._note_text()}")
         if self._display is not None and len(self._display.tasks) > 1:
             self._display.remove_task(self._row)
@@ -150,7 +150,7 @@ class StageProgress:
         return f"{self.done}/{self.total} {self.unit} ({percent} %)"
 
     def _status(self, now: float) -> str:
-        elapsed, fresh = now - self._started, self.done - self._before
+        elapsed, fresh = now - self.started, self.done - self.found
         if fresh <= 0 or elapsed <= 0:
             return self._count() + self._note_text()
         rate = fresh / elapsed
