@@ -23,7 +23,7 @@ def test_a_mixed_pool_has_the_members_of_both(tmp_path: Path) -> None:
     assert pool.trajectories == few.trajectories + prior.trajectories
     assert [training.few_shot for training in pool.trajectories] == [True, True, False]
     assert pool.seconds == few.seconds + prior.seconds
-    assert (pool.description, mixed.members([1, 2, 3])) == ("mixed 2-3 (6)", 6)
+    assert (pool.description, mixed.members([1, 2, 3])) == ("mixed 2-4 (6)", 6)
     assert mixed.trainings(made) == [*first.trainings(made), made]
 
 

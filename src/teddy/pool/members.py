@@ -90,7 +90,7 @@ class ModelPool:
     @property
     def description(self) -> str:
         """Strategy, epochs and size, such as ``prior 2-10 (5)`` or ``post 0-0.5 (4)``."""
-        epochs = [member.epoch for member in self.members]
+        epochs = sorted(member.epoch for member in self.members)
         span = f"{epochs[0]:g}-{epochs[-1]:g}" if len(epochs) > 1 else f"{epochs[0]:g}"
         return f"{self.label} {span} ({len(epochs)})"
 
