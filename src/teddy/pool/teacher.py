@@ -122,7 +122,7 @@ class SnapshotPool(L.Callback):
         if trainer.strategy.reduce(bad, reduce_op="sum"):  # the same in all processes
             raise Diverged(
                 f"teacher training diverged in epoch {module.epochs_done} ({module.trouble()}); lower lr={module.recipe.lr} of "
-                "pool.training, or of the method's own pool."
+                "pool.training or pool.strategy, or of the method's own pool."
             )
 
     def on_train_epoch_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
