@@ -71,7 +71,7 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class ModelPool:
-    """Weak teachers from one base model, early to late; or the last weights of several trainings."""
+    """Weak teachers from one base model, early to late; or from several trainings, one after the other."""
 
     members: tuple[Member, ...]
     spec: DatasetSpec
