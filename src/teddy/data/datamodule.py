@@ -14,6 +14,7 @@ from teddy.data.augment import Augmentation
 from teddy.data.batches import Batch, EpochOrder, eval_batches, load_batches
 from teddy.data.dsa import dsa
 from teddy.data.images import DecodedImages, ImageSet
+from teddy.data.imbalance import first_of_each_class
 from teddy.data.spec import DatasetSpec
 from teddy.runtime.seeding import permutation, uniform
 
@@ -32,13 +33,6 @@ def stratified_split(labels: torch.Tensor, holdout: float, seed: int) -> tuple[n
         count = min(max(1, round(holdout * len(members))), len(members) - 1)
         held[members[np.argsort(draws[members], kind="stable")[:count]]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
-
-
-def first_of_each_class(labels: torch.Tensor, indices: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Draw at most ``count`` images of each class from those at ``indices``, sorted."""
-    drawn = indices[permutation(len(indices), seed, "few-shot")]
-    classes = labels.numpy()[drawn]
-    return np.sort(np.concatenate([drawn[classes == index][:count] for index in np.unique(classes)]))
 
 
 def process_share(trainer: L.Trainer | None) -> tuple[int, int]:
@@ -74,7 +68,8 @@ class RealData(L.LightningDataModule):
         split_seed = seed if holdout_seed is None else holdout_seed
         self.train_indices, self.held_indices = stratified_split(train.labels, holdout, split_seed)
         if few_shot is not None:
-            self.train_indices = first_of_each_class(train.labels, self.train_indices, few_shot, seed)
+            order = self.train_indices[permutation(len(self.train_indices), seed, "few-shot")]
+            self.train_indices = first_of_each_class(train.labels, torch.from_numpy(order), few_shot).numpy()
         self._crops_when_decoding = augment.crop == "resized" and isinstance(train, DecodedImages)
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -13,7 +13,7 @@ import torch
 from teddy.artifacts.fingerprint import fingerprint
 from teddy.config.errors import UserError
 from teddy.data.images import ImageSet, TensorImages, subset
-from teddy.data.imbalance import counts_by_long_tail, counts_by_shares, subset_of
+from teddy.data.imbalance import counts_by_long_tail, counts_by_shares, first_of_each_class, subset_of
 from teddy.data.sources.base import Loaded, Source
 from teddy.data.spec import DatasetSpec
 from teddy.data.whitening import check_whitening, zca
@@ -119,9 +119,7 @@ class RealDataset:
         chosen, labels, seed = None, self.loaded.train.labels, self.subset_seed
         if self.per_class is not None:
             order = torch.from_numpy(seeding.permutation(len(labels), 0, "images per class"))
-            by_class, sizes = order[torch.argsort(labels[order], stable=True)], torch.bincount(labels)
-            place = torch.arange(len(labels)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)  # in its class
-            chosen = by_class[place < self.per_class].sort().values
+            chosen = first_of_each_class(labels, order, self.per_class)
             labels = labels[chosen]
         counts = torch.bincount(labels).tolist()
         if self.keep is not None:

@@ -1,4 +1,4 @@
-"""Unbalanced subsets of a dataset: random shares of the classes (Table 3), or a long tail."""
+"""Subsets of a dataset by class: random shares of the classes (Table 3), a long tail, or a few images of each."""
 
 from __future__ import annotations
 
@@ -34,3 +34,11 @@ def subset_of(labels: torch.Tensor, counts: Sequence[int], seed: int) -> torch.T
         order = seeding.permutation(len(members), seed, "unbalanced subset", label)
         chosen.append(members[torch.from_numpy(order[:count])])
     return torch.cat(chosen).sort().values
+
+
+def first_of_each_class(labels: torch.Tensor, order: torch.Tensor, count: int) -> torch.Tensor:
+    """Indices, ascending, of at most ``count`` images of each class: the first of those at ``order`` (n,)."""
+    by_class = order[torch.argsort(labels[order], stable=True)]
+    sizes = torch.bincount(labels[order])
+    place = torch.arange(len(order)) - (sizes.cumsum(0) - sizes).repeat_interleave(sizes)  # in its class
+    return by_class[place < count].sort().values
