@@ -396,6 +396,26 @@ def test_a_killed_build_does_not_block_the_next_one(store, tmp_path):
     assert store.produce("words", CONTENT, write_word).facts["top1"] == 50.5
 
 
+def test_runs_that_want_the_same_artifacts_leave_those_that_another_computes_to_the_end(store, tmp_path):
+    fork = multiprocessing.get_context("fork")
+    store.root.mkdir()
+    started, go = tmp_path / "started", tmp_path / "go"
+    other = fork.Process(target=race, args=(store.root, started, go))
+    other.start()
+    wait_for(started)
+    contents = [{"ipc": 1}, CONTENT, {"ipc": 50}]
+    order = []
+    for index in store.unclaimed_first("words", contents):
+        order.append(index)
+        if len(order) == 2:
+            go.touch()
+        store.produce("words", contents[index], write_word)
+    other.join(30)
+    assert order == [0, 2, 1]
+    assert [len(one.files) for one in store.made] == [1, 1], "the third is the other's"
+    assert list(store.unclaimed_first("words", contents)) == [0, 1, 2], "none is computed now"
+
+
 # --- several processes of one run ---
 
 TWO_PROCESSES = """
@@ -404,6 +424,7 @@ from pathlib import Path
 import torch
 from torch import distributed
 from teddy.artifacts.processes import is_leader, rank
+from teddy.artifacts import store as store_module
 from teddy.artifacts.store import ArtifactStore
 
 root = Path(sys.argv[1])
@@ -436,6 +457,8 @@ if sys.argv[2] == "fails":
     store.produce("words", 0, fails)
 artifacts = [store.produce("words", 1, alone), store.produce("words", 2, together, collective=True)]
 artifacts += [store.produce("words", 1, alone), store.produce("words", 2, together, collective=True)]
+store_module._is_locked = lambda folder: not is_leader() and folder == store.folder("words", 1)  # what processes see differs
+calls.append(list(store.unclaimed_first("words", [1, 2])))
 seen = {"calls": calls, "made": len(store.made), "artifacts": [[str(one.folder), one.facts] for one in artifacts]}
 (root / f"{rank()}.json").write_text(json.dumps(seen))
 distributed.destroy_process_group()
@@ -454,7 +477,7 @@ def test_of_two_processes_of_a_run_one_builds_and_both_return_the_same(tmp_path)
     done = run_twice(tmp_path, "builds")
     assert done.returncode == 0, done.stderr
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
-    assert (first["calls"], second["calls"]) == (["alone", "together"], ["together"])
+    assert (first["calls"], second["calls"]) == (["alone", "together", [0, 1]], ["together", [0, 1]])
     assert (first["made"], second["made"]) == (2, 0)
     assert first["artifacts"] == second["artifacts"]
     assert first["artifacts"][:2] == first["artifacts"][2:]

@@ -156,6 +156,17 @@ def test_a_bank_is_measured_once(inputs, monkeypatch):  # noqa: F811
     assert torch.equal(real.banks([({"teacher": 0}, network)], 2)[0]["features0"], first["features0"])
 
 
+def test_banks_are_in_the_order_of_their_networks_in_whatever_order_they_are_measured(inputs, monkeypatch):  # noqa: F811
+    real = RealClasses(inputs, DEVICE, "dsa", 8)
+    named = [({"teacher": index}, StatisticsNetwork(inputs.pool.load(index))) for index in range(3)]
+    monkeypatch.setattr(inputs, "unclaimed_first", lambda kind, contents: [2, 0, 1])
+    together = real.banks(named, 2)
+    monkeypatch.undo()
+    for one, bank in zip(named, together, strict=True):
+        assert torch.equal(bank["features0"], real.banks([one], 2)[0]["features0"])
+    assert not torch.equal(together[0]["features0"], together[1]["features0"])
+
+
 def test_batchnorm_statistics_need_batchnorm():
     with pytest.raises(UserError, match="no BatchNorm layer to match"):
         StatisticsNetwork(build_network("convnet2_w4_in", 3, 1, 8), batchnorm=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 from pathlib import Path
 from types import SimpleNamespace
@@ -88,6 +89,29 @@ def test_more_trainings_are_added_to_those_there_are(whole: Any) -> None:
     assert few_shot(count=3).make(made).members[:4] == pool.members
     assert len(made.store.made) == before + 1
     assert few_shot(count=1, images=4).make(made).fingerprint != few_shot(count=1).make(made).fingerprint
+
+
+def test_a_training_that_another_run_makes_is_waited_for_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Any
+) -> None:
+    made = base(tmp_path)
+    first, *_ = few_shot().trainings(made)
+    folder = made.store.folder("trajectory", first.content())
+    folder.mkdir(parents=True)
+    other_run = (folder / ".lock").open("w")
+    fcntl.flock(other_run, fcntl.LOCK_EX)
+    order, produce = [], made.store.produce
+
+    def spy(kind: str, content: Any, *args: Any, **options: Any) -> Any:
+        order.append(content["seed"])
+        if content["seed"] == first.seed:
+            other_run.close()
+        return produce(kind, content, *args, **options)
+
+    monkeypatch.setattr(made.store, "produce", spy)
+    pool = few_shot().make(made)
+    assert order == [one.seed for one in reversed(few_shot().trainings(made))]
+    assert weights(list(pool.members)) == weights(list(whole[1].members)), "in the pool's own order"
 
 
 def test_a_killed_training_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Any) -> None:

@@ -21,7 +21,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,19 @@ class ArtifactStore:
         """Return the finished artifact that ``content`` describes, or None if there is none or it is damaged."""
         found = inspect(self.folder(kind, content))
         return Artifact.of(found.folder, found.manifest) if found.whole else None
+
+    def unclaimed_first(self, kind: str, contents: Sequence[Any]) -> Iterator[int]:
+        """Yield the index of each content; of those left, first the ones that no other run is computing.
+
+        Several runs that want the same artifacts thus share the work, where they would wait for each other at each one. In all
+        processes of a run the order is the same.
+        """
+        left = list(range(len(contents)))
+        while left:
+            free = (index for index in left if not _is_locked(self.folder(kind, contents[index])))
+            chosen = processes.broadcast(next(free, left[0]) if processes.is_leader() else 0)
+            left.remove(chosen)
+            yield chosen
 
     def produce(
         self,
@@ -266,6 +279,17 @@ class ArtifactStore:
         artifact = Artifact.of(folder, manifest)
         self.made.append(artifact)
         return artifact
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        with (folder / LOCK).open() as stream:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # never begun
+        return False
+    return False
 
 
 def _start_clock(folder: Path) -> float:

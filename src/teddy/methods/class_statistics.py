@@ -140,12 +140,15 @@ class RealClasses:
         of the network's number.
         """
         with StageProgress("class statistics", len(networks) * self.inputs.spec.num_classes, "classes") as progress:
-            return [self._bank(network, identity, augmentations, progress) for identity, network in networks]
+            contents = [self._content(network, identity, augmentations) for identity, network in networks]
+            banks: dict[int, Statistics] = {}
+            for index in self.inputs.unclaimed_first("bank", contents):
+                banks[index] = self._bank(networks[index][1], contents[index], augmentations, progress)
+            return [banks[index] for index in range(len(networks))]
 
-    def _bank(
-        self, network: StatisticsNetwork, identity: dict[str, Any], augmentations: int, progress: StageProgress
-    ) -> Statistics:
-        content = {
+    def _content(self, network: StatisticsNetwork, identity: dict[str, Any], augmentations: int) -> dict[str, Any]:
+        """What a bank depends on, for its fingerprint."""
+        return {
             "version": BANK_VERSION,
             **identity,
             "strategy": self.strategy,
@@ -155,6 +158,9 @@ class RealClasses:
             **self.device_config.fingerprint,
         }
 
+    def _bank(
+        self, network: StatisticsNetwork, content: dict[str, Any], augmentations: int, progress: StageProgress
+    ) -> Statistics:
         def build(folder: Path) -> dict[str, Any]:
             train, classes = self.inputs.train, range(self.inputs.spec.num_classes)
             rows, own = [], [network.number] if network.number else []

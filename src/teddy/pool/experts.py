@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from teddy.config.types import Count, Positive, Weight
-from teddy.pool.members import ModelPool, Trajectory
+from teddy.pool.members import ModelPool
 from teddy.pool.schedule import Recipe
 from teddy.pool.sharpness import Sharpness
 from teddy.pool.strategy import PoolStrategy
-from teddy.pool.trajectory import BaseTraining, trajectory
+from teddy.pool.trajectory import BaseTraining, trajectories
 from teddy.runtime.seeding import stable_seed
 
 
@@ -57,7 +57,6 @@ class Experts(PoolStrategy):
         self.trainings(base)[0].build_network()
 
     def make(self, base: BaseTraining) -> ModelPool:
-        spec = base.dataset.spec
-        made = tuple(Trajectory(tuple(trajectory(one)), spec, one.seed) for one in self.trainings(base))
+        made = trajectories(self.trainings(base))
         members = tuple(one.members[-1] for one in made)
-        return ModelPool(members, spec, self.label, sum(member.seconds for member in members), made)
+        return ModelPool(members, base.dataset.spec, self.label, sum(member.seconds for member in members), made)

@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from teddy.config.errors import UserError
 from teddy.config.types import Count, Positive, Weight
-from teddy.pool.members import ModelPool, Trajectory
+from teddy.pool.members import ModelPool
 from teddy.pool.schedule import Recipe
 from teddy.pool.strategy import PoolStrategy
-from teddy.pool.trajectory import BaseTraining, trajectory
+from teddy.pool.trajectory import BaseTraining, trajectories
 from teddy.runtime.seeding import stable_seed
 
 
@@ -59,7 +59,6 @@ class FewShotPool(PoolStrategy):
             )
 
     def make(self, base: BaseTraining) -> ModelPool:
-        spec = base.dataset.spec
-        made = tuple(Trajectory(tuple(trajectory(one)), spec, one.seed, few_shot=True) for one in self.trainings(base))
+        made = trajectories(self.trainings(base))
         members = tuple(member for one in made for member in one.members)
-        return ModelPool(members, spec, self.label, sum(one.members[-1].seconds for one in made), made)
+        return ModelPool(members, base.dataset.spec, self.label, sum(one.members[-1].seconds for one in made), made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from teddy.data.augment import Augmentation
 from teddy.data.datamodule import RealData
 from teddy.data.dataset import RealDataset
 from teddy.models.networks import build_network
-from teddy.pool.members import WEIGHTS, Member
+from teddy.pool.members import WEIGHTS, Member, Trajectory
 from teddy.pool.schedule import Recipe
 from teddy.pool.teacher import SnapshotPool, TeacherTraining, snapshot_file
 from teddy.runtime.device import DeviceConfig
@@ -127,6 +128,15 @@ def trajectory(base: BaseTraining) -> list[Member]:
         place = {"file": artifact.file(record["file"]), "identity": f"{artifact.fingerprint}/{record['epoch']}"}
         members.append(Member(network=base.network, **record | place))
     return members
+
+
+def trajectories(trainings: Sequence[BaseTraining]) -> tuple[Trajectory, ...]:
+    """The trajectory of each training, made unless it is in the store; runs that want the same ones share the work."""
+    made: dict[int, Trajectory] = {}
+    for index in trainings[0].store.unclaimed_first("trajectory", [one.content() for one in trainings]):
+        one = trainings[index]
+        made[index] = Trajectory(tuple(trajectory(one)), one.dataset.spec, one.seed, one.few_shot is not None)
+    return tuple(made[index] for index in range(len(trainings)))
 
 
 def _outlook(base: BaseTraining) -> Outlook:

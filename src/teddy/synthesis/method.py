@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -98,6 +98,10 @@ class Inputs:
     def artifact(self, kind: str, content: Mapping[str, Any], build: Callable[[Path], dict[str, Any]]) -> Artifact:
         """Something that is measured once and kept, such as statistics of the real data; see :meth:`ArtifactStore.produce`."""
         return self._store.produce(kind, {**content, **self._data}, build)
+
+    def unclaimed_first(self, kind: str, contents: Sequence[Mapping[str, Any]]) -> Iterator[int]:
+        """The order in which to ask for several such things; see :meth:`ArtifactStore.unclaimed_first`."""
+        return self._store.unclaimed_first(kind, [{**content, **self._data} for content in contents])
 
     def fingerprints(self, needs: Needs) -> dict[str, Any]:
         return (self._data if needs.data else {}) | ({"pool": self.pool.fingerprint} if needs.pool else {})
