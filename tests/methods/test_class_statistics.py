@@ -136,13 +136,26 @@ def test_live_batches_are_other_images_in_each_iteration(inputs):  # noqa: F811
             )
 
 
+def test_a_random_batch_gives_last_features_and_labels_of_other_images_in_each_iteration(inputs):  # noqa: F811
+    real, double = RealClasses(inputs, DEVICE, "dsa", count=6), inputs.pool.load(0).double()
+    for iteration in (0, 7):
+        features, labels = real.batch(StatisticsNetwork(inputs.pool.load(0)), 9, 3, iteration, draw=5)
+        chosen = seeding.permutation(60, 3, "real batch", iteration)[:9]
+        assert labels.tolist() == [int(inputs.train.labels[i]) for i in chosen]
+        for row, i in enumerate(chosen):
+            view = slow_view((inputs.train.images[i].double() / 255 - 0.4) / 0.3, 5, "dsa")
+            expected = slow_statistics(double, [view])["features0"]
+            assert torch.allclose(features[row].double(), expected, atol=1e-5)
+
+
 def test_groups_are_measured_one_by_one(inputs):  # noqa: F811
     network = StatisticsNetwork(inputs.pool.load(2), depth=2, batchnorm=True)
     images = torch.randn(6, 1, 8, 8)
-    together, logits = network(images, groups=3)
+    together, logits, last = network(images, groups=3)
     for index in range(3):
-        alone, part = network(images[2 * index : 2 * index + 2])
+        alone, part, own = network(images[2 * index : 2 * index + 2])
         assert torch.allclose(logits[2 * index : 2 * index + 2], part, atol=1e-5)
+        assert torch.allclose(last[2 * index : 2 * index + 2], own, atol=1e-5)
         for name in NAMES:
             assert torch.allclose(together[name][index], alone[name][0], atol=1e-5)
 

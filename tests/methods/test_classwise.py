@@ -10,6 +10,7 @@ import torch
 from teddy.methods.class_matching import Shared
 from teddy.methods.class_statistics import RealClasses, StatisticsNetwork
 from teddy.methods.classwise import ClassWise, layer_distance, relative_distance
+from teddy.methods.readout import readout_error
 from teddy.models.networks import build_network
 from teddy.pool.members import Trajectory
 from teddy.synthesis.blocks import Block
@@ -80,6 +81,27 @@ def test_the_gradient_agrees_with_finite_differences(method, inputs, blocks):  #
             step[where] = 1e-2
             rise = value(pixels + step, iteration)[0] - value(pixels - step, iteration)[0]
             assert gradient[where].item() == pytest.approx(rise / 2e-2, rel=3e-2, abs=3e-3)
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_each_block_trains_a_readout_of_its_own(method, inputs, blocks):  # noqa: F811
+    one = dataclasses.replace(method, readout_weight=2.0, readout_images=20, augmentations=2)
+    shared = one.prepare(inputs, DEVICE)
+    labels = torch.tensor([0, 0, 1, 1, 2, 2] * blocks)
+    pixels = torch.randn(len(labels), 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    group = [Block(index, (0, 0, 1, 1, 2, 2), (0, 1) * 3) for index in range(blocks)]
+    state = State(group, torch.nn.Parameter(pixels), labels, 0, shared, 1)
+    for iteration in range(3):
+        network, real, draw = one.choose(state, iteration)
+        terms = one.step(state, iteration)
+        features, truth = shared.real.batch(network, 20, 0, iteration, draw)
+        assert torch.equal(real["batch"], features)
+        for index, part in enumerate(pixels.chunk(blocks)):
+            own = network(shared.real.augmented(part, draw))[2]
+            expected = readout_error(own, labels[:6], features, truth, 3)
+            assert terms["readout"][index].item() == pytest.approx(expected.item(), rel=1e-4)
+        parts = terms["class_means"] + 0.7 * terms["cross_entropy"] + 0.3 * terms["batchnorm"] + 2 * terms["readout"]
+        assert torch.allclose(terms["loss"], parts)
 
 
 @pytest.mark.parametrize("augmentations", [1, 0])
@@ -160,7 +182,9 @@ def test_without_a_share_or_with_one_kind_of_networks_all_are_drawn_equally_ofte
 
 
 def test_instance_norm_teachers_serve_without_the_batchnorm_term():
-    statistics, logits = StatisticsNetwork(build_network("convnet2_w4_in", 3, 1, 8))(torch.randn(4, 1, 8, 8), groups=2)
+    statistics, logits, _ = StatisticsNetwork(build_network("convnet2_w4_in", 3, 1, 8))(
+        torch.randn(4, 1, 8, 8), groups=2
+    )
     assert {name: tuple(tensor.shape) for name, tensor in statistics.items()} == {"features0": (2, 16)}
     assert logits.shape == (4, 3)
 

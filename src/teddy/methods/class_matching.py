@@ -46,7 +46,8 @@ class ClassMatching(OptimizedMethod):
         """Named scalars of a block, of which the first is its loss.
 
         Its own statistics are by class (n, ·), those of ``classes`` (n,); the real ones are of all classes (classes, ·). The
-        logits (N, classes) are those of its images, whose classes are ``labels`` (N,).
+        logits (N, classes), and among the statistics ``last``, the last features (N, D), are those of its images, whose classes
+        are ``labels`` (N,).
         """
 
     def prepare(self, inputs: Inputs, device_config: DeviceConfig) -> Shared:
@@ -77,7 +78,8 @@ class ClassMatching(OptimizedMethod):
     def step(self, state: State, iteration: int) -> dict[str, torch.Tensor]:
         network, real, draw = self.choose(state, iteration)
         groups, blocks = _groups(state), len(state.blocks)
-        own, logits = network(state.shared.real.augmented(state.images, draw), groups)
+        own, logits, last = network(state.shared.real.augmented(state.images, draw), groups)
+        own["last"] = last
         classes = state.labels.view(groups, -1)[:, 0]
         parts = zip(classes.chunk(blocks), logits.float().chunk(blocks), state.labels.chunk(blocks), strict=True)
         rows = [

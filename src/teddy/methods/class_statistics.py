@@ -60,8 +60,11 @@ class StatisticsNetwork:
         if batchnorm:
             replace_batchnorm(network, lambda layer: BatchNormWithStatistics(layer, self._collector))
 
-    def __call__(self, images: torch.Tensor, groups: int = 1) -> tuple[Statistics, torch.Tensor]:
-        """Statistics of each group, float32 (groups, ·), and logits (N, classes), of images (N, C, H, W), group after group."""
+    def __call__(self, images: torch.Tensor, groups: int = 1) -> tuple[Statistics, torch.Tensor, torch.Tensor]:
+        """Statistics of each group, float32 (groups, ·), of images (N, C, H, W), group after group.
+
+        Besides, of each image, logits (N, classes) and last features (N, D).
+        """
         self._collector.start(groups)
         features, logits = self._network(images)
         statistics = {
@@ -70,7 +73,7 @@ class StatisticsNetwork:
         }
         for index, layer in enumerate(self._collector.take()):
             statistics |= {f"mean{index}": layer.mean, f"var{index}": layer.var}
-        return statistics, logits
+        return statistics, logits, features[0]
 
 
 Named = list[tuple[dict[str, Any], StatisticsNetwork]]  # each behind what names its statistics in fingerprints
@@ -189,6 +192,17 @@ class RealClasses:
     def live_batch(self, label: int, seed: int, iteration: int) -> torch.Tensor:
         """A batch of random images of a class, drawn anew in each iteration."""
         return self.images(shuffled_class(self.inputs.train, label, seed, "live batch", iteration)[: self.count])
+
+    @torch.no_grad()
+    def batch(
+        self, network: StatisticsNetwork, count: int, seed: int, iteration: int, draw: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Last features (n, D) and labels (n,) of random real images of all classes, drawn anew in each iteration."""
+        train = self.inputs.train
+        chosen = torch.from_numpy(seeding.permutation(len(train), seed, "real batch", iteration)[:count])
+        with self.device_config.autocast():
+            features = network(self.augmented(self.images(chosen), draw))[2]
+        return features, train.labels[chosen].to(features.device)
 
     def augmented(self, images: torch.Tensor, draw: int) -> torch.Tensor:
         """Normalised images (N, C, H, W) under a draw of DSA, which has one strength for all."""

@@ -5,11 +5,13 @@ For one network k and one augmentation A in each iteration::
     L(S) = sum_d sum_c ||mu_dc(S) - mu_dc(T)||^2 / sum_c ||mu_dc(T) - mu_d(T)||^2
          + alpha * mean_c sum_l ( ||mean_lc(S) - mean_lc(T)|| + ||var_lc(S) - var_lc(T)|| )
          + u * CE(h_k(A(S)), y)
+         + beta * ||W(S) f_k(A(T')) - y||^2
 
 mu_dc is the mean over class c of the input of layer d, one of the last layers with weights, and mu_d the mean of the mu_dc; the
 last one's are the class means of Prop. 2. mean_lc and var_lc are those of the input of BatchNorm layer l. The quotient makes the
 first term independent of the size of the features, which differs between layers and networks. k is a weak teacher or, for the
-variety of many networks at the price of a bank, a few-shot teacher or a random network, which are without the last term.
+variety of many networks at the price of a bank, a few-shot teacher or a random network, which are without cross-entropy. The last
+term is Eq. 2's loss of the real images for a last layer W trained on S (:mod:`teddy.methods.readout`), on a random batch T'.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from torch.nn import functional as F
 from teddy.config.types import Count, Number, Share, Weight
 from teddy.methods.class_matching import ClassMatching
 from teddy.methods.class_statistics import Named, Statistics, StatisticsNetwork, teachers, untrained_networks
+from teddy.methods.readout import readout_error
 from teddy.pool.strategy import PoolStrategy
 from teddy.pool.trajectory import BaseTraining
 from teddy.runtime.device import DeviceConfig
@@ -51,6 +54,8 @@ class ClassWise(ClassMatching):
     bn_weight: Weight  # alpha; 0 leaves the BatchNorm layers out, for networks without them
     random_networks: Number = later(0)  # networks before any training beside the teachers, without cross-entropy
     ce_share: Share | None = later(None)  # of the iterations under networks with cross-entropy; None: by their number
+    readout_weight: Weight = later(0.0)  # beta
+    readout_images: Count = later(512)  # of the real batch
 
     version: ClassVar[int] = 2
 
@@ -76,7 +81,11 @@ class ClassWise(ClassMatching):
 
     def choose(self, state: State, iteration: int) -> tuple[StatisticsNetwork, Statistics, int]:
         network, real, draw = super().choose(state, iteration)
-        return network, real | {"trained": torch.tensor(float(network.trained))}, draw
+        real = real | {"trained": torch.tensor(float(network.trained))}
+        if self.readout_weight:
+            batch = state.shared.real.batch(network, self.readout_images, state.seed, iteration, draw)
+            real["batch"], real["batch_labels"] = batch
+        return network, real, draw
 
     def lr_factor(self, iteration: int) -> float:
         return cosine(iteration, self.iterations)
@@ -89,6 +98,10 @@ class ClassWise(ClassMatching):
         ce = F.cross_entropy(logits, labels)
         terms = {"class_means": distance, "cross_entropy": ce}
         loss = distance + self.ce_weight * real["trained"] * ce
+        if self.readout_weight:
+            num_classes = len(real["features0"])
+            terms["readout"] = readout_error(own["last"], labels, real["batch"], real["batch_labels"], num_classes)
+            loss = loss + self.readout_weight * terms["readout"]
         if self.bn_weight:
             terms["batchnorm"] = layer_distance(own, real, classes)
             loss = loss + self.bn_weight * terms["batchnorm"]

@@ -73,7 +73,7 @@ class Objectives:
         normalised, labels = self._spec.normalise(images.take(order)), images.labels[order]
         with torch.no_grad():
             whole = {name: each[0] for name, each in self._measured(normalised)[0].items()}
-            classes, logits = self._measured(normalised, self._spec.num_classes)
+            classes, logits, _ = self._measured(normalised, self._spec.num_classes)
         slopes = []
         for some, label in zip(normalised.chunk(len(labels.unique())), labels.unique(), strict=True):
             loss = F.cross_entropy(self._network(some), label.expand(len(some)))
