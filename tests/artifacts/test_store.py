@@ -363,14 +363,22 @@ def race(root: Path, started: Path, go: Path) -> None:
     ArtifactStore(root).produce("words", CONTENT, build)
 
 
-def test_two_processes_that_want_the_same_compute_it_once(store, tmp_path):
-    fork = multiprocessing.get_context("fork")
+FORK = multiprocessing.get_context("fork")
+
+
+def other_run(store: ArtifactStore, go: Path) -> Any:
+    """A process that has begun the work, and ends it when ``go`` appears."""
     store.root.mkdir()
-    started, go = tmp_path / "started", tmp_path / "go"
-    first = fork.Process(target=race, args=(store.root, started, go))
-    first.start()
+    process = FORK.Process(target=race, args=(store.root, started := go.with_name("started"), go))
+    process.start()
     wait_for(started)
-    second = fork.Process(target=race, args=(store.root, tmp_path / "second", go))
+    return process
+
+
+def test_two_processes_that_want_the_same_compute_it_once(store, tmp_path):
+    go = tmp_path / "go"
+    first = other_run(store, go)
+    second = FORK.Process(target=race, args=(store.root, tmp_path / "second", go))
     second.start()
     time.sleep(0.3)  # the second has every chance to begin
     assert second.is_alive()
@@ -386,23 +394,15 @@ def test_two_processes_that_want_the_same_compute_it_once(store, tmp_path):
 
 
 def test_a_killed_build_does_not_block_the_next_one(store, tmp_path):
-    fork = multiprocessing.get_context("fork")
-    store.root.mkdir()
-    first = fork.Process(target=race, args=(store.root, tmp_path / "started", tmp_path / "never"))
-    first.start()
-    wait_for(tmp_path / "started")
+    first = other_run(store, tmp_path / "never")
     first.kill()
     first.join()
     assert store.produce("words", CONTENT, write_word).facts["top1"] == 50.5
 
 
 def test_runs_that_want_the_same_artifacts_leave_those_that_another_computes_to_the_end(store, tmp_path):
-    fork = multiprocessing.get_context("fork")
-    store.root.mkdir()
-    started, go = tmp_path / "started", tmp_path / "go"
-    other = fork.Process(target=race, args=(store.root, started, go))
-    other.start()
-    wait_for(started)
+    go = tmp_path / "go"
+    other = other_run(store, go)
     contents = [{"ipc": 1}, CONTENT, {"ipc": 50}]
     order = []
     for index in store.unclaimed_first("words", contents):
